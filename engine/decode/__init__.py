@@ -1,1 +1,1 @@
-"""Sources to frames: opening, demuxing, decoding, filtering."""
+"""Reading of sources: opening, demuxing, decoding and pre-filtering."""

@@ -1,16 +1,17 @@
-"""Jumps of a whole file's clock: all tracks shift by the same amount. Single stamps are repaired in `core.timeline`.
+"""Removal of clock jumps that affect a whole file, by shifting all tracks by the same amount.
 
-A recording whose clock was reset (a joined MPEG-TS, an HLS playlist, a camera that wrapped) has one discontinuity, which every
-track reaches in its own packet. The rule, for packets in the order of the file:
-1. A stamp goes on from the track's last one, or lies ahead of it by what some track of the file bears out: nothing is done.
-2. It falls by about the container's whole stamp range: the range is added from here on.
-3. It falls by more than TOLERANCE, and with it the time at which its packet is shown, or lies more than the limit ahead of all
-   tracks: a jump. Packets are held until each track has reached it, within bounds; then all that have are shifted so that the
-   video goes on where it ended, unless another track would overlap what came before by more than TOLERANCE.
-4. A track that reaches the jump later joins that shift; one that never does keeps its own.
-A gap of one track that others fill is kept, whatever its length. One that no track fills is kept up to the limit. Where the source
-was waited for at a jump, as where a live one was started again, the gap lasts as long as that wait, and no longer than the jump.
-Thresholds: those of ffmpeg (-dts_delta_threshold, and 0.1 s backward), except for containers that give absolute times.
+Single timestamps are repaired in `core.timeline`. A recording whose clock was reset (a concatenated MPEG-TS, an HLS playlist, a
+camera whose clock wrapped) has one discontinuity, which each track reaches at a different packet. Rules, for packets in file order:
+1. A timestamp continues from the track's previous one, or is ahead of it by no more than another track confirms: nothing changes.
+2. It falls by about the container's whole timestamp range: the range is added from here on.
+3. It falls by more than TOLERANCE, and so does the packet's presentation time, or it is more than the limit ahead of all tracks:
+   this is a jump. Packets are held back, within bounds, until each track has reached it. Then all tracks that have reached it are
+   shifted so that the video continues where it ended, unless another track would overlap its earlier part by more than TOLERANCE.
+4. A track that reaches the jump later gets the same shift; one that never reaches it keeps its own.
+A gap in one track that other tracks fill is kept, regardless of its length. A gap in all tracks is kept up to the limit.
+At a jump before which a live source had to be waited for, as after it was restarted, the gap lasts as long as that wait, but no
+longer than the jump.
+Thresholds: those of ffmpeg (-dts_delta_threshold, and 0.1 s backward), except for containers with absolute times.
 """
 
 from collections import deque
@@ -25,24 +26,29 @@ from upres.engine.core.timeline import Repairs
 from .container import CLOCK_MAY_JUMP, MediaPacket
 
 TOLERANCE = Fraction(1, 10)  # seconds that decoding times may fall
-LOOSE_TOLERANCE = Fraction(1)  # likewise of presentation times, where there are no others: frames may be reordered
+# Same for presentation times, used if there are no decoding times: frames may be reordered.
+LOOSE_TOLERANCE = Fraction(1)
 JUMPY_LIMIT = Fraction(10)  # seconds ahead of all tracks, in containers whose clock may jump (MPEG-TS, Ogg, …)
-STEADY_LIMIT = Fraction(600)  # likewise in all others, where it may be one frame that is shown for long
+# Same in all other containers, where it may be a single frame that is shown for a long time.
+STEADY_LIMIT = Fraction(600)
 MPEG_STAMP_RANGE = Fraction(1 << 33, 90000)  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
-MOST_DELAY = Fraction(60)  # seconds between decoding and showing a frame: sixteen reordered frames, however slow
+# Seconds between decoding and presenting a frame: sixteen reordered frames at a very low rate.
+MOST_DELAY = Fraction(60)
 LAG = Fraction(3)  # seconds that one track may be interleaved behind the others
-LARGEST_STAMP = 1 << 62  # ticks; FFmpeg's stamps have 64 bits, and sums of them must not leave these
+LARGEST_STAMP = 1 << 62  # ticks; FFmpeg's timestamps have 64 bits, and sums of them must not overflow
 HELD_SECONDS, HELD_PACKETS, HELD_BYTES = Fraction(2), 1000, 8 << 20
-MOST_JUMPS = 16  # that a track may be behind
-PAUSE = Fraction(1, 2)  # seconds that a live source is waited for before that counts as time that passed in it
-PAUSE_LAG = Fraction(
-    1
-)  # seconds of what was sent before a pause that may arrive after it, as MPEG-TS's last frame does
+MOST_JUMPS = 16  # number of recent jumps that a track may not have reached yet
+PAUSE = Fraction(1, 2)  # seconds of waiting for a live source from which on the wait counts as time that passed in it
+PAUSE_LAG = Fraction(1)  # seconds of older data that may arrive after a pause, such as MPEG-TS's last frame
 
 
 @dataclass(slots=True)
 class _Track:
-    """A track as it is placed so far, in seconds on the file's clock. jump: the number of the last jump it has joined."""
+    """State of a track, in seconds of the file's clock.
+
+    jump, shift: number of the last jump that it has reached, and its shift. last, end: decoding time of its last packet, and that
+    time plus the packet's duration. top: latest end of a packet by presentation time.
+    """
 
     time_base: Fraction
     sparse: bool = False
@@ -50,14 +56,15 @@ class _Track:
     jump: int = 0
     last: Fraction | None = None
     end: Fraction | None = None
-    top: Fraction | None = None  # where the last frame shown so far ends
+    top: Fraction | None = None
 
 
 @dataclass(slots=True)
 class _Jump:
-    """A jump that is not placed yet.
+    """A jump whose shift is not determined yet.
 
-    held: packets, and whether each is its track's first behind the jump. starts: by track, that one's times (decoding, showing).
+    held: packets held back, each with a flag that marks its track's first packet after the jump.
+    starts: decoding and presentation time of that first packet, by track. newest: latest time after the jump. size: bytes held.
     """
 
     held: list[tuple[MediaPacket, bool]] = field(default_factory=list)
@@ -67,11 +74,12 @@ class _Jump:
 
 
 class Clock:
-    """Places packets on one clock. now: seconds that it has reached, by the source's first stamps; None before any.
+    """Maps the packets of all tracks to one continuous clock.
 
-    streams: the video first. flags: the container's, as libavformat has them. start: second at which the source starts, if known.
-    removed: seconds that no track filled and that were cut out. waited: returns the seconds for which a live source kept its reader
-    waiting for the packet that is placed next.
+    streams: the video first. flags: of the container, as in libavformat. start: second at which the source starts, if known.
+    now: the latest second reached, continuing the source's first timestamps; None before the first packet.
+    removed: total seconds of gaps in all tracks that were cut out.
+    waited: returns the seconds for which a live source kept its reader waiting for the packet that is placed next.
     """
 
     def __init__(
@@ -101,11 +109,11 @@ class Clock:
 
     @property
     def end(self) -> Fraction | None:
-        """The second at which the last of what has come ends, of subtitles, too; None before any."""
+        """The second at which the latest packet so far ends, including subtitles; None before the first packet."""
         return max((track.top for track in self._tracks.values() if track.top is not None), default=None)
 
     def place(self, packets: Iterator[MediaPacket]) -> Iterator[MediaPacket]:
-        """Yield the same packets with their stamps shifted."""
+        """Yield the same packets with their timestamps shifted."""
         for packet in packets:
             waited = Fraction(self._waited())
             if waited >= PAUSE:
@@ -115,7 +123,7 @@ class Clock:
 
     def _take(self, packet: MediaPacket) -> Iterator[MediaPacket]:
         track = self._tracks[packet.stream.index]
-        if packet.is_discard:  # hidden by an edit list: it is decoded again, from where it was in the file
+        if packet.is_discard:  # hidden by an edit list, which may lead back to an earlier position in the file
             yield self._moved(packet, track)
             return
         raw = self._plausible(packet, track)
@@ -135,13 +143,13 @@ class Clock:
             track.jump, track.shift = self._new_jump(track.shift + MPEG_STAMP_RANGE)
             yield self._shifted(packet, track)
         elif track.sparse:
-            self._repairs.damaged += 1  # a jump of its own; there is nothing to place it by
+            self._repairs.damaged += 1  # a jump in a sparse track only: there is nothing to derive its time from
         else:
             self._pending = _Jump()
             yield from self._hold(packet, track, raw)
 
     def _plausible(self, packet: MediaPacket, track: _Track) -> Fraction | None:
-        """Return a packet's raw time; where its two stamps contradict each other, it is shown when it is decoded."""
+        """Return a packet's raw time. If its pts contradicts its dts, the pts is replaced by the dts."""
         raw = _time(packet, track)
         if packet.pts is not None and raw is not None and abs(packet.pts * track.time_base - raw) > MOST_DELAY:
             self._repairs.damaged += 1
@@ -149,7 +157,7 @@ class Clock:
         return raw
 
     def _nearest(self, track: _Track, raw: Fraction) -> tuple[int, Fraction]:
-        """Return the number and shift, of the track's own and of jumps it has not joined, that best continue the track."""
+        """Return number and shift of the jump that best continues the track: its current one, or one not reached yet."""
         own = (track.jump, track.shift)
         newer = [jump for jump in self._jumps if jump[0] > track.jump]
         if not newer or self.now is None:
@@ -169,9 +177,9 @@ class Clock:
         return self.now is None or not self._jumpy or time >= self.now - self._limit
 
     def _shown_later(self, track: _Track, time: Fraction, packet: MediaPacket) -> bool:
-        """Tell whether a packet is shown behind those before it although it is decoded before them, as no clock would have it.
+        """Report whether a packet's presentation time continues the track although its decoding time falls, which is no clock jump.
 
-        libavformat makes such decoding times for MPEG-2 whose frames were all stamped as they are decoded.
+        libavformat generates such decoding times for MPEG-2 whose frames carry their decoding times as presentation times.
         """
         if track.top is None or packet.pts is None or packet.dts is None:
             return False
@@ -184,7 +192,7 @@ class Clock:
         return track.last - TOLERANCE <= time <= self.now + self._limit
 
     def _hold(self, packet: MediaPacket, track: _Track, raw: Fraction) -> Iterator[MediaPacket]:
-        """Keep a packet until the jump is placed; what it is nearer to decides whether it lies behind the jump."""
+        """Hold a packet back until the jump is settled. It counts as after the jump if its time is nearer to the packets there."""
         jump = self._pending or _Jump()
         index = packet.stream.index
         again = index in jump.starts and not jump.newest - HELD_SECONDS / 2 <= raw <= jump.newest + self._limit
@@ -207,14 +215,14 @@ class Clock:
             yield from self._settle()
 
     def _is_enough(self, jump: _Jump) -> bool:
-        """Return whether every track that has come so far has reached the jump, or more would be too much to hold."""
+        """Report whether all tracks seen so far have reached the jump, or the limit for held packets is reached."""
         alive = {index for index, track in self._tracks.items() if track.top is not None and not track.sparse}
         oldest = min((start for start, _ in jump.starts.values()), default=jump.newest)
         full = len(jump.held) >= HELD_PACKETS or jump.size >= HELD_BYTES or jump.newest - oldest > HELD_SECONDS
         return full or bool(jump.held and alive <= jump.starts.keys())
 
     def _settle(self) -> Iterator[MediaPacket]:
-        """Place the jump that is pending, and give the packets that were held for it."""
+        """Determine the shift of the pending jump, and yield the packets that were held back for it."""
         jump, self._pending = self._pending, None
         if jump is None:
             return
@@ -232,7 +240,7 @@ class Clock:
                 yield from self._take(packet)
 
     def _continuing(self, index: int, decoded: Fraction, shown: Fraction) -> Fraction:
-        """Return the shift with which a track goes on where it ended, and no earlier."""
+        """Return the shift with which a track continues exactly where it ended."""
         track = self._tracks[index]
         top = track.top if track.top is not None else self.now if self.now is not None else shown
         return top - shown if track.end is None else max(track.end - decoded, top - shown)
@@ -284,11 +292,11 @@ class Clock:
 
 
 def _moved(stamp: int | None, ticks: int) -> int | None:
-    """Shift a stamp; None where FFmpeg's 64 bits could not hold it, so that the track's rule finds another."""
+    """Return a shifted timestamp; None if it would overflow FFmpeg's 64 bits, so that it is repaired as a missing one."""
     return stamp + ticks if stamp is not None and abs(stamp + ticks) < LARGEST_STAMP else None
 
 
 def _time(packet: MediaPacket, track: _Track) -> Fraction | None:
-    """Return the seconds that a packet's own stamps say: when it is decoded, or shown where that is all it says."""
+    """Return a packet's decoding time in seconds, or its presentation time if it has no other; None if it has neither."""
     stamp = packet.dts if packet.dts is not None else packet.pts
     return None if stamp is None else stamp * track.time_base

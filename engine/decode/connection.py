@@ -1,4 +1,4 @@
-"""A source that is open: container and tracks, opened again where it breaks off, or beside the first to look ahead."""
+"""An open source: its container and tracks. It can be reopened after an interruption, or opened a second time to look ahead."""
 
 import threading
 from collections.abc import Iterator
@@ -22,21 +22,21 @@ from .numbered import ImageSequence
 from .openers.animated import unpacked
 from .source import Opened, Source, opener_for
 
-WITHOUT_HEADER = ("mpeg",)  # libavformat's names of containers whose tracks are known once their first packet comes
-FURTHER, FURTHER_AWAY = 32 << 20, 8 << 20
-"""Bytes of packets that are kept while tracks are looked for there, in a file and from another machine. A disc's subpictures begin
-with the first word."""
-FURTHER_SECONDS = 120
+WITHOUT_HEADER = ("mpeg",)  # libavformat's names of containers in which a track is known only from its first packet on
+PROBE_BYTES, REMOTE_PROBE_BYTES = 32 << 20, 8 << 20
+"""Bytes that an extended search for tracks reads and keeps, in a local and in a remote file. The subtitle tracks of a DVD, for
+instance, begin with the first spoken word."""
+PROBE_SECONDS = 120
 
 
 class Connection:
     """An open source. `close` closes the file.
 
-    name: for messages. container, tracks: of its first opening, which every packet is given to.
-    live: nothing waits for what is read later, and nothing is spooled. interrupted: once nothing can be read any more.
-    ahead: bytes of packets, at most, that its first opening keeps, because tracks were looked for further than usual.
-    formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
-    Raises SourceError where it is not a video.
+    name: for messages. container, tracks: those of the first opening; packets read after a reconnection are assigned to them.
+    live: nothing waits for later data, and nothing is spooled. interrupted: set once nothing can be read any more.
+    ahead: maximum number of bytes in packets that the container buffers after an extended search for tracks; otherwise 0.
+    formats: libavformat's names of the accepted containers, from files only; None accepts all, from anywhere.
+    Raises SourceError if the source is not a video.
     """
 
     def __init__(self, source: Source, formats: tuple[str, ...] | None, *, live: bool) -> None:
@@ -45,7 +45,7 @@ class Connection:
         self._opener = opener_for(source)
         self.live = live or self._opener.live
         self.ahead = 0
-        self._further: bool | None = None  # whether that finds tracks; None before it was tried
+        self._probe_longer: bool | None = None  # whether an extended search finds more tracks; None before it was tried
         self.interrupted, self._lock = threading.Event(), threading.Lock()
         self._first, self._newest = ExitStack(), ExitStack()
         try:
@@ -55,7 +55,7 @@ class Connection:
             raise
 
     def interrupt(self) -> None:
-        """End what waits for more of the source, from any thread; nothing can be read after this."""
+        """Abort a pending read, from any thread; nothing can be read after this."""
         with self._lock:
             self.interrupted.set()
             opened = self._opened
@@ -68,16 +68,16 @@ class Connection:
 
     @property
     def again(self) -> bool:
-        """Whether the source can be read a second time, from its beginning."""
+        """Whether the source can be read a second time, from the beginning."""
         return self._opened.again
 
     @property
     def format(self) -> str:
-        """Of the source, where it was unpacked into another one; else empty."""
+        """Original format of a source that was converted before it was opened; empty for all others."""
         return self._opened.format
 
     def packets(self, repairs: Repairs, *, sought: bool, steady: bool, until: Fraction | None) -> Demuxer:
-        """Return the packets from where the container stands. sought: whether that is behind a seek. The rest as a Demuxer's."""
+        """Return the packets from the container's current position. sought: whether a seek led there. The rest as for Demuxer."""
         return Demuxer(
             self.container,
             self.tracks,
@@ -92,7 +92,7 @@ class Connection:
         )
 
     def seek(self, second: Fraction) -> bool:
-        """Go to a key frame before a second of the source's clock; return whether that worked: it does not in a stream."""
+        """Seek to a keyframe before a second of the source's clock; return whether that succeeded. Streams cannot be seeked."""
         try:
             self.container.seek(max(0, round(second * av.time_base)))
         except av.FFmpegError:
@@ -100,8 +100,8 @@ class Connection:
         return True
 
     @contextmanager
-    def beside(self) -> Iterator[tuple[InputContainer, Tracks]]:
-        """Open the source a second time, from its beginning, beside the first, which is not read while this is open."""
+    def open_second(self) -> Iterator[tuple[InputContainer, Tracks]]:
+        """Open the source a second time, from the beginning. The first container must not be read while this one is open."""
         file = self._opened.file
         seekable = cast(IO[bytes], file)
         position = None if isinstance(file, str) else seekable.tell()
@@ -132,25 +132,25 @@ class Connection:
         return container, choose(self.name, container, live=self.live)
 
     def _container(self, opened: Opened, *, live: bool) -> InputContainer:
-        """Open what an opener gave; a file whose tracks are not all known then, after looking for them further."""
-        if live or not opened.again or self._further is False:
+        """Return the container of an opened source. If a file's tracks are not all known, it is opened with a longer search."""
+        if live or not opened.again or self._probe_longer is False:
             return self._opened_with(opened, {}, live=live)
-        further = {
-            "probesize": str(FURTHER_AWAY if opened.away else FURTHER),
-            "analyzeduration": str(FURTHER_SECONDS * av.time_base),
+        longer = {
+            "probesize": str(REMOTE_PROBE_BYTES if opened.away else PROBE_BYTES),
+            "analyzeduration": str(PROBE_SECONDS * av.time_base),
         }
-        if self._further:
-            return self._opened_with(opened, further, live=False)
+        if self._probe_longer:
+            return self._opened_with(opened, longer, live=False)
         container = self._opened_with(opened, {}, live=False)
-        if _is_known(container):
-            self._further = False
+        if _has_all_tracks(container):
+            self._probe_longer = False
             return container
-        before = _found(container)
+        before = _track_list(container)
         container.close()
         if not isinstance(opened.file, str):
             cast(IO[bytes], opened.file).seek(0)
-        container = self._opened_with(opened, further, live=False)
-        self.ahead, self._further = int(further["probesize"]), _found(container) != before
+        container = self._opened_with(opened, longer, live=False)
+        self.ahead, self._probe_longer = int(longer["probesize"]), _track_list(container) != before
         return container
 
     def _opened_with(self, opened: Opened, settings: dict[str, str], *, live: bool) -> InputContainer:
@@ -164,30 +164,30 @@ class Connection:
         )
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:
-        """Close the connection that broke off and open another; the first container stays open.
+        """Close the broken connection and open a new one; the first container stays open.
 
-        Raises EndedError where there is nothing more, SourceError where it cannot be opened.
+        Raises EndedError if the source has ended, SourceError if it cannot be opened.
         """
         self._newest.close()
         container, tracks = self._open(self._newest)
         if _is_whole(container):
-            raise EndedError(f"{self.name}: has ended: its playlist would be read from its beginning")
+            raise EndedError(f"{self.name}: has ended: its playlist would be read from the beginning")
         return container, tracks
 
 
 def _is_whole(container: InputContainer) -> bool:
-    """Tell whether a playlist of HLS names all that there is, so that nothing follows it."""
+    """Report whether a container is a complete HLS playlist, to which nothing will be added."""
     return container.format.name == "hls" and container.duration is not None
 
 
-def _is_known(container: InputContainer) -> bool:
-    """Tell whether every track was found, and what was announced has come, so that looking further would find no more."""
+def _has_all_tracks(container: InputContainer) -> bool:
+    """Report whether every track was found and has delivered data, so that a longer search would find nothing more."""
     announced = any(stream.codec_context and not stream.codec_context.sample_rate for stream in container.streams.audio)
     return not announced and container.format.name not in WITHOUT_HEADER
 
 
-def _found(container: InputContainer) -> list[tuple[str, int]]:
-    """List a container's tracks, and of sound what says that something of it has come."""
+def _track_list(container: InputContainer) -> list[tuple[str, int]]:
+    """List the types of a container's tracks; audio with its sample rate, which is 0 until data of the track was read."""
     streams = container.streams
     return [
         (s.type, s.codec_context.sample_rate if isinstance(s, AudioStream) and s.codec_context else 0) for s in streams

@@ -1,4 +1,4 @@
-"""A container opened with PyAV, and which of its tracks are carried."""
+"""Opening of a container with PyAV, and selection of the tracks that are read."""
 
 import errno
 import os
@@ -30,41 +30,42 @@ WITHOUT_STAMPS = 0x0080  # its AVFMT_NOTIMESTAMPS
 OPENING_LIMIT = 256 << 20  # bytes of a stream before its tracks are known; a film's fonts and covers take less
 BUFFER = 32768  # bytes that are read ahead of the demuxer
 LIVE_BUFFER = 4096
-ALONE = 640 * 480
-"""Pixels of a frame up to which one thread decodes faster than networks upscale; several take more work and memory for that."""
+SINGLE_THREAD_PIXELS = 640 * 480
+"""Frame size in pixels up to which one decoder thread is faster than the upscaling; more threads only cost work and memory."""
 HEIC = frozenset({"heic", "heix", "heim", "heis", "mif1"})
-"""Brands of photos by ISO 23008-12, whose tiles libavformat shows as tracks. AVIF is one, too, and is read as an image."""
-OUTSIDE = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
-"""What keeps a source from being opened and says nothing of what is in it."""
-SHUT_OUT = "its format is none that is read here"
-IN_ORDER = "its format cannot be read as its bytes come: save it as a file, or send it whole, as a job"
+"""Brands of photos by ISO 23008-12, whose tiles libavformat exposes as tracks. AVIF is excluded because it is read as an image."""
+ACCESS_ERRORS = (ConnectionError, FileNotFoundError, PermissionError, TimeoutError)
+"""Errors that prevent a source from being opened regardless of its content."""
+FORMAT_REFUSED = "its format is not among the accepted ones"
+NEEDS_SEEKING = "its format cannot be read from a stream: save it as a file, or send it as a job"
 BOXES = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof", b"moov", b"uuid", b"emsg", b"prft")
-"""Kinds at the top of an MP4 or QuickTime file."""
+"""Types of the top-level boxes of an MP4 or QuickTime file."""
 MOST_BOXES = 10_000
-MOST_BOXES_AWAY = 32  # of what is no file here, where each may be a connection
+MOST_REMOTE_BOXES = 32  # in a remote file, where each box may take a connection
 NO_INDEX = (
-    "its index, the box moov, is missing: what recorded it was ended before it wrote one; untrunc makes one from another "
-    "recording of the same device"
+    "its index, the box moov, is missing: the recording was cut off before the index was written; untrunc can rebuild it with the "
+    "help of another recording from the same device"
 )
 NO_HEADER = (
-    "it holds fragments without the header, the box moov, that they belong to; put the init segment in front: "
+    "it holds fragments without the header that they need, the box moov; put the init segment in front: "
     "cat init.mp4 segment.m4s > in.mp4"
 )
 LIVE_PROBE = {"fpsprobesize": "6"}
-"""Frames that are looked at for the rate; libavformat's own 20 delay the first one twice as long."""
+"""Number of frames that are read to find the frame rate; libavformat's default of 20 would double the initial delay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tracks:
-    """What is read of a container, and of the rest: elsewhere, tracks of other programs; chapters, those that name them.
+    """The tracks of a container that are read, and some that are not.
 
-    untimed: it is a mere codec's bytes, in which nothing says when a frame is shown.
+    other_programs: tracks of other programs. chapters: tracks that hold chapter titles.
+    untimed: the container is a raw bitstream without timestamps.
     """
 
     video: VideoStream
     audio: tuple[AudioStream, ...]
     subtitles: tuple[SubtitleStream, ...]
-    elsewhere: tuple[Stream, ...] = ()
+    other_programs: tuple[Stream, ...] = ()
     chapters: tuple[Stream, ...] = ()
     untimed: bool = False
 
@@ -75,7 +76,7 @@ class Tracks:
 
 
 class Seekable:
-    """A file as libavformat knows one: a place that no file has is an error code, which it handles, and not an exception."""
+    """A file for libavformat: seeking to an invalid position returns an error code, which libavformat handles."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -86,7 +87,7 @@ class Seekable:
         """Return the new position, or a negative error number."""
         try:
             return self._file.seek(offset, whence)
-        except ValueError:  # of a negative place, in memory
+        except ValueError:  # raised by in-memory files for a negative position
             return -errno.EINVAL
         except OSError as error:
             if error.errno != errno.EINVAL:
@@ -95,9 +96,9 @@ class Seekable:
 
 
 class Unseekable:
-    """A stream as libavformat reads one. It must show its tracks early: a demuxer skips what makes no sense to its end.
+    """A stream for libavformat, limited until its tracks are known: a demuxer would otherwise skip invalid data without end.
 
-    left: bytes until it ends, None once it is open.
+    left: remaining bytes of the limit; None once the container is open.
     """
 
     def __init__(self, stream: Readable) -> None:
@@ -113,7 +114,7 @@ class Unseekable:
 
 
 def _once(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """Read nothing more once that has failed: PyAV raises the first error, and prints every other."""
+    """Wrap a read function so that it returns no data after an error, because PyAV prints every error after the first one."""
     failed = False
 
     def reading(size: int, /) -> bytes:
@@ -138,9 +139,9 @@ def open_container(
     settings: Mapping[str, str] | None = None,
     wait_seconds: float | None = None,
 ) -> InputContainer:
-    """Open what PyAV opens; SourceError with FFmpeg's reason. name: for people. formats: as the Reader's.
+    """Open a container with PyAV. name: for messages. formats: as for Reader. settings, wait_seconds: as the fields of Opened.
 
-    settings, wait_seconds: as an Opened's.
+    Raises SourceError with FFmpeg's reason.
     """
     options, ahead = ({**(settings or {}), **LIVE_PROBE}, LIVE_BUFFER) if live else ({**(settings or {})}, BUFFER)
     if formats is not None:
@@ -171,43 +172,43 @@ def _open(
         return av.open(
             file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead, timeout=wait_seconds
         )
-    except (av.FFmpegError, ValueError, OSError) as error:  # OSError: a seek of the demuxer that a file refuses
-        outside = isinstance(error, OUTSIDE) or (
+    except (av.FFmpegError, ValueError, OSError) as error:  # OSError: the file rejected a seek of the demuxer
+        unreachable = isinstance(error, ACCESS_ERRORS) or (
             wait_seconds is not None and getattr(error, "errno", None) == errno.EIO
         )
-        what = "cannot be opened" if outside else "not a video that can be read"
+        what = "cannot be opened" if unreachable else "not a video that can be read"
         why = reason(error)
         if isinstance(error, av.InvalidDataError) and not isinstance(file, Unseekable):
-            why = _lacking(file) or why
+            why = _missing_part(file) or why
         if isinstance(error, av.ExitError):
             what, why = (
                 "cannot be opened",
-                f"nothing that can be read came within {wait_seconds:g} s; see whether it is sent there",
+                f"no readable data arrived within {wait_seconds:g} s; check that the source is sending",
             )
         elif "format_whitelist" in options and isinstance(error, av.ArgumentError):
-            why = SHUT_OUT
+            why = FORMAT_REFUSED
         elif (
             isinstance(file, Unseekable) and getattr(error, "errno", None) == errno.ENOSYS
-        ):  # APNG's demuxer wants to seek
-            why = IN_ORDER
+        ):  # APNG's demuxer has to seek
+            why = NEEDS_SEEKING
         raise SourceError(f"{name}: {what} ({why})") from error
 
 
-def _lacking(file: str | Seekable) -> str:
-    """Say which part an MP4 or QuickTime file lacks without which nothing of it can be read; empty where that is not why."""
+def _missing_part(file: str | Seekable) -> str:
+    """Return a description of the essential part that an MP4 or QuickTime file lacks; empty if none is missing."""
     try:
         if isinstance(file, Seekable):
-            return _missing_box(file, MOST_BOXES_AWAY)
-        if not Path(file).is_file():  # but an address
+            return _missing_box(file, MOST_REMOTE_BOXES)
+        if not Path(file).is_file():  # it is an address
             return ""
         with Path(file).open("rb") as opened:
             return _missing_box(opened, MOST_BOXES)
-    except (OSError, ValueError, SourceError):  # nothing more is known, then, than that it cannot be read
+    except (OSError, ValueError, SourceError):  # no more precise reason can be found
         return ""
 
 
 def _missing_box(file: IO[bytes] | Seekable, most: int) -> str:
-    """As _lacking, of an open file. most: boxes that are looked at."""
+    """Do the work of `_missing_part` for an open file. most: maximum number of boxes to read."""
     kinds = set()
     end, at = file.seek(0, os.SEEK_END), 0
     for _ in range(most):
@@ -231,9 +232,9 @@ def _missing_box(file: IO[bytes] | Seekable, most: int) -> str:
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
-    """Return the default video track, ready to be decoded, and all sound and subtitles of its program.
+    """Return the default video track, ready to be decoded, and all audio and subtitle tracks of its program.
 
-    Raises SourceError where there is no video that can be decoded.
+    Raises SourceError if there is no video that can be decoded.
     """
     if container.metadata.get("major_brand", "").strip() in HEIC:
         raise SourceError(
@@ -248,53 +249,54 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
         raise SourceError(f"{name}: there is no decoder for its video (found: {listed(container)})")
     check_size(name, video.width, video.height)
     video.thread_type = "SLICE" if live else "AUTO"
-    if 0 < video.width * video.height <= ALONE:
+    if 0 < video.width * video.height <= SINGLE_THREAD_PIXELS:
         video.codec_context.thread_count = 1
     video.codec_context.flags |= Flags.output_corrupt
-    elsewhere = tuple(s for s in container.streams if _is_elsewhere(container, s, video))
-    # Sound that is announced and does not come, as in MPEG-TS, has no rate.
+    others = tuple(s for s in container.streams if _is_of_other_program(container, s, video))
+    # An audio track that is declared but has no data, as may happen in MPEG-TS, has no sample rate.
     audio = tuple(s for s in container.streams.audio if s.codec_context and s.codec_context.sample_rate)
     subtitles = tuple(s for s in container.streams.subtitles if s.codec_context)
     chapters = tuple(s for s in container.streams if s.discard is Discard.all)  # libavformat has read them already
     untimed = bool(container.format.flags & WITHOUT_STAMPS)
-    audio = tuple(s for s in audio if s not in elsewhere)
-    tracks = Tracks(video, audio, tuple(s for s in subtitles if s not in elsewhere), elsewhere, chapters, untimed)
+    audio = tuple(s for s in audio if s not in others)
+    tracks = Tracks(video, audio, tuple(s for s in subtitles if s not in others), others, chapters, untimed)
     for stream in container.streams:
         if stream not in tracks.all:
             stream.discard = Discard.all
     return tracks
 
 
-def _is_elsewhere(container: InputContainer, stream: Stream, video: VideoStream) -> bool:
-    """Tell whether a stream belongs to another program only: not that which the picture's shares, nor one that none lists.
+def _is_of_other_program(container: InputContainer, stream: Stream, video: VideoStream) -> bool:
+    """Report whether a stream belongs only to other programs than the video's. False for a stream that is in no program.
 
-    A broadcast's programs have clocks of their own. PyAV does not list them.
+    The programs of a broadcast have separate clocks. PyAV does not list them, so they are told apart by their best tracks.
     """
-    theirs = _program(container, stream)
-    own = [container.streams.best(kind, video) for kind in ("audio", "subtitle")]
-    if theirs == _program(container, video) or stream in own:
+    program = _program(container, stream)
+    best = [container.streams.best(kind, video) for kind in ("audio", "subtitle")]
+    if program == _program(container, video) or stream in best:
         return False
-    picture = theirs[0]
-    return picture is None or _program(container, picture) == theirs  # or that picture's program has not this stream
+    picture = program[0]
+    # If its picture belongs to another program, this stream is in no program that has a picture.
+    return picture is None or _program(container, picture) == program
 
 
 def _program(container: InputContainer, stream: Stream) -> tuple[Stream | None, ...]:
-    """Return what tells a stream's first program from others: its best tracks; those of the file where it belongs to none."""
+    """Return the best tracks of a stream's first program, which identify it; those of the file if it belongs to no program."""
     return tuple(container.streams.best(kind, stream) for kind in ("video", "audio"))
 
 
 def check_size(name: str, width: int, height: int) -> None:
-    """Raise SourceError for frames larger than can be held."""
+    """Raise SourceError if frames are larger than supported."""
     if width > LONGEST_SIDE or height > LONGEST_SIDE or width * height > MOST_PIXELS:
         raise SourceError(f"{name}: frames of {width}x{height} are larger than can be held; the limit is {LIMIT}")
 
 
 def listed(container: InputContainer) -> str:
-    """List a container's tracks, for people."""
+    """Return a container's tracks as text for a message."""
     return ", ".join(f"{s.type} {codec_name(s)}" for s in container.streams) or "no tracks"
 
 
 def codec_name(stream: Stream) -> str:
-    """Return a track's codec by its usual name, which is not always its decoder's (mp3float)."""
+    """Return the usual name of a track's codec, which may differ from the decoder's name (mp3float)."""
     context: CodecContext | None = stream.codec_context
     return "unknown" if context is None else context.codec.canonical_name

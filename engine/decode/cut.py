@@ -1,4 +1,4 @@
-"""Which part of a source is read."""
+"""The part of a source that is read, and ranges of its frames."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,7 +9,7 @@ from upres.engine.core.text import number
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """Which part of a source is read: seconds from its start; duration None means to the end."""
+    """The part of a source that is read, in seconds from its start. duration: None means to the end."""
 
     start: Fraction = Fraction(0)
     duration: Fraction | None = None
@@ -27,10 +27,11 @@ WHOLE = Cut()
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Some of a source's frames, by their times in seconds.
+    """A range of a source's frames, by their times in seconds.
 
-    start: of the first; None is the source's own. end: before which the last one is; None is the source's own.
-    after: frames from this second on are decoded, so that what remembers earlier ones is ready at the start; None where start is.
+    start: time of the first frame; None is the source's start. end: frames before this time; None is the source's end.
+    after: frames are decoded from this second on, so that filters and models with memory are warmed up at the start; None if
+    start is None.
     """
 
     start: Fraction | None = None

@@ -1,4 +1,4 @@
-"""Packets of a video track to frames in the order they are shown, all of one size, each with the time it is shown at."""
+"""Decoding of a video track to frames in presentation order, all of one size, each with its presentation time."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,10 +19,10 @@ OnPacket = Callable[[MediaPacket], None]
 
 
 class Decoder:
-    """One video track's decoder, which takes off what the container crops.
+    """Decoder of one video track, which also applies the container's cropping.
 
-    accounted: frames that came out, or that an edit list hides. chunks: packets by AVI's count.
-    like: a frame whose size and pixel format all others get; by default the first.
+    accounted: number of frames decoded or hidden by an edit list. chunks: number of packets as AVI counts them.
+    like: a frame whose size and pixel format all others are converted to; by default the first.
     """
 
     def __init__(self, video: VideoStream, container: str, repairs: Repairs, like: VideoFrame | None = None) -> None:
@@ -31,11 +31,11 @@ class Decoder:
         self._repairs = repairs
         self._avi = container == "avi"
         self._times: deque[int] = deque()
-        self._newest: int | None = None  # of the times at which packets say that they are shown
-        self._reordered = False  # as decoding goes on, these fall: they were kept
-        self._equal = True  # to those at which they are decoded
-        self._lost = False
-        self._before: int | None = None
+        self._newest: int | None = None  # pts of the last packet
+        self._reordered = False  # pts fall at some point, as they should with reordered frames
+        self._equal = True  # every pts equals its dts
+        self._lost = False  # the muxer has lost the presentation times
+        self._before: int | None = None  # pts of the last frame
         self._step = 0
         self._first = like
         self._cropped = Cropper(crop_of(video))
@@ -44,19 +44,19 @@ class Decoder:
         self._sizes: list[str] = []
 
     def frames(self, packets: Iterable[MediaPacket], on_other: OnPacket) -> Iterator[VideoFrame]:
-        """Yield decoded frames; what cannot be decoded is counted and left out. Packets of other tracks go to `on_other`.
+        """Yield decoded frames; packets that cannot be decoded are counted and skipped. Other tracks' packets go to `on_other`.
 
-        Frames of another size or pixel format than the first become like it; `notes` then says which sizes there were.
+        Frames whose size or pixel format differs from the first frame's are converted to it; `notes` then lists the sizes.
         """
         for packet in packets:
             if packet.stream.index != self._video.index:
                 on_other(packet)
-            elif packet.size or packet.pts is None:  # else it is Theora's way to show a frame for longer
+            elif packet.size or packet.pts is None:  # Theora repeats a frame by an empty packet with a pts
                 yield from self._decode(packet)
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of frames that were changed."""
+        """Messages for the user about frames that were converted."""
         if not self._sizes or self._first is None:
             return []
         first = f"{self._first.width}x{self._first.height}"
@@ -76,7 +76,7 @@ class Decoder:
         except av.FFmpegError:
             self._repairs.damaged += 1
             if self._times and self._times[-1] == packet.pts:
-                self._times.pop()  # no frame comes for it
+                self._times.pop()  # this packet yields no frame
 
     def _note_time(self, packet: MediaPacket) -> None:
         self._equal = self._equal and packet.pts == packet.dts
@@ -90,11 +90,11 @@ class Decoder:
             self._times.append(packet.pts)
 
     def _stamped(self, frame: VideoFrame) -> VideoFrame:
-        """Give a frame its time where its container has none for it: frames are shown as they come out of the decoder.
+        """Set a frame's pts if the container has lost it. Frames leave the decoder in presentation order.
 
-        AVI holds decoding times only, and what libavformat makes of them for reordered frames is a guess. Other containers
-        whose stamps all equal the decoding times, although the codec reorders frames, were written by a muxer that lost them; so
-        were those whose stamps only rise from packet to packet, once a frame comes that is coded after one shown later.
+        AVI stores decoding times only, and libavformat guesses the pts of reordered frames. In other containers the muxer has lost
+        the pts if the codec reorders frames, but every pts equals its dts. The same holds if pts only rise from packet to packet,
+        although a B-frame was decoded, which is stored after a frame that is shown later.
         """
         time = self._times.popleft() if self._times else None
         if self._avi:
@@ -111,22 +111,22 @@ class Decoder:
 
     def _alike(self, frame: VideoFrame) -> VideoFrame:
         first = self._first = self._first or frame
-        wanted, got = _looks(first), _looks(frame)
-        if wanted == got:
+        expected, actual = _format(first), _format(frame)
+        if expected == actual:
             return frame
-        if got[:2] != wanted[:2] and (size := f"{frame.width}x{frame.height}") not in self._sizes:
+        if actual[:2] != expected[:2] and (size := f"{frame.width}x{frame.height}") not in self._sizes:
             self._sizes.append(size)
         return self._reformatter.reformat(
             frame, first.width, first.height, first.format.name, interpolation=Interpolation.BICUBIC, threads=1
         )
 
 
-def _looks(frame: VideoFrame) -> tuple[int, int, str]:
+def _format(frame: VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
 
 
 def _alpha_decoder(video: VideoStream) -> VideoCodecContext | None:
-    """Return the decoder that reads the transparency which VP9 has beside its packets; None where it is not wanted or not here."""
+    """Return a decoder that also reads VP9's separate alpha layer; None if there is no such layer or no such decoder."""
     if video.codec_context.name != "vp9" or not has_alpha_layer(video) or "libvpx-vp9" not in av.codecs_available:
         return None
     context = CodecContext.create("libvpx-vp9", "r")

@@ -1,4 +1,4 @@
-"""A source's packets on one clock, to where it ends or breaks off for good."""
+"""A source's packets on one continuous clock, up to its end or an interruption that reconnecting cannot repair."""
 
 import threading
 import time
@@ -16,19 +16,21 @@ from upres.engine.core.timeline import Repairs
 from .clock import Clock
 from .container import MediaPacket, Tracks
 
-UNREAD_SHARE = 0.2  # of MPEG-TS that may be tables, stuffing and tracks that end late
-MOST_SEARCHES = 1 << 14  # for the next packet of MPEG-TS behind a hole, 64 KiB each
+UNREAD_SHARE = 0.2  # share of an MPEG-TS file that may be tables, stuffing and tracks that end late
+MOST_SEARCHES = 1 << 14  # searches for the next packet of MPEG-TS after a gap, 64 KiB each
 
 Reopen = Callable[[], tuple[InputContainer, Tracks]]
 
 
 class Demuxer:
-    """Packets of the carried tracks in the order of the file; at the end an empty one for each track, which empties its decoder.
+    """Iterable over the packets of the selected tracks in file order, then one empty packet per track, which flushes its decoder.
 
-    sought: whether the container was sent to some second, so that its first packets say nothing of where it starts.
-    steady: the clock is known not to jump; stamps are left as they are. until: the second of the file's clock at whose first packet
-    of video it ends. live: what is waited for at a jump of the clock is time that passes in the source.
-    reopen: opens the source again where it breaks off, `reconnect` times in a row at most, and not once it is interrupted.
+    sought: whether the container was seeked, so that its first packets do not show where the source starts.
+    steady: the clock is known not to jump, so timestamps are not changed.
+    until: second of the file's clock; iteration ends at the first video packet from there on.
+    live: time spent waiting at a jump of the clock counts as time that passed in the source.
+    reopen: opens the source again after it broke off, at most `reconnect` times in a row, until `interrupted` is set.
+    reached_byte, video_byte: end of the packets read so far, of all tracks and of the video, as a file offset.
     """
 
     def __init__(
@@ -66,31 +68,31 @@ class Demuxer:
 
     @property
     def reached(self) -> Fraction | None:
-        """The second of the file's clock that has been reached by any track."""
+        """The latest second of the file's clock that any track has reached."""
         return self._clock.now
 
     @property
     def end(self) -> Fraction | None:
-        """The second of the file's clock at which what has been read ends, subtitles included; None before anything."""
+        """The second of the file's clock at which the packets read so far end, subtitles included; None before the first."""
         return self._clock.end
 
     @property
     def removed(self) -> Fraction:
-        """Seconds of the source's clock that no track fills, and that were cut out."""
+        """Total seconds of gaps in all tracks that were cut out."""
         return self._clock.removed
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of what was not read, or was read at other times."""
+        """Messages for the user about parts that were not read or whose times were changed."""
         removed = self.removed
         cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
         why = "it was not there when the tracks were looked for"
         late = [f"{kind} that begins later in the source is left out: {why}" for kind in self._late()]
-        given_up = f"the source ended or broke off, and could not be opened again in {self._reconnect} tries"
+        given_up = f"the source ended or broke off, and could not be reopened in {self._reconnect} attempts"
         return [*([cut_out] if removed else []), *late, *([given_up] if self._given_up else [])]
 
     def _late(self) -> Iterator[str]:
-        """Name the kinds of tracks of which the container had none when it was opened, and has now: PyAV knows none of them."""
+        """Yield the types of tracks that the container has now, but did not have when it was opened. PyAV does not list these."""
         for kind in ("audio", "subtitle"):
             try:
                 self._container.streams.best(kind)
@@ -99,7 +101,7 @@ class Demuxer:
 
     @property
     def other_identifiers(self) -> str | None:
-        """Where a recording, read to its end, continues under other packet identifiers: libavformat's other tracks."""
+        """A message for a recording that continues under other packet identifiers, which libavformat treats as other tracks."""
         start, enough = self.video_byte, (1 - UNREAD_SHARE) * self._container.size
         if self._container.format.name != "mpegts" or start > enough:
             return None
@@ -107,7 +109,7 @@ class Demuxer:
             return None
         return (
             f"its video ends at byte {start} of {self._container.size}: what follows has other packet identifiers (PIDs) "
-            f"and is not read; `tail -c +{start + 1}` of the file gives the rest as a clip of its own"
+            f"and is not read; `tail -c +{start + 1}` of the file gives the rest as a separate clip"
         )
 
     def __iter__(self) -> Iterator[MediaPacket]:
@@ -127,15 +129,15 @@ class Demuxer:
         )
 
     def _timed(self) -> Iterator[MediaPacket]:
-        """Yield packets of all connections, and note for how long each was waited for, new connections included."""
-        packets, asked = self._connected(), time.monotonic()
+        """Yield the packets of all connections, and store how long each was waited for, including the time to reconnect."""
+        packets, requested_at = self._connected(), time.monotonic()
         for packet in packets:
-            self._waited = time.monotonic() - asked
+            self._waited = time.monotonic() - requested_at
             yield packet
-            asked = time.monotonic()
+            requested_at = time.monotonic()
 
     def _connected(self) -> Iterator[MediaPacket]:
-        """Yield packets of the source, and of the connections after the first as if they were its own."""
+        """Yield the packets of the source, and those read after reconnections as if they came from the first connection."""
         yield from self._packets(self._container, self._streams)
         tries = 0
         while self._reopen is not None and tries < self._reconnect:
@@ -163,7 +165,7 @@ class Demuxer:
             try:
                 for packet in container.demux(*streams):
                     searches = 0
-                    if packet.size or packet.pts is not None:  # or it is the end of its track
+                    if packet.size or packet.pts is not None:  # otherwise it only marks the end of its track
                         self._account(packet)
                         yield packet
                 return
@@ -173,7 +175,7 @@ class Demuxer:
             except av.FFmpegError:
                 self._repairs.damaged += 1
                 return
-            except IndexError:  # PyAV's at the end, where tracks have appeared that it does not know
+            except IndexError:  # raised by PyAV at the end if tracks have appeared that it does not know
                 return
 
     def _account(self, packet: MediaPacket) -> None:

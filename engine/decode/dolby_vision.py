@@ -1,4 +1,4 @@
-"""Dolby Vision: what a track's configuration record says of the picture that lies under it."""
+"""Dolby Vision: the configuration record of a track, which describes its base layer."""
 
 import struct
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from upres.engine.core.errors import SourceError
 
 from .header import header_of
 
-# Versions; profile (7 bits), level (6), flags (3); what the base layer is compatible with.
+# Versions; profile (7 bits), level (6), flags (3); compatibility of the base layer.
 RECORD = struct.Struct(">BBHB")
 EXTRA_DATA = b"\x41\xed"  # BlockAddIDExtraData (RFC 9559, 5.1.4.1.17), which holds the record in Matroska
 KINDS = (b"dvcC", b"dvvC", b"dvwC")
@@ -23,16 +23,16 @@ TO_HDR10 = (
 
 @dataclass(frozen=True, slots=True)
 class DolbyVision:
-    """profile: as the record numbers it. compatible: whether the picture is one of HDR10, HLG or SDR without the rest."""
+    """Kind of Dolby Vision. profile: number in the record. compatible: whether the base layer alone is HDR10, HLG or SDR."""
 
     profile: int
     compatible: bool
 
 
 def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
-    """Return what a track's record says, or its first frame where it has none; None where it is no Dolby Vision.
+    """Return the kind according to a track's record, or to its first frame if there is no record; None if it is no Dolby Vision.
 
-    PyAV does not show a track's record, but the header that libavformat's Matroska muxer writes for it holds it.
+    PyAV does not expose the record of a track, but libavformat's Matroska muxer writes it into the track's header.
     """
     header = header_of(video)
     for kind in KINDS:
@@ -46,11 +46,11 @@ def dolby_vision(video: VideoStream, first: VideoFrame) -> DolbyVision | None:
     return None
 
 
-def refuse_what_only_dolby_decodes(name: str, video: VideoStream, first: VideoFrame) -> None:
-    """Raise SourceError where the picture below is none of HDR10, HLG or SDR. name: of the source, for people."""
+def check_dolby_vision(name: str, video: VideoStream, first: VideoFrame) -> None:
+    """Raise SourceError if the base layer is not HDR10, HLG or SDR. name: of the source, for the message."""
     dolby = dolby_vision(video, first)
     if dolby is not None and not dolby.compatible:
         raise SourceError(
-            f"{name}: is Dolby Vision profile {dolby.profile}, whose colors Dolby's decoders can convert, and an FFmpeg "
-            f"with libplacebo and Vulkan: {TO_HDR10}; or take a version whose base layer is HDR10, HLG or SDR"
+            f"{name}: is Dolby Vision profile {dolby.profile}, whose colors only Dolby's decoders can convert, or an FFmpeg "
+            f"with libplacebo and Vulkan: {TO_HDR10}; or use a version whose base layer is HDR10, HLG or SDR"
         )

@@ -1,6 +1,6 @@
-"""What can be done to frames before they are upscaled, each a libavfilter chain; and where shots begin. All off by default.
+"""Pre-filters for frames before upscaling, each a libavfilter chain, and shot detection. All are off by default.
 
-PyAV is imported by what uses it: the names of the pre-filters are shown by a help that starts fast.
+PyAV is imported only in the functions that need it, because the command line's help lists the pre-filters and has to start fast.
 """
 
 from collections.abc import Iterable, Iterator
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Prefilter:
-    """chain: in libavfilter's notation. rate: frames out for one in. deep: whether it takes more than 8 bits a channel.
+    """A pre-filter. chain: in libavfilter's notation. what: description for the help. rate: output frames per input frame.
 
-    warmup: frames before a frame that its result depends on; None: all since the first.
+    deep: whether it supports more than 8 bits per channel.
+    warmup: number of preceding frames that a frame's result depends on; None means all since the first.
     """
 
     chain: str
@@ -30,7 +31,8 @@ class Prefilter:
     warmup: int | None = 0
 
 
-# Its default thresholds leave all but the faintest noise: grain of a standard deviation of 6 keeps 97 % of it, here 35 %.
+# The filter's default thresholds remove only the faintest noise. Of grain with a standard deviation of 6, they keep 97 %, and the
+# thresholds here 35 %.
 ATADENOISE = "atadenoise=0a=0.1:0b=0.2:1a=0.1:1b=0.2:2a=0.1:2b=0.2"
 
 PREFILTERS = {
@@ -46,12 +48,12 @@ PREFILTERS = {
     "stabilise": Prefilter("deshake", "shake of the camera taken out", deep=False, warmup=None),
 }
 SHOTS = "scdet=threshold=10"
-SHOTS_WARMUP = 2  # frames: it compares the change to a frame with the change before it
+SHOTS_WARMUP = 2  # frames: the filter compares each frame-to-frame change with the one before
 SHOT_START = "lavfi.scd.time"  # the frame metadata that scdet writes on the first frame of a shot
 
 
 def check(names: Iterable[str]) -> None:
-    """Raise SettingsError that names every unknown pre-filter."""
+    """Raise SettingsError if a name is not a pre-filter; the message lists all unknown names."""
     if unknown := [name for name in names if name not in PREFILTERS]:
         raise SettingsError(f"unknown pre-filter: {', '.join(unknown)}; there are: {', '.join(PREFILTERS)}")
 
@@ -59,16 +61,16 @@ def check(names: Iterable[str]) -> None:
 def prefiltered(
     frames: "Iterator[VideoFrame]", shape: "Shape", names: tuple[str, ...], *, shots: bool
 ) -> "Iterator[VideoFrame]":
-    """Run decoded frames through the named pre-filters; with `shots`, first frames of shots carry SHOT_START.
+    """Yield decoded frames after the named pre-filters; with `shots`, the first frame of each shot has SHOT_START metadata.
 
-    Times are in each frame's own time base, which a filter may have refined; durations are the caller's to derive again.
+    Times are in each frame's own time base, which a filter may have changed. Durations are not valid and must be derived again.
     """
     chain = [PREFILTERS[name].chain for name in names] + [SHOTS] * shots
     return filtered(frames, shape, ",".join(chain)) if chain else frames
 
 
 def filtered(frames: "Iterator[VideoFrame]", shape: "Shape", chain: str) -> "Iterator[VideoFrame]":
-    """Run frames through a chain in libavfilter's notation; pts stay in the shape's time base."""
+    """Yield frames after a chain in libavfilter's notation; pts stay in the shape's time base."""
     graph: Graph | None = None
     for frame in frames:
         graph = graph or _graph(frame, shape, chain)

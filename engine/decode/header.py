@@ -1,6 +1,6 @@
-"""What PyAV does not show of a track, read from the header that a muxer of libavformat's writes for it.
+"""Track properties that PyAV does not expose, read from a header that one of libavformat's muxers writes for the track.
 
-Elements: RFC 8794, 4 to 6. Tracks: RFC 9559, 5.1.4. Boxes: ISO/IEC 14496-12, 12.1.4 (clap).
+EBML elements: RFC 8794, 4 to 6. Matroska tracks: RFC 9559, 5.1.4. Boxes: ISO/IEC 14496-12, 12.1.4 (clap).
 """
 
 import io
@@ -21,11 +21,11 @@ EDGES = {
 }  # PixelCrop…, 5.1.4.1.28.8 to 11
 
 
-APERTURE = struct.Struct(">4s8i")  # width, height, and how far its middle is off the picture's, each a fraction
+APERTURE = struct.Struct(">4s8i")  # width, height, and the offset of its center from the picture's, each as a fraction
 
 
 def header_of(video: VideoStream, container: str = "matroska", flags: str = "") -> bytes:
-    """Return the header of a track like this one; empty where the container has none for its codec."""
+    """Return the header that a container has for a track like this one; empty if the container does not support its codec."""
     file = io.BytesIO()
     try:
         with av.open(file, "w", format=container, options={"movflags": flags} if flags else {}) as output:
@@ -38,7 +38,7 @@ def header_of(video: VideoStream, container: str = "matroska", flags: str = "") 
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Pixels at each edge that a container hides: Matroska's PixelCrop, and the clean aperture (clap) of MP4 and QuickTime."""
+    """Pixels to crop at each edge: Matroska's PixelCrop, or the clean aperture (clap) of MP4 and QuickTime."""
 
     left: int = 0
     top: int = 0
@@ -50,18 +50,18 @@ class Crop:
 
 
 def crop_of(video: VideoStream) -> Crop:
-    """Return what a track's container hides of its picture."""
+    """Return the cropping that a track's container specifies."""
     body = header_of(video)
-    if not body:  # QuickTime's own codecs, that Matroska does not take
-        return _clean(header_of(video, "mov", "empty_moov"), video)
+    if not body:  # codecs that only QuickTime supports, and Matroska does not
+        return _outside_aperture(header_of(video, "mov", "empty_moov"), video)
     for kind in (SEGMENT, TRACKS, ENTRY, VIDEO):
         body = dict(_elements(body)).get(kind, b"")
-    found = dict(_elements(body))
-    return Crop(**{edge: int.from_bytes(found.get(kind, b""), "big") for edge, kind in EDGES.items()})
+    elements = dict(_elements(body))
+    return Crop(**{edge: int.from_bytes(elements.get(kind, b""), "big") for edge, kind in EDGES.items()})
 
 
-def _clean(header: bytes, video: VideoStream) -> Crop:
-    """Return what lies outside the clean aperture of a QuickTime header."""
+def _outside_aperture(header: bytes, video: VideoStream) -> Crop:
+    """Return the area outside the clean aperture in a QuickTime header."""
     at = header.find(b"clap")
     if at < 0:
         return Crop()
@@ -72,22 +72,22 @@ def _clean(header: bytes, video: VideoStream) -> Crop:
 
 
 class Cropper:
-    """Takes a crop off frames, as libavfilter does: where chroma has fewer pixels, in whole ones of these."""
+    """Crops frames with libavfilter, which rounds to whole chroma pixels if chroma is subsampled."""
 
     def __init__(self, crop: Crop) -> None:
         self._crop = crop
         self._graph: Graph | None = None
-        self._looks: tuple[int, int, str] | None = None
+        self._input: tuple[int, int, str] | None = None  # size and pixel format that the graph was built for
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """Return a frame without what is hidden; itself where nothing is, or where nothing else would be left."""
+        """Return a cropped frame; the same frame if there is nothing to crop, or if nothing would be left."""
         left, top = self._crop.left, self._crop.top
         width, height = frame.width - left - self._crop.right, frame.height - top - self._crop.bottom
         if not self._crop or width <= 0 or height <= 0:
             return frame
-        looks = frame.width, frame.height, frame.format.name
-        if self._graph is None or looks != self._looks:
-            self._graph, self._looks = _graph(frame, f"{width}:{height}:{left}:{top}"), looks
+        current = frame.width, frame.height, frame.format.name
+        if self._graph is None or current != self._input:
+            self._graph, self._input = _graph(frame, f"{width}:{height}:{left}:{top}"), current
         self._graph.vpush(frame)
         return self._graph.vpull()
 
@@ -101,7 +101,7 @@ def _graph(frame: VideoFrame, crop: str) -> Graph:
 
 
 def _elements(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Yield name and body of the elements in a body; of one that is cut off, or of unknown length, what is there."""
+    """Yield ID and body of the elements in a body. The last one may be truncated or of unknown length."""
     at = 0
     while at < len(data) and data[at]:
         name = at + _width(data[at])
@@ -114,5 +114,5 @@ def _elements(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _width(first: int) -> int:
-    """Return the bytes of an element's name or length, given by the leading zeros of its first byte."""
+    """Return the size in bytes of an element's ID or length field, which the leading zeros of its first byte encode."""
     return 9 - first.bit_length()

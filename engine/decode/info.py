@@ -1,4 +1,4 @@
-"""What a source holds, as its container and its first frame say."""
+"""Properties of a source, according to its container and its first frame."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -18,17 +18,18 @@ from upres.engine.core.text import number
 from .container import Tracks, codec_name
 from .packets.survey import Survey, declared_rate
 
-HDR_BITS = 10  # a channel, that high dynamic range takes at least
-USUAL_RATE = Fraction(25)
-LONGEST_TICK = 3600  # seconds; a time lapse of a frame an hour is the slowest that is believed
-FINEST_TICKS = 10_000_000  # a second, where a tick is no whole part of one
+HDR_BITS = 10  # minimum bits per channel of high dynamic range
+DEFAULT_RATE = Fraction(25)
+LONGEST_TICK = 3600  # seconds; the slowest plausible video is a time lapse with one frame per hour
+FINEST_TICKS = 10_000_000  # maximum ticks per second of a rounded time base
 
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What a source holds. seconds and frames are the container's word, or counted; None where nothing gives them.
+    """Properties of a source.
 
-    layout: what its planes mean, where they are upright 8-bit 4:2:0 that a model may take as it is.
+    seconds, frames: as declared by the container, or counted; None if unknown.
+    layout: interpretation of the planes if they are upright 8-bit 4:2:0, which a model may accept directly; otherwise None.
     """
 
     shape: Shape
@@ -46,7 +47,7 @@ class Info:
 
 
 def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Info:
-    """Describe an open source. first: its first frame. surveyed: what was counted, if it was.
+    """Return the properties of an open source. first: its first frame. surveyed: results of a survey, if there was one.
 
     Raises SourceError for colors that cannot be converted.
     """
@@ -60,15 +61,15 @@ def describe(container: InputContainer, tracks: Tracks, first: VideoFrame, surve
         orientation=orientation(first),
         interlaced=first.interlaced_frame,
         seconds=float(surveyed.seconds) if surveyed else announced_seconds(container, tracks),
-        frames=_announced_frames(container, tracks),
+        frames=_declared_frames(container, tracks),
         audio=tuple(map(codec_name, tracks.audio)),
         subtitles=tuple(map(codec_name, tracks.subtitles)),
         layout=None if shape.deep else layout_of(first, shape.color),
     )
 
 
-def _announced_frames(container: InputContainer, tracks: Tracks) -> int | None:
-    """Return how many frames a container says that it has; of MP4, without those before and between what its edit list shows."""
+def _declared_frames(container: InputContainer, tracks: Tracks) -> int | None:
+    """Return the number of frames that a container declares; in MP4, without the frames that its edit list hides."""
     frames = max(tracks.video.frames, 0)
     indexed = len(tracks.video.index_entries) if "mp4" in container.format.name else 0
     return (min(frames, indexed) if indexed else frames) or None
@@ -82,8 +83,8 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
     return Shape(
         width=first.height if turned else first.width,
         height=first.width if turned else first.height,
-        time_base=_held(video.time_base or Fraction(1, 90000)),
-        rate=declared_rate(tracks) or (surveyed and surveyed.rate) or USUAL_RATE,
+        time_base=_representable(video.time_base or Fraction(1, 90000)),
+        rate=declared_rate(tracks) or (surveyed and surveyed.rate) or DEFAULT_RATE,
         sample_aspect=1 / aspect if turned else aspect,
         color=color,
         bits=max(depth_of(first), HDR_BITS) if hdr else depth_of(first),
@@ -92,25 +93,25 @@ def _shape(tracks: Tracks, first: VideoFrame, surveyed: Survey | None) -> Shape:
 
 
 def announced_seconds(container: InputContainer, tracks: Tracks) -> float | None:
-    """Return how long a container says that it lasts; None where it says nothing, or less than nothing."""
+    """Return the duration that a container declares; None if it declares none, or one that is not positive."""
     video = tracks.video
     if video.duration and video.duration > 0 and video.time_base:
         return float(video.duration * video.time_base)
-    before = max(0, container.start_time or 0) if _says_when_it_ends(container) else 0
-    lasts = (container.duration or 0) - before
-    return lasts / av.time_base if lasts > 0 else None
+    before = max(0, container.start_time or 0) if _duration_is_end_time(container) else 0
+    duration = (container.duration or 0) - before
+    return duration / av.time_base if duration > 0 else None
 
 
-def _says_when_it_ends(container: InputContainer) -> bool:
-    """Tell whether what a container calls its length is its end, as in Matroska by libavformat; of other muxers it is a length."""
-    by = next((value for key, value in container.metadata.items() if key.lower() == "encoder"), "")
-    return "matroska" in container.format.name and by.startswith("Lavf")
+def _duration_is_end_time(container: InputContainer) -> bool:
+    """Report whether a container's duration is actually its end time, as in Matroska files that libavformat has written."""
+    muxer = next((value for key, value in container.metadata.items() if key.lower() == "encoder"), "")
+    return "matroska" in container.format.name and muxer.startswith("Lavf")
 
 
-def _held(time_base: Fraction) -> Fraction:
-    """Return a tick as MP4 holds it, whose clock has no numerator: a fraction of huge numbers, as in AVI, is rounded.
+def _representable(time_base: Fraction) -> Fraction:
+    """Return a time base that MP4, whose clock has no numerator, can represent: fractions of large numbers (AVI) are rounded.
 
-    Otherwise a single frame would take more ticks of that clock than a file can say. Raises SourceError for a tick of hours.
+    Otherwise a single frame could last more ticks than the file can store. Raises SourceError for a tick of more than an hour.
     """
     if time_base > LONGEST_TICK:
         raise SourceError(f"its header says that a frame lasts {number(time_base, 3)} seconds or more; it is damaged")

@@ -1,4 +1,4 @@
-"""Everything a source holds, listed once. What becomes of each item is decided where the result's container is known."""
+"""Inventory of everything a source contains. What happens to each item is decided later, depending on the result's container."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -22,20 +22,20 @@ HOUSEKEEPING = re.compile(
     r"|company_name|product_\w+|toolkit_\w+|\w+_umid|generation_uid|operational_pattern_ul|application_platform|modification_date",
     re.IGNORECASE,
 )
-"""Tags that hold for that file alone, and name the program that wrote it; its time code is an item of its own."""
-TIMECODE = "timecode"  # the tag by which libavformat says a time code, and takes it
-OF_TRACKS = (
+"""Tags that apply only to the source file itself or name the program that wrote it, and the time code, which is a separate item."""
+TIMECODE = "timecode"  # the tag with which libavformat reads and writes a time code
+HANDLED_TRACK_TAGS = (
     "title",
     "name",
     "language",
     "creation_time",
     "stereo_mode",
     "alpha_mode",
-)  # with places or items of their own
+)  # tags of tracks that are handled separately
 
 
 class Kind(StrEnum):
-    """What an item is."""
+    """Kind of an item."""
 
     VIDEO = "video"
     OTHER_VIDEO = "other video"
@@ -60,10 +60,10 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One thing that a source holds.
+    """One item that a source contains: a track, a group of tags, or a kind of metadata.
 
-    name: for people. stream: the track it is or belongs to, None for what belongs to the whole file.
-    obstacle: why it cannot be read, None where it can. tags: names and values, of tags and of a time code.
+    name: for messages. stream: the track that it is or belongs to; None if it belongs to the whole file.
+    obstacle: why it cannot be read; None if it can. tags: names and values of tags or of a time code.
     """
 
     kind: Kind
@@ -84,29 +84,31 @@ SIDE_DATA = {
     Type.DOVI_METADATA: Kind.DOLBY_VISION,
     Type.ICC_PROFILE: Kind.ICC,
 }
-"""What lies beside the pixels of a frame, apart from what the decoder has used up (film grain, motion vectors) or is turned
-into pixels (the display matrix)."""
+"""Side data of a frame that is listed, by FFmpeg's type. Not listed are data that the decoder has already applied (film grain,
+motion vectors) and the display matrix, which is applied to the pixels."""
 
 
 def take_inventory(container: InputContainer, tracks: Tracks, first: VideoFrame) -> tuple[Item, ...]:
-    """List what an open source holds: its tracks in their order, then what lies in the first frame, then what is file-wide."""
+    """Return the items of an open source: tracks in file order, then side data of the first frame, then file-wide items."""
     streams = [stream for stream in container.streams if stream not in tracks.chapters]
     tags = {**container.metadata, **tracks.video.metadata}
     code = next((value for key, value in tags.items() if key.lower() == TIMECODE), None)
     items = [_track(stream, tracks, code) for stream in streams]
     if code is not None and not any(item.kind is Kind.TIMECODE for item in items):
         items.append(Item(Kind.TIMECODE, f"time code ({code})", tags=((TIMECODE, code),)))
-    labels = [_tags(stream.metadata, f"tags, track {stream.index}", without=OF_TRACKS) for stream in tracks.all]
-    return (*items, *_beside_pixels(tracks, first), *_file_wide(container), *(item for item in labels if item))
+    labels = [
+        _tags(stream.metadata, f"tags, track {stream.index}", without=HANDLED_TRACK_TAGS) for stream in tracks.all
+    ]
+    return (*items, *_in_frames(tracks, first), *_file_wide(container), *(item for item in labels if item))
 
 
 def _track(stream: Stream, tracks: Tracks, code: str | None) -> Item:
     kind = _kind(stream, tracks)
     obstacle = None
     if kind in (Kind.AUDIO, Kind.SUBTITLES) and stream not in (*tracks.audio, *tracks.subtitles):
-        silent = "it is announced, but nothing of it comes at the beginning"
-        obstacle = "no decoder for it" if stream.codec_context is None else silent
-    if stream in tracks.elsewhere:
+        no_data = "it is announced, but has no data at the beginning"
+        obstacle = "no decoder for it" if stream.codec_context is None else no_data
+    if stream in tracks.other_programs:
         obstacle = "it belongs to another program"
     if kind is Kind.TIMECODE and code is None:
         obstacle = "it does not belong to the picture"
@@ -127,12 +129,12 @@ def _kind(stream: Stream, tracks: Tracks) -> Kind:
 
 def _name(stream: Stream, kind: Kind) -> str:
     label = stream.metadata.get("filename") or stream.metadata.get("title") or stream.metadata.get("handler_name")
-    known = codec_name(stream)
-    details = ", ".join(word for word in (known if known != "unknown" else "", label) if word)
+    codec = codec_name(stream)
+    details = ", ".join(word for word in (codec if codec != "unknown" else "", label) if word)
     return f"{kind}, track {stream.index}" + (f" ({details})" if details else "")
 
 
-def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
+def _in_frames(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
     kinds = {kind for data, kind in SIDE_DATA.items() if side_data(first, data.name)}
     if dolby_vision(tracks.video, first) is not None:
         kinds.add(Kind.DOLBY_VISION)
@@ -142,7 +144,7 @@ def _beside_pixels(tracks: Tracks, first: VideoFrame) -> Iterator[Item]:
 
 
 def has_alpha_layer(stream: Stream) -> bool:
-    """Return whether a track of VP8 or VP9 has its transparency beside its packets, as WebM says in a tag."""
+    """Report whether a VP8 or VP9 track has a separate alpha layer, which WebM declares in a tag."""
     return any(key.lower() == "alpha_mode" and value == "1" for key, value in stream.metadata.items())
 
 
@@ -154,10 +156,10 @@ def _file_wide(container: InputContainer) -> Iterator[Item]:
 
 
 def _tags(metadata: Mapping[str, str], name: str, without: Collection[str] = ()) -> Item | None:
-    """Return an item for the tags that hold for more than this file; a language behind a name, as in `date-eng`, is none of it."""
-    lasting = sorted(
+    """Return an item for the tags that are not specific to this file. A language suffix, as in `date-eng`, is not compared."""
+    kept = sorted(
         (key, value)
         for key, value in metadata.items()
         if not HOUSEKEEPING.fullmatch(re.sub(r"-[a-z]{3}$", "", key)) and key.lower() not in without
     )
-    return Item(Kind.TAGS, name, tags=tuple(lasting)) if lasting else None
+    return Item(Kind.TAGS, name, tags=tuple(kept)) if kept else None

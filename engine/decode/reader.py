@@ -1,4 +1,4 @@
-"""Any container and codec PyAV opens, to frames with repaired time. Packets of other tracks go to the caller's `on_packet`."""
+"""Reader of any source that PyAV can open: frames with repaired timestamps, and the packets of the other tracks."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -21,33 +21,35 @@ from .connection import Connection
 from .container import CLOCK_MAY_JUMP, LIMIT, MediaPacket, check_size, codec_name, listed
 from .cut import WHOLE, Cut
 from .decoder import Decoder
-from .dolby_vision import refuse_what_only_dolby_decodes
+from .dolby_vision import check_dolby_vision
 from .info import announced_seconds, describe
 from .inventory import take_inventory
 from .packets.scan import Scan, scan
 from .packets.survey import Survey, is_needed, survey
 from .source import Source
 
-SEEK_BACK = (0, 5, 30, 10**9)  # seconds before a cut at which its key frame is looked for; the last is the beginning
-SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # less than this is missing where a container rounds
+# Seconds before a cut at which a keyframe is searched; the last one leads to the beginning.
+SEEK_BACK = (0, 5, 30, 10**9)
+SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # a smaller difference from the declared duration may be due to rounding
 
 OnPacket = Callable[[MediaPacket], None]
 
 
 class Reader:
-    """An open source. Closing it, or leaving its `with`, closes the file.
+    """An open source. Leaving its `with` block closes it.
 
-    source: what was opened. info, inventory: what it holds. repairs: what was mended so far. warnings: what a user should know.
-    channels: of each track of sound, by the track's index.
-    origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of any carried track, plus
+    source: the source that was opened. info, inventory: its properties and contents. repairs: repairs made so far.
+    warnings: messages for the user. channels: channel layout of each audio track, by the track's index.
+    origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of a video or audio track, plus
     the start of the cut.
-    formats: libavformat's names of the containers that are taken, from files only; None means all, from anywhere.
-    fresh: nothing was read of it yet.
-    another: opens another reader of the same source, with the same settings; not for streams, whose bytes come once.
-    live: no frame waits for a later one: neither a decoder's threads nor the next frame's time, which a duration is else
-    derived from, and nothing is spooled.
-    eight_bits: why frames have 8 bits a channel and no more; None where they keep what the source has, until `limit` is called.
-    Raises SourceError where it is not a video, has no frames, is too large, or is high dynamic range that 8 bits cannot hold.
+    formats: libavformat's names of the accepted containers, from files only; None accepts all, from anywhere.
+    fresh: whether nothing was read from it yet.
+    another: opens another reader of the same source with the same settings. Not possible for streams, which can be read only once.
+    live: no frame waits for a later one, neither in the decoder's threads nor to derive its duration from the next frame's time,
+    and nothing is spooled.
+    eight_bits: the reason why frames are limited to 8 bits per channel; None keeps the source's bit depth until `limit` is called.
+    Raises SourceError if the source is not a video, has no frames, has frames that are too large, or has high dynamic range
+    while frames are limited to 8 bits.
     """
 
     def __init__(
@@ -85,7 +87,7 @@ class Reader:
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
             if self._connection.format:
                 self.info = replace(self.info, container=self._connection.format, codec=self._connection.format)
-            refuse_what_only_dolby_decodes(self._name, self.video, self._first)
+            check_dolby_vision(self._name, self.video, self._first)
             if self.tonemap and self.info.shape.color.transfer in HDR:
                 eight_bits = "tone mapping gives 8"
             if eight_bits is not None:
@@ -102,7 +104,7 @@ class Reader:
         self.close()
 
     def interrupt(self) -> None:
-        """End what waits for more of the source, from any thread; nothing can be read after this."""
+        """Abort a pending read, from any thread; nothing can be read after this."""
         self._connection.interrupt()
 
     def close(self) -> None:
@@ -110,9 +112,9 @@ class Reader:
         self._connection.close()
 
     def carry(self, on_packet: OnPacket) -> Iterator[Fraction]:
-        """Give all other tracks' packets to `on_packet`, and yield the second of each of the video's, which is not decoded.
+        """Pass the packets of other tracks to `on_packet`, and yield the time of each video packet in seconds, without decoding.
 
-        In place of `frames`.
+        Used instead of `frames`.
         """
         self.fresh, self._carries = False, True
         for packet in self._passed:
@@ -125,23 +127,24 @@ class Reader:
                 yield stamp * packet.time_base - self.origin
 
     def start_at(self, second: Fraction) -> None:
-        """Read from a key frame at or before a second of the frames' times. Called before `frames`, where a scan found nothing odd.
+        """Start reading at a keyframe at or before a second of the frames' times.
 
-        Stamps are left as they are: the first ones behind a seek may be guesses of libavformat's that look like a jump.
-        Raises SourceError where the source cannot be sought in, or holds nothing there.
+        Called before `frames`, and only if a scan found no anomalies. Timestamps are not repaired, because the first ones after a
+        seek may be guesses of libavformat that look like a jump.
+        Raises SourceError if the source is not seekable or has no frames there.
         """
         if not self.again or (self._surveyed is not None and self._surveyed.jumps):
-            raise SourceError(f"{self._name}: cannot be sought in")
+            raise SourceError(f"{self._name}: is not seekable")
         self._first = self._decode_first(self.origin + second, self._first, steady=True)
 
     def scan(self) -> Scan:
-        """Read the packets of a source that can be read twice, from its beginning to the cut's end, and decode nothing."""
-        with self._connection.beside() as (container, tracks):
+        """Scan the packets from the beginning to the cut's end without decoding. The source must be readable a second time."""
+        with self._connection.open_second() as (container, tracks):
             return scan(container, tracks, self.origin, self._until)
 
-    def leads_to(self, second: Fraction, earliest: Fraction) -> bool:
-        """Tell whether seeking to a second of the frames' times, in the source freshly opened, leads behind an earlier one."""
-        with self._connection.beside() as (container, tracks):
+    def seek_lands_after(self, second: Fraction, earliest: Fraction) -> bool:
+        """Report whether a seek to `second` in the newly opened source lands at or after `earliest`, in the frames' times."""
+        with self._connection.open_second() as (container, tracks):
             try:
                 container.seek(max(0, round((self.origin + second) * av.time_base)))
                 first = next(packet for packet in container.demux(tracks.video) if packet.size)
@@ -152,46 +155,49 @@ class Reader:
 
     @property
     def again(self) -> bool:
-        """Whether the source can be read a second time, from its beginning."""
+        """Whether the source can be read a second time, from the beginning."""
         return self._connection.again
 
     @property
     def ahead(self) -> int:
-        """Bytes of packets, at most, that the container keeps, beyond the usual."""
+        """Maximum number of bytes that the container buffers in packets, beyond the usual."""
         return self._connection.ahead
 
     @property
     def unpacked(self) -> bool:
-        """Whether every reader of the source unpacks all of it first."""
+        """Whether every reader of the source converts all of it before it reads."""
         return bool(self._connection.format)
 
     @property
     def waits(self) -> int:
-        """How often there was nothing yet to be read; 0 where that is not known."""
+        """How often the reader had to wait for data; 0 if unknown."""
         return 0
 
     @property
     def nominal(self) -> int:
-        """Ticks a frame usually lasts."""
+        """Nominal frame duration in ticks."""
         return max(1, round(1 / (self.info.shape.rate * self.info.shape.time_base)))
 
     def timeline(self, stream: Stream, nominal: int) -> Timeline:
-        """Return the rule that repairs one track's time."""
+        """Return the object that repairs one track's timestamps."""
         return Timeline(nominal, self.repairs, shared=stream.type == "audio")
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
-        """Return decoded frames in order, each with its pts and duration; other tracks' packets go to `on_packet`.
+        """Return an iterator over decoded frames in order, each with its pts and duration. Can be called once.
 
-        Can be called once.
+        on_packet: called with the packets of all other tracks.
         """
         self.fresh = False
         for packet in self._passed:
             on_packet(packet)
         self._on_packet = on_packet
-        return (with_nominal if self._live else with_durations)(self._placed(), self.nominal)
+        return (with_nominal if self._live else with_durations)(self._with_times(), self.nominal)
 
     def limit(self, reason: str) -> None:
-        """Give frames of 8 bits a channel, which the reason says; SourceError for high dynamic range that is not tone-mapped."""
+        """Limit frames to 8 bits per channel. reason: why, for messages.
+
+        Raises SourceError for high dynamic range without tone mapping.
+        """
         transfer, self.another = self.info.shape.color.transfer, partial(self.another, eight_bits=reason)
         if transfer in HDR and not self.tonemap:
             raise SourceError(
@@ -203,29 +209,29 @@ class Reader:
         self.info = replace(self.info, shape=replace(self.info.shape, bits=8, light=None))
 
     def check_reaches(self, second: Fraction) -> None:
-        """Raise SourceError where a source that says its length ends before a second."""
+        """Raise SourceError if the source is known to end before a second."""
         length = self.info.seconds
         if length is not None and second >= length:
             raise SourceError(f"{self._name}: ends before second {number(second)}: it lasts {length:.1f} s")
 
     @property
     def notes(self) -> list[str]:
-        """What a user should know of what was read: what was cut out of it or changed."""
+        """Messages for the user about what was cut out or changed while reading."""
         return [*self._demuxer.notes, *self._decoder.notes]
 
     @property
     def closing_notes(self) -> list[str]:
-        """What a user should know of a source that was read to its end: its notes, and what is missing."""
+        """Messages for the user after the source was read to its end: `notes`, and what is missing."""
         missing = self._missing_frames() or self._missing_seconds()
         notes = [*([missing] if missing else []), *self.notes]
         other = self._demuxer.other_identifiers if self.again and self.cut == WHOLE else None
         return [*notes, other] if other else notes
 
     def _survey(self) -> Survey | None:
-        """Count what is there, if the container cannot say and the source can be read twice."""
+        """Survey the packets if the container's declared duration or rate is unreliable and the source can be read twice."""
         if self._live or not self._connection.again or not is_needed(self.container, self._tracks):
             return None
-        with self._connection.beside() as (container, tracks):
+        with self._connection.open_second() as (container, tracks):
             return survey(container, tracks)
 
     def _origin(self) -> Fraction:
@@ -235,16 +241,16 @@ class Reader:
 
     @property
     def _until(self) -> Fraction | None:
-        """Second of the source's clock from which no packet is of use: behind a cut, and what is interleaved late of it."""
-        once = self._live or not self.again  # and may never come so far
-        return None if once or self.cut.duration is None else self.origin + self.cut.duration + LAG
+        """Second of the source's clock after which no packet is needed: the end of the cut, plus the lag of late audio packets."""
+        streamed = self._live or not self.again  # a stream may never get that far
+        return None if streamed or self.cut.duration is None else self.origin + self.cut.duration + LAG
 
     def _decode_first(
         self, second: Fraction | None, like: VideoFrame | None = None, *, steady: bool = False
     ) -> VideoFrame:
-        """Return the first frame to read on from: a key frame at or before a second of the source's clock, if one is given.
+        """Return the first frame to read: a keyframe at or before a second of the source's clock, or the first one of all.
 
-        like: a frame that all others become like. steady: as a Demuxer's.
+        like: a frame whose size and pixel format all others get. steady: as for Demuxer.
         """
         for back in SEEK_BACK:
             sought = second is not None and self._seek(second - back)
@@ -258,51 +264,51 @@ class Reader:
             if first is not None or not sought:
                 break
         if first is None:
-            raise SourceError(f"{self._name}: not a single frame can be decoded ({self._nothing()})")
+            raise SourceError(f"{self._name}: not a single frame can be decoded ({self._why_no_frame()})")
         return first
 
     def _seek(self, second: Fraction) -> bool:
-        """Return whether a seek worked: not in a stream, nor by a clock that jumps; both are decoded from their beginning."""
+        """Seek; return whether that succeeded. Streams, and sources whose clock jumps, are decoded from the beginning instead."""
         jumps = self._surveyed is not None and self._surveyed.jumps
         return not jumps and self._connection.seek(second)
 
     def _key_frame(self, second: Fraction) -> VideoFrame | None:
-        """Return the first key frame, before which frames lack what they refer to; None where it comes after a second."""
+        """Return the first keyframe; frames before it lack their references. None if it is later than a second."""
         for frame in self._decoding:
             if (at := self._seconds(frame)) is None or at > second:
                 return None
             if frame.key_frame:
-                self.repairs.concealed = int(frame.is_corrupt)  # and none of those before it
+                self.repairs.concealed = int(frame.is_corrupt)  # frames before it do not count
                 return frame
         return None
 
     def _seconds(self, frame: VideoFrame) -> Fraction | None:
-        """Return when a frame is shown, by the source's clock."""
+        """Return a frame's presentation time in seconds of the source's clock."""
         pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
         return None if pts is None else pts * (self.video.time_base or Fraction(1))
 
     def _missing_frames(self) -> str | None:
         announced = self.info.frames or 0
-        # AVI counts its chunks, and leaves one empty to show a frame for longer.
+        # AVI counts chunks, including the empty ones that repeat a frame.
         accounted = self._decoder.chunks if self.info.container == "avi" else self._decoder.accounted
         if self._carries or self.cut != WHOLE or accounted >= announced:
             return None
         return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
 
     def _missing_seconds(self) -> str | None:
-        if self.container.format.flags & CLOCK_MAY_JUMP:  # what is announced there is only what was there before
+        if self.container.format.flags & CLOCK_MAY_JUMP:  # the duration there only describes the data read at opening
             return None
         announced, end = announced_seconds(self.container, self._tracks), self._demuxer.end
         if self.cut != WHOLE or self.info.frames or announced is None or end is None:
             return None
         read = float(end - self.origin)
-        missing = announced - read - float(self._demuxer.removed)  # which a note of its own says
+        missing = announced - read - float(self._demuxer.removed)  # removed gaps have a separate note
         if missing <= max(SHORT_SECONDS, SHORT_SHARE * announced):
             return None
         return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
 
-    def _nothing(self) -> str:
-        """Say what is known of a source that gives no frame."""
+    def _why_no_frame(self) -> str:
+        """Return what is known about a source from which no frame could be decoded."""
         damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
         size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
         animated = "if it is an animated WebP, save it as a file: FFmpeg decodes still ones only; "
@@ -310,7 +316,7 @@ class Reader:
         late = f"the cut begins at {number(self.cut.start)} s; " if self.cut.start else ""
         return f"{damaged}{webp or size}{late}found: {listed(self.container)}"
 
-    def _placed(self) -> Iterator[VideoFrame]:
+    def _with_times(self) -> Iterator[VideoFrame]:
         time_base = self.info.shape.time_base
         timeline = self.timeline(self.video, self.nominal)
         origin = round(self.origin / time_base)
@@ -327,7 +333,7 @@ class Reader:
                 yield frame
             frame = next(self._decoding, None)
         if self._until is not None:
-            for packet in self._packets:  # sound of the cut may be interleaved behind its picture
+            for packet in self._packets:  # audio of the cut may be interleaved after its video
                 if packet.stream.index != self.video.index:
                     self._on_packet(packet)
         if empty:

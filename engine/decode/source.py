@@ -1,7 +1,7 @@
-"""Where a source comes from: each kind is opened by the opener that is registered under its name.
+"""Sources and their openers: each kind of source is opened by the opener that is registered under its name.
 
-A kind is a URL's scheme (`rtsp`), or `file`, `sequence`, `seekable` or `stream` for what has none. An opener is registered as an
-entry point of the group `upres.sources` whose value is a class, or anything else that gives a SourceOpener when called.
+A kind is a URL's scheme (such as `rtsp`), or `file`, `sequence`, `seekable` or `stream` for sources without one. An opener is
+registered as an entry point of the group `upres.sources`; its value is a class or another callable that returns a SourceOpener.
 """
 
 import re
@@ -30,12 +30,12 @@ PAGES = {
     "X": ("x.com", "twitter.com"),
     "Reddit": ("reddit.com", "redd.it"),
 }
-"""Hosts of pages that show videos, and are none."""
+"""Hosts whose addresses are web pages that show a video, not video files."""
 SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+)://")
 
 
 class Readable(Protocol):
-    """Bytes in order: at most `size` of them, empty at the end. May block while they are still arriving."""
+    """A byte stream. `read` returns at most `size` bytes, empty at the end, and may block until data arrives."""
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102
 
@@ -45,12 +45,12 @@ Source = str | Path | Readable | ImageSequence
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A source that is open.
+    """An open source.
 
-    file: what libavformat opens: a path, a URL, or bytes. again: whether it can be read a second time, from its beginning.
-    close: releases what the opener has made for it. interrupt: from any thread, ends a read that waits, and every later one.
-    options: of libavformat. wait_seconds: that it waits at most, to be connected and for bytes; None leaves that to the file.
-    format: of the source, where `file` is made of it in another one. away: whether what is read comes from another machine.
+    file: what libavformat opens: a path, a URL, or a file object. again: whether it can be read a second time, from the beginning.
+    close: releases the opener's resources. interrupt: aborts a pending read and all later ones; called from any thread.
+    options: for libavformat. wait_seconds: timeout for connecting and for the next data; None if `file` handles timeouts itself.
+    format: original format, if `file` is a conversion of the source. away: whether the data comes from another machine.
     """
 
     file: str | IO[bytes] | Readable
@@ -64,10 +64,10 @@ class Opened:
 
 
 class SourceOpener(Protocol):
-    """Opens one kind of source.
+    """Opener of one kind of source.
 
-    live: frames come as they are recorded, so that nothing may wait for a later one, nor be spooled.
-    reconnect: how often in a row a source that breaks off is opened again before that is taken for its end.
+    live: frames arrive in real time, so that none may wait for a later one, and nothing may be spooled.
+    reconnect: maximum number of consecutive attempts to reopen a source that broke off.
     """
 
     @property
@@ -76,12 +76,12 @@ class SourceOpener(Protocol):
     def reconnect(self) -> int: ...  # noqa: D102
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Open a source; SourceError where it cannot be. spool: whether it may be copied into a temporary file first."""
+        """Open a source. Raises SourceError if that fails. spool: whether it may be copied into a temporary file first."""
         ...
 
 
 def opener_for(source: Source) -> SourceOpener:
-    """Return the opener of a source's kind; SourceError where none is registered."""
+    """Return the opener for a source. Raises SourceError if none is registered for its kind."""
     kind, registered = kind_of(source), openers()
     if not registered:
         raise SourceError("no kind of source is registered: install upres again")
@@ -96,12 +96,12 @@ def opener_for(source: Source) -> SourceOpener:
 
 @cache
 def openers() -> EntryPoints:
-    """Return what is registered. Looked up once: that reads the metadata of every package that is installed."""
+    """Return the registered openers. Cached, because the lookup reads the metadata of every installed package."""
     return entry_points(group=GROUP)
 
 
 def kind_of(source: Source) -> str:
-    """Return a URL's scheme, or file, sequence, seekable or stream."""
+    """Return the kind of a source: a URL's scheme, or file, sequence, seekable or stream."""
     if isinstance(source, ImageSequence):
         return "sequence"
     if isinstance(source, str | Path):
@@ -112,19 +112,19 @@ def kind_of(source: Source) -> str:
 
 
 def sequence_of(source: Source) -> ImageSequence | None:
-    """Return a source as the numbered images that it is; None where it is anything else."""
+    """Return a source as numbered images; None if it is not numbered images."""
     if isinstance(source, ImageSequence):
         return source
     return ImageSequence(str(source)) if kind_of(source) == "sequence" else None
 
 
 class FileOpener:
-    """Opens a path."""
+    """Opener of local files."""
 
     live, reconnect = False, 0
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Check that there is such a file, and that it is not empty."""
+        """Open a path. Raises SourceError if there is no such file or it is empty."""
         path = Path(str(source))
         with os_errors_as(path, SourceError):
             if not path.is_file():
@@ -136,23 +136,25 @@ class FileOpener:
                 raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
             if not path.stat().st_size:
                 raise SourceError(f"{path}: the file is empty")
-        alone = {"pattern_type": "none"} if NUMBER.search(path.name) else {}  # or libavformat would look for numbers
-        return Opened(str(path.absolute()), again=True, options=alone)  # or a colon in a name would make it a protocol
+        # Otherwise libavformat would take %d in a name for a pattern.
+        literal = {"pattern_type": "none"} if NUMBER.search(path.name) else {}
+        # The path is absolute, because libavformat would take the part of a relative one before a colon for a protocol.
+        return Opened(str(path.absolute()), again=True, options=literal)
 
 
 class SeekableOpener:
-    """Opens a file that is open already; it stays its owner's."""
+    """Opener of file objects, which remain owned by the caller."""
 
     live, reconnect = False, 0
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Take the file as it is."""
+        """Use the file object as it is."""
         assert not isinstance(source, Path | ImageSequence)
         return Opened(source, again=True)
 
 
 def refuse_page(address: str) -> None:
-    """Raise SourceError where an address, with its scheme or without, is that of a page that shows a video."""
+    """Raise SourceError if an address, with or without a scheme, is that of a web page that shows a video."""
     host = SCHEME.sub("", address).partition("/")[0].partition(":")[0].lower()
     for site, hosts in PAGES.items():
         if any(host == name or host.endswith(f".{name}") for name in hosts):

@@ -50,7 +50,7 @@ def plan(reader: Reader, job: Job, devices: int) -> Plan:
     times = [at for at in scan.times if (not cut.start or at >= 0) and (cut.duration is None or at < cut.duration)]
     spans = _spans(times, scan.keys, job, devices)
     last = spans[-1].after
-    if last is not None and not reader.leads_to(last, _before(scan.keys, last) - FAR_SECONDS):
+    if last is not None and not reader.seek_lands_after(last, _before(scan.keys, last) - FAR_SECONDS):
         return Plan(why="the source cannot be sought in: it has no index")
     return Plan(spans)
 
@@ -67,8 +67,8 @@ def _obstacle(job: Job) -> str | None:
 
 
 def _untrusted(reader: Reader, scan: Scan, *, whole: bool) -> str | None:
-    if scan.odd:
-        return f"the source's packets cannot be relied on ({scan.odd})"
+    if scan.anomalies:
+        return f"the source's packets cannot be relied on ({scan.anomalies})"
     if not scan.keys:
         return "the source does not say which frames are key frames"
     if whole and (reader.info.frames or 0) > scan.packets:

@@ -12,9 +12,8 @@ from upres.engine.core.errors import LogError
 
 from .model import DAMAGED, Fragment, Track
 
-PIECE = (
-    1 << 20
-)  # bytes of the index per read, and the maximum length of a line (the longest holds a track's init section)
+# Bytes of the index per read, and the maximum length of a line (the longest holds a track's init section).
+PIECE = 1 << 20
 
 
 class Records:

@@ -119,7 +119,7 @@ COMMANDS = [
     (
         "pngs/%04d.png gaps.mp4",
         3,
-        "such as 0001.png; there are those of pngs/%02d.png",
+        "such as 0001.png; found pngs/%02d.png",
     ),
     (
         "in.mp4 frame_%05d.png -s 2",
@@ -353,7 +353,7 @@ def test_what_comes_in_order_only_is_to_be_fetched_before_the_command_that_was_t
         code, out, err = typed(words.format(address))
     assert code == 3 and not out
     assert err.splitlines() == [
-        f"upres: {address}: its server gives it in order only, so fetch it first: curl -Lo a%20clip.mp4 '{address}'",
+        f"upres: {address}: its server does not support range requests, so fetch it first: curl -Lo a%20clip.mp4 '{address}'",
         f"  then: upres {words.format('a%20clip.mp4')}",
     ]
 

@@ -1,1 +1,1 @@
-"""Sources that come as they are recorded: network addresses, what the ffmpeg program opens for us, and files at their own pace."""
+"""Live sources: network addresses, sources opened by the ffmpeg program, and files played in real time."""

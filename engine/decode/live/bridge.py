@@ -1,4 +1,4 @@
-"""Live sources that PyAV's FFmpeg cannot open and the ffmpeg program of the system can: SRT, and cameras of this machine."""
+"""Live sources that the FFmpeg in PyAV cannot open, but the system's ffmpeg program can: SRT and local cameras."""
 
 import shutil
 import subprocess
@@ -14,42 +14,47 @@ from upres.engine.machine.companion import last_line, tied
 from .network import RECONNECT
 
 FORMATS = {"v4l2": ("-f", "v4l2")}
-PROMPT = ("-analyzeduration", "1000000")  # microseconds; ffmpeg's own five seconds would all be delay
+PROMPT = ("-analyzeduration", "1000000")  # microseconds; ffmpeg's default of five seconds would add to the delay
 COPIED = ("-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "nut", "pipe:1")
-END_SECONDS = 5.0  # for the program to end by itself
+END_SECONDS = 5.0  # timeout for the program to exit before it is killed
 
 
 class BridgeOpener:
-    """Opens srt:// and v4l2:///dev/video0 by way of ffmpeg, which copies the packets into a pipe."""
+    """Opener of srt:// and v4l2:///dev/video0 addresses, by way of an ffmpeg process that copies the packets into a pipe."""
 
     live, reconnect = True, RECONNECT
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Start the program; SourceError where it is not installed."""
+        """Start the program. Raises SourceError if it is not installed."""
         address = str(source)
         kind, _, place = address.partition("://")
         program = Program(place if kind in FORMATS else address, *FORMATS.get(kind, ()))
         reading = Interruptible(program)
 
         def close() -> None:
-            reading.close()  # first, or the program's end would be read as the source's, which is then opened again
+            reading.close()  # first, because the program's exit would otherwise look like an interruption and cause a reconnection
             program.close()
 
         return Opened(reading, close=close, interrupt=close)
 
 
 class Program:
-    """ffmpeg copying a source into a pipe. It dies with the thread that starts it, or this process. options: of that source."""
+    """An ffmpeg process that copies a source into a pipe. options: for the source.
+
+    The process is killed when the thread that started it, or this process, ends.
+    """
 
     def __init__(self, source: str, *options: str) -> None:
         self._source = source
-        self._name = redacted("%20".join(source.split()))  # passphrases may have spaces in them
-        self._came = False
-        found = shutil.which("ffmpeg")
-        if found is None:
-            raise SourceError(f"{self._name} needs the ffmpeg program, which is not installed; get it with your system")
-        command = [found, "-nostdin", "-loglevel", "error", *PROMPT, *options, "-i", source, *COPIED]
-        # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
+        self._name = redacted("%20".join(source.split()))  # passphrases may contain spaces
+        self._has_data = False
+        ffmpeg = shutil.which("ffmpeg")
+        if ffmpeg is None:
+            raise SourceError(
+                f"{self._name} needs the ffmpeg program, which is not installed; install it with the system's package manager"
+            )
+        command = [ffmpeg, "-nostdin", "-loglevel", "error", *PROMPT, *options, "-i", source, *COPIED]
+        # In a separate session, so that Ctrl-C in a terminal reaches only upres, which then stops the program in order.
         self._process = subprocess.Popen(
             tied(command),
             stdin=subprocess.DEVNULL,
@@ -58,23 +63,23 @@ class Program:
             start_new_session=True,
         )
         assert self._process.stderr is not None
-        self._said = deque[bytes](maxlen=1)  # the last line, which may have the whole address in it
-        self._listening = threading.Thread(target=last_line, args=(self._process.stderr, self._said), daemon=True)
-        self._listening.start()
+        self._last_line = deque[bytes](maxlen=1)  # of its messages; may contain the complete address
+        self._stderr = threading.Thread(target=last_line, args=(self._process.stderr, self._last_line), daemon=True)
+        self._stderr.start()
 
     def read(self, size: int, /) -> bytes:
-        """Read at most `size` bytes, as soon as there are any; empty at the end. SourceError, with its reason, where none came."""
+        """Return at most `size` bytes as soon as some are available; empty at the end. Raises SourceError if none ever arrived."""
         assert self._process.stdout is not None
         data: bytes = self._process.stdout.read1(size)  # type: ignore[attr-defined]  # a pipe is buffered
-        if not data and not self._came:
-            self._listening.join(1)
-            line = self._said[0].decode(errors="replace").strip() if self._said else "nothing came of it"
+        if not data and not self._has_data:
+            self._stderr.join(1)
+            line = self._last_line[0].decode(errors="replace").strip() if self._last_line else "it sent no data"
             raise SourceError(f"{self._name}: cannot be opened ({redacted(line.removeprefix(f'{self._source}: '))})")
-        self._came = True
+        self._has_data = True
         return data
 
     def close(self) -> None:
-        """End the program."""
+        """Stop the program."""
         self._process.terminate()
         try:
             self._process.wait(END_SECONDS)

@@ -1,4 +1,4 @@
-"""Files, and sources that arrive in large pieces, read as live sources: each frame is given when its time has come."""
+"""Real-time playback of a file, or of a source that arrives in bursts, as a live source."""
 
 import time
 from collections.abc import Iterator
@@ -8,20 +8,19 @@ from av import VideoFrame
 from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.decode.source import Source
 
-AWAY_SECONDS = (
-    1.0  # that a frame may be late before its source counts as stalled, and that it then has to show that it catches up
-)
+# Lateness from which on a source counts as stalled, and interval in which it then has to catch up.
+AWAY_SECONDS = 1.0
 
 
 class PacedReader(Reader):
-    """A reader that gives frames at the pace at which they are shown."""
+    """A reader that yields frames in real time."""
 
     def __init__(self, source: Source, *, tonemap: bool = False) -> None:
-        """Open a source; errors as of any reader."""
+        """Open a source. Raises the same errors as any reader."""
         super().__init__(source, tonemap=tonemap, live=True)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
-        """Yield frames as any reader does, each not before its time since the first; late ones are not held back."""
+        """Yield frames as any reader does, each not before its presentation time since the first; late ones at once."""
         pace = Pace(time.monotonic())
         for frame in super().frames(on_packet):
             second = float((frame.pts or 0) * self.info.shape.time_base)
@@ -31,11 +30,11 @@ class PacedReader(Reader):
 
 
 class Pace:
-    """When frames are due. A source that stalled keeps its place in time if it catches up, and gets a later one if it does not.
+    """Schedule of frames. After a stall, the schedule is kept if the source catches up, and is moved back if it does not.
 
-    After a stall, a server that still has what was published meanwhile sends it faster than it is shown, up to the newest. Those
-    frames are not held back: the pipeline drops those that are late, and the delay returns to what it was before. Where the
-    publisher itself stood still there is nothing to catch up with, and what follows is shown later by as long as the stall lasted.
+    A server that has buffered frames during a stall sends them faster than real time. They are not held back:
+    the pipeline drops late frames, and the delay returns to its previous value. If the publisher itself had stopped, there is
+    nothing to catch up with, and all later frames are delayed by the length of the stall.
     start: time of the first frame, by the clock that `early` is called with.
     """
 

@@ -1,1 +1,1 @@
-"""Openers of sources whose bytes arrive while they are read: streams, and files on the web."""
+"""Openers of byte streams, files on the web, numbered images and animated WebP."""

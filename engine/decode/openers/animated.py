@@ -1,4 +1,4 @@
-"""Animated WebP, whose frames libavcodec does not decode: unpacked with Pillow into a temporary file that it does."""
+"""Animated WebP, which libavcodec cannot decode: converted with Pillow into a temporary lossless video."""
 
 import tempfile
 from collections.abc import Iterator
@@ -17,17 +17,17 @@ from upres.engine.core.errors import SourceError, TargetError, UpresError, reaso
 from upres.engine.decode.container import check_size
 from upres.engine.decode.source import Opened
 
-HEAD = 21  # bytes to the flags of the extended header
-ANIMATED = 0x02  # one of them: https://developers.google.com/speed/webp/docs/riff_container
+HEAD = 21  # bytes up to and including the flags of the extended header
+ANIMATED = 0x02  # a flag: https://developers.google.com/speed/webp/docs/riff_container
 TICK = Fraction(1, 1000)
-TOO_SHORT, USUAL = 10, 100  # ticks: browsers show a frame of so few as long as one of so many
+TOO_SHORT, DEFAULT_TICKS = 10, 100  # browsers show frames of at most TOO_SHORT ticks for DEFAULT_TICKS
 
 
 def unpacked(name: str, opened: Opened) -> Opened:
-    """Replace an animated WebP by a lossless video of the same frames and times; everything else stays as it is.
+    """Replace an animated WebP by a lossless video with the same frames and times; return any other source unchanged.
 
-    name: for people. Closing the video leaves what was opened open.
-    Raises SourceError for one that is damaged, TargetError where the temporary folder cannot hold it.
+    name: for messages. Closing the video does not close the original source.
+    Raises SourceError if the image is damaged, TargetError if the video cannot be written to the temporary folder.
     """
     if not opened.again or not _is_animated(opened.file):
         return opened
@@ -42,7 +42,7 @@ def unpacked(name: str, opened: Opened) -> Opened:
 
 
 def _is_animated(file: object) -> bool:
-    """Tell by its first bytes whether a file is an animated WebP. A file that is open stays where it is."""
+    """Report whether a file is an animated WebP, by its first bytes. The position of an open file does not change."""
     with suppress(OSError):
         if isinstance(file, str):
             with Path(file).open("rb") as path:
@@ -57,7 +57,7 @@ def _is_animated(file: object) -> bool:
 
 
 def _frames(name: str, file: str | IO[bytes]) -> Iterator[tuple[Image.Image, int]]:
-    """Yield every frame, in RGB or RGBA, and the ticks that it is shown for."""
+    """Yield every frame, in RGB or RGBA, with its duration in ticks."""
     try:
         with Image.open(file, formats=["WEBP"]) as image:
             check_size(name, *image.size)
@@ -67,11 +67,11 @@ def _frames(name: str, file: str | IO[bytes]) -> Iterator[tuple[Image.Image, int
                 ticks = int(image.info.get("duration", 0))
                 yield (
                     image.convert("RGBA" if image.has_transparency_data else "RGB"),
-                    ticks if ticks > TOO_SHORT else USUAL,
+                    ticks if ticks > TOO_SHORT else DEFAULT_TICKS,
                 )
     except UpresError:
         raise
-    except Exception as error:  # what damaged files raise is of any kind
+    except Exception as error:  # damaged files can raise any exception
         raise SourceError(f"{name}: this WebP cannot be read ({reason(error)})") from error
 
 

@@ -1,4 +1,4 @@
-"""A stream whose `read` can be ended from another thread, whatever it waits for."""
+"""A stream whose blocking `read` can be interrupted from another thread."""
 
 import threading
 
@@ -7,38 +7,38 @@ from upres.engine.decode.source import Readable
 
 
 class Interruptible:
-    """Reads a stream in a thread of its own, only when asked to, so that nobody has to wait for one that blocks.
+    """Wrapper that reads a stream in a separate thread, one read per request, so that the caller can be interrupted.
 
-    A read that was interrupted leaves that thread behind until the stream answers; what it answers is dropped.
+    After an interruption the thread remains until the stream's `read` returns; its result is discarded.
     """
 
     def __init__(self, source: Readable) -> None:
         self._source = source
         self._changed = threading.Condition()
-        self._wanted: int | None = None
-        self._answer: bytes | BaseException | None = None
+        self._requested: int | None = None
+        self._result: bytes | BaseException | None = None
         self._closed = self._busy = False
         self._thread: threading.Thread | None = None
 
     def read(self, size: int = 65536, /) -> bytes:
-        """Read at most `size` bytes; Interrupted once `close` was called."""
+        """Return at most `size` bytes. Raises Interrupted once `close` was called."""
         with self._changed:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._serve, name="source", daemon=True)
                 self._thread.start()
-            self._wanted = size
+            self._requested = size
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._answer is not None or self._closed)
-            answer, self._answer = self._answer, None
+            self._changed.wait_for(lambda: self._result is not None or self._closed)
+            result, self._result = self._result, None
             if self._closed:
-                raise Interrupted("the source is not read any more")
-        if isinstance(answer, BaseException):
-            raise answer
-        assert answer is not None
-        return answer
+                raise Interrupted("reading of the source was stopped")
+        if isinstance(result, BaseException):
+            raise result
+        assert result is not None
+        return result
 
     def close(self) -> None:
-        """End a read that waits, and every later one; from any thread, and as often as one likes."""
+        """Interrupt a pending read and all later ones; safe to call from any thread, any number of times."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -49,15 +49,15 @@ class Interruptible:
     def _serve(self) -> None:
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._wanted is not None or self._closed)
-                if self._closed or self._wanted is None:
+                self._changed.wait_for(lambda: self._requested is not None or self._closed)
+                if self._closed or self._requested is None:
                     return
-                size, self._wanted = self._wanted, None
+                size, self._requested = self._requested, None
                 self._busy = True
             try:
-                answer: bytes | BaseException = self._source.read(size)
-            except BaseException as error:  # raised where the bytes were asked for
-                answer = error
+                result: bytes | BaseException = self._source.read(size)
+            except BaseException as error:  # raised in the caller's thread
+                result = error
             with self._changed:
-                self._answer, self._busy = answer, False
+                self._result, self._busy = result, False
                 self._changed.notify_all()

@@ -6,12 +6,12 @@ from upres.engine.decode.source import Opened, Source, sequence_of
 
 
 class SequenceOpener:
-    """Opens numbered images as one video."""
+    """Opener of numbered images as one video."""
 
     live, reconnect = False, 0
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Check that there are some, and that none is missing."""
+        """Return the pattern for libavformat to open. Raises SourceError if there are no images or the numbers have gaps."""
         images = sequence_of(source)
         assert images is not None
         first, place = images.span()[0], Path(images.pattern).absolute()

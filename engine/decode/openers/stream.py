@@ -1,4 +1,4 @@
-"""Bytes that are still arriving. Knows containers only as far as the order of an MP4."""
+"""Byte streams as sources. An MP4 stream whose index comes last is spooled into a temporary file."""
 
 import io
 import shutil
@@ -10,21 +10,21 @@ from upres.engine.decode.source import Opened, Readable, Source
 
 from .interruptible import Interruptible
 
-PROBE_LIMIT = 64 << 20  # bytes before an MP4's index that are kept in memory while it is looked for
+PROBE_LIMIT = 64 << 20  # bytes that are buffered in memory in search of an MP4's index
 MOST_BOXES = 1000  # before an MP4's index; muxers write about ten
-STARTS = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof")  # the kinds of an MP4's first box
+STARTS = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof")  # types of an MP4's first box
 
 
 class StreamOpener:
-    """Opens bytes that arrive in order. An MP4 whose index lies behind its media is spooled: it cannot be decoded before."""
+    """Opener of byte streams. An MP4 whose index follows its media cannot be decoded while it arrives and is spooled."""
 
     live, reconnect = False, 0
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Read as far as the container's order shows.
+        """Open a stream; its beginning is read to find an MP4's index.
 
-        Raises SourceError where the stream is empty, or would have to be spooled and may not be; TargetError where the
-        temporary folder cannot hold it.
+        Raises SourceError if the stream is empty or must not be spooled although it has to be, TargetError if the temporary folder
+        cannot hold it.
         """
         assert not isinstance(source, str) and hasattr(source, "read")
         waiting = Interruptible(source)
@@ -44,8 +44,7 @@ def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
         return Opened(stream, close=waiting.close, interrupt=waiting.close)
     if not spool:
         raise SourceError(
-            "this MP4's index lies behind its media, so it cannot be upscaled live; "
-            "send fragmented MP4, MPEG-TS or Matroska"
+            "this MP4's index comes after its media, so it cannot be upscaled live; send fragmented MP4, MPEG-TS or Matroska"
         )
     try:
         file = tempfile.TemporaryFile(prefix="upres-")  # noqa: SIM115 - closed by the reader
@@ -61,9 +60,9 @@ def _opened(waiting: Interruptible, *, spool: bool) -> Opened:
 
 
 def peek(source: Readable) -> tuple[bytes, bool]:
-    """Return the first bytes of a stream, and whether they are an MP4 whose media comes before its index.
+    """Return the first bytes of a stream, and whether it is an MP4 whose media comes before its index.
 
-    Raises SourceError where they begin as an MP4 and go on as none, or where it has no index.
+    Raises SourceError if the stream begins as an MP4, but is damaged or has no index.
     """
     head = io.BytesIO()
     _fill(head, source, 12)
@@ -87,13 +86,13 @@ def peek(source: Readable) -> tuple[bytes, bool]:
 
 
 def _size(box: bytes, at: int) -> int:
-    """Return the size of the box that begins with these bytes; SourceError where none begins so, or where it is the last."""
+    """Return the size of the box that begins with these bytes. Raises SourceError if it is invalid or extends to the end."""
     kind, size, least = box[4:8], int.from_bytes(box[:4], "big"), 8
     if size == 1 and len(box) == 16:
         size, least = int.from_bytes(box[8:16], "big"), 16
     if size == 0 and kind.isascii() and kind.decode().isprintable():
         raise SourceError(
-            f"this MP4 has no index: its box {kind.decode()!r} lasts until the end; it was not written to its end"
+            f"this MP4 has no index: its box {kind.decode()!r} extends to the end of the file; the recording is incomplete"
         )
     if size < least or not (kind.isascii() and kind.decode().isprintable()):
         raise SourceError(f"this begins as an MP4, but holds no box at byte {at}; it is damaged, or no MP4")
@@ -111,15 +110,15 @@ def _read(source: Readable, size: int) -> bytes:
         data = source.read(size)
     except OSError as error:
         raise SourceError(f"the stream cannot be read ({reason(error)})") from error
-    if len(data) > size:  # PyAV would write it behind the end of its buffer
+    if len(data) > size:  # PyAV would write past the end of its buffer
         raise SourceError(
-            f"the stream gave {len(data)} bytes when asked for {size}; its `read` must give at most as many"
+            f"the stream's `read` returned {len(data)} bytes; it must return at most the {size} requested"
         )
     return data
 
 
 class _Joined:
-    """The bytes already taken from a stream, then the rest of it."""
+    """A stream that begins with the bytes already read from it."""
 
     def __init__(self, head: bytes, rest: Readable) -> None:
         self._head = io.BytesIO(head)

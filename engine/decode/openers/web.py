@@ -1,4 +1,4 @@
-"""Files on the web, read by range requests: from any place, and asked for again from where a connection broke off."""
+"""Seekable files on the web, read by HTTP range requests, which continue at the same byte after a broken connection."""
 
 import io
 import os
@@ -20,12 +20,12 @@ from upres.engine.core.errors import FetchFirstError, Interrupted, SourceError, 
 from upres.engine.core.text import redacted
 from upres.engine.decode.source import Opened, Source, refuse_page
 
-WAIT_SECONDS = 20.0  # for a connection, and for its next bytes
-ANSWER_SECONDS = 2 * WAIT_SECONDS  # for the head of an answer
-TRIES = 6  # in a row that bring no byte, each after twice the pause of the one before
-PAUSE_SECONDS = 0.5
-LATER = frozenset({408, 425, 429, 500, 502, 503, 504})  # answers that may be another one soon
-SKIPPED = 1 << 18  # bytes that are read over, rather than asked for by another request
+WAIT_SECONDS = 20.0  # timeout for a connection and for its next data
+RESPONSE_SECONDS = 2 * WAIT_SECONDS  # timeout for the header of a response
+TRIES = 6  # consecutive attempts without data; the pause doubles after each
+PAUSE_SECONDS = 0.5  # before the first retry
+RETRIABLE = frozenset({408, 425, 429, 500, 502, 503, 504})  # HTTP status codes of temporary errors
+MOST_SKIPPED = 1 << 18  # bytes up to which a seek forward reads on instead of sending another request
 PLAYLIST = ".m3u8"
 RANGE = re.compile(r"bytes (\d+)-\d+/(\d+)")
 
@@ -33,19 +33,19 @@ Result = TypeVar("Result")
 
 
 class WebOpener:
-    """Opens a file at http or https."""
+    """Opener of files at http and https addresses."""
 
     live, reconnect = False, 0
 
     def open(self, source: Source, *, spool: bool) -> Opened:
-        """Ask for the file's first bytes; SourceError where there is none, it is a page, or only comes in order."""
+        """Request the file's first bytes. Raises SourceError if it is missing, a web page, or cannot be read by range requests."""
         address = str(source)
         refuse_page(address)
         if (
             urlsplit(address).path.lower().endswith(PLAYLIST)
-        ):  # libavformat leaves out pieces that do not come, and says nothing
+        ):  # libavformat silently skips segments that fail to download
             raise SourceError(
-                f"{address}: is a playlist, whose pieces might be missed without a word; record it first: "
+                f"{address}: is a playlist, and segments that fail to download would be skipped silently; record it first: "
                 f"ffmpeg -i '{address}' -c copy in.mkv"
             )
         file = WebFile(address)
@@ -53,14 +53,13 @@ class WebOpener:
 
 
 class _BrokenOffError(Exception):
-    """Raised where a connection gives no more bytes, though there are more."""
+    """Raised when a connection ends before the end of the file."""
 
 
 class WebFile(io.RawIOBase):
-    """A file at an address. Read by one thread.
+    """A file at a web address. Must be used from one thread only, except `interrupt`.
 
-    Raises SourceError where the file is not there or has changed since it was opened, UnreachableError where it gives nothing
-    however often it is asked.
+    Raises SourceError if the file is missing or has changed since it was opened, UnreachableError if all retries fail.
     """
 
     def __init__(self, address: str) -> None:
@@ -70,81 +69,81 @@ class WebFile(io.RawIOBase):
         self._version: str | None = None
         self._response: HTTPResponse | None = None
         self._stopped = threading.Event()
-        self._answers = SimpleQueue[HTTPResponse | Exception]()  # to the last question
-        self._insist(self._connect)
+        self._responses = SimpleQueue[HTTPResponse | Exception]()  # to the last request
+        self._retry(self._connect)
 
     @property
     def size(self) -> int:
-        """Give the file's length in bytes."""
+        """The file's length in bytes."""
         assert self._size is not None
         return self._size
 
     def readable(self) -> bool:
-        """Whether it can be read."""
+        """Return True."""
         return True
 
     def seekable(self) -> bool:
-        """Whether it can be read in any order."""
+        """Return True."""
         return True
 
     def tell(self) -> int:
-        """Give the place of the next byte."""
+        """Return the position of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to a place; nothing is asked for before the next read."""
-        place = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
-        if place < 0:
-            raise OSError(f"there is no byte {place}")
-        if not self._skipped(place - self._position):
+        """Set the position; a new request is sent only by the next read."""
+        position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size}[whence]
+        if position < 0:
+            raise OSError(f"there is no byte {position}")
+        if not self._skip(position - self._position):
             self._drop()
-        self._position = place
-        return place
+        self._position = position
+        return position
 
     def readinto(self, buffer: memoryview | bytearray, /) -> int:  # type: ignore[override]
-        """Read some bytes; 0 at the file's end."""
+        """Read some bytes into a buffer; return their number, 0 at the end of the file."""
         if self._position >= self.size:
             return 0
-        got = self._insist(lambda: self._received(buffer))
-        self._position += got
-        return got
+        size = self._retry(lambda: self._receive(buffer))
+        self._position += size
+        return size
 
     def interrupt(self) -> None:
-        """End a read that waits, and every later one; from any thread."""
+        """Interrupt a pending read and all later ones; safe to call from any thread."""
         self._stopped.set()
-        self._answers.put(Interrupted())
+        self._responses.put(Interrupted())
         response = self._response
-        with suppress(OSError, ValueError, AttributeError):  # it has ended by itself
+        with suppress(OSError, ValueError, AttributeError):  # the connection is closed already
             if response is not None:
                 with socket.socket(fileno=os.dup(response.fileno())) as connection:
                     connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """End the connection; safe to call twice."""
+        """Close the connection; safe to call twice."""
         self._drop()
         super().close()
 
-    def _insist(self, call: Callable[[], Result]) -> Result:
-        """Call until it does not break off, a bounded number of times; once where nobody was there in the first place."""
-        for tried in count(1):
+    def _retry(self, call: Callable[[], Result]) -> Result:
+        """Retry a call while the connection breaks off, up to TRIES times. A first connection that fails is not retried."""
+        for attempt in count(1):
             if self._stopped.is_set():
                 raise Interrupted
             try:
                 return call()
             except (_BrokenOffError, HTTPException, OSError) as error:
                 self._drop()
-                hopeless = self._size is None and not isinstance(error, _BrokenOffError)
-                if (tried == TRIES or hopeless) and not self._stopped.is_set():
+                unreachable = self._size is None and not isinstance(error, _BrokenOffError)
+                if (attempt == TRIES or unreachable) and not self._stopped.is_set():
                     raise UnreachableError(
-                        f"{redacted(self._address)}: {self._missing(error)}; try again later"
+                        f"{redacted(self._address)}: {self._failure(error)}; try again later"
                     ) from error
             except BaseException:
                 self._drop()
                 raise
-            self._stopped.wait(PAUSE_SECONDS * 2 ** (tried - 1))
+            self._stopped.wait(PAUSE_SECONDS * 2 ** (attempt - 1))
         raise AssertionError
 
-    def _missing(self, error: Exception) -> str:
+    def _failure(self, error: Exception) -> str:
         why = getattr(error, "reason", None) or error
         return (
             f"cannot be reached ({why})"
@@ -152,18 +151,18 @@ class WebFile(io.RawIOBase):
             else f"breaks off at byte {self._position} of {self._size} ({why})"
         )
 
-    def _received(self, buffer: memoryview | bytearray) -> int:
+    def _receive(self, buffer: memoryview | bytearray) -> int:
         response = self._response or self._connect()
-        if self._stopped.is_set():  # while there was no connection to end
+        if self._stopped.is_set():  # set while there was no connection that could be shut down
             raise Interrupted
-        got = response.readinto(buffer)
-        if not got:
+        size = response.readinto(buffer)
+        if not size:
             raise _BrokenOffError("the connection ended")
-        return got
+        return size
 
-    def _skipped(self, forward: int) -> bool:
-        """Read over what lies before a place a little ahead; whether the connection is there now."""
-        if self._response is None or not 0 <= forward <= SKIPPED:
+    def _skip(self, forward: int) -> bool:
+        """Discard a small number of bytes; return whether the connection has reached the new position."""
+        if self._response is None or not 0 <= forward <= MOST_SKIPPED:
             return False
         with suppress(OSError, HTTPException):
             return len(self._response.read(forward)) == forward
@@ -175,36 +174,39 @@ class WebFile(io.RawIOBase):
             self._response = None
 
     def _connect(self) -> HTTPResponse:
-        """Ask for everything from the place on. In a thread: nothing else ends the wait for an answer, or bounds all of it."""
-        self._answers = answers = SimpleQueue[HTTPResponse | Exception]()
-        given_up = threading.Event()
+        """Request the file from the current position on.
 
-        def ask() -> None:
+        The request runs in a thread, because only this way can the wait for the response be interrupted and limited as a whole.
+        """
+        self._responses = responses = SimpleQueue[HTTPResponse | Exception]()
+        abandoned = threading.Event()
+
+        def request() -> None:
             try:
-                response = self._asked()
-            except Exception as error:  # raised by the thread that waits
-                answers.put(error)
+                response = self._request()
+            except Exception as error:  # raised by the waiting thread
+                responses.put(error)
                 return
-            answers.put(response)
-            if given_up.is_set():
+            responses.put(response)
+            if abandoned.is_set():
                 response.close()
 
-        threading.Thread(target=ask, name="connect", daemon=True).start()
+        threading.Thread(target=request, name="connect", daemon=True).start()
         try:
-            answer = Interrupted() if self._stopped.is_set() else answers.get(timeout=ANSWER_SECONDS)
+            response = Interrupted() if self._stopped.is_set() else responses.get(timeout=RESPONSE_SECONDS)
         except Empty:
-            answer = _BrokenOffError(f"no answer within {ANSWER_SECONDS:g} s")
-        if isinstance(answer, Exception):
-            given_up.set()
-            with suppress(Empty):  # it came at the same time
-                if not isinstance(late := answers.get_nowait(), Exception):
+            response = _BrokenOffError(f"no response within {RESPONSE_SECONDS:g} s")
+        if isinstance(response, Exception):
+            abandoned.set()
+            with suppress(Empty):  # a response that arrived at the same time
+                if not isinstance(late := responses.get_nowait(), Exception):
                     late.close()
-            raise answer
-        self._response = answer
-        self._check(answer)
-        return answer
+            raise response
+        self._response = response
+        self._check(response)
+        return response
 
-    def _asked(self) -> HTTPResponse:
+    def _request(self) -> HTTPResponse:
         headers = {
             "Range": f"bytes={self._position}-",
             "Accept-Encoding": "identity",
@@ -216,28 +218,28 @@ class WebFile(io.RawIOBase):
             response: HTTPResponse = urlopen(Request(self._address, headers=headers), timeout=WAIT_SECONDS)
         except HTTPError as error:
             error.close()
-            if error.code in LATER:
+            if error.code in RETRIABLE:
                 raise _BrokenOffError(f"the server answers {error.code} {error.reason}") from error
             raise SourceError(f"{redacted(self._address)}: the server answers {error.code} {error.reason}") from error
-        except ValueError as error:  # an address that is none
-            raise SourceError(f"{redacted(self._address)}: is no address ({redacted(str(error))})") from error
+        except ValueError as error:
+            raise SourceError(f"{redacted(self._address)}: is not a valid address ({redacted(str(error))})") from error
         return response
 
     def _check(self, response: HTTPResponse) -> None:
-        """Raise SourceError where what comes is not the file that was opened, from the place that was asked for."""
+        """Raise SourceError if a response is not the file that was opened, from the requested position on."""
         if response.headers.get_content_type() == "text/html":
             raise SourceError(
                 f"{self._address}: is a page, not a video; yt-dlp may find the video in it: yt-dlp '{self._address}'"
             )
-        given = RANGE.fullmatch(response.headers.get("Content-Range", "")) if response.status == 206 else None
-        if self._size is None and given is None:
-            raise FetchFirstError(self._address, "its server gives it in order only")
-        if given is None or self._size not in (None, int(given[2])):
+        content_range = RANGE.fullmatch(response.headers.get("Content-Range", "")) if response.status == 206 else None
+        if self._size is None and content_range is None:
+            raise FetchFirstError(self._address, "its server does not support range requests")
+        if content_range is None or self._size not in (None, int(content_range[2])):
             raise SourceError(f"{redacted(self._address)}: has changed while it was read")
-        if int(given[1]) != self._position:
+        if int(content_range[1]) != self._position:
             raise FetchFirstError(
-                self._address, f"its server gives bytes from {given[1]} where {self._position} was asked for"
+                self._address, f"its server sends bytes from {content_range[1]} on where {self._position} was requested"
             )
-        self._size = int(given[2])
+        self._size = int(content_range[2])
         tag = response.headers.get("ETag", "")
         self._version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")

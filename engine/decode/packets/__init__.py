@@ -1,1 +1,1 @@
-"""Passes over a file's packets, with nothing decoded: how long it lasts, and when its frames are shown."""
+"""Passes over a file's packets without decoding: its actual duration, and the times of its frames."""

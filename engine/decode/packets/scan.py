@@ -1,4 +1,4 @@
-"""When the frames of a file are shown, and which of them are key frames, as its packets say: nothing is decoded."""
+"""Frame times and keyframes of a file, according to its packets; nothing is decoded."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,28 +12,29 @@ from upres.engine.decode.demuxer import Demuxer
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """times: of all frames that are shown, in their order, seconds of the frames' times. keys: those of key frames.
+    """Result of a scan.
 
-    packets: how many the video has, those of hidden frames included. odd: what of them cannot be trusted; None where all are as
-    they should be.
+    times: presentation times of all visible frames in order, in seconds of the frames' times. keys: times of keyframes.
+    packets: number of video packets, including those of hidden frames.
+    anomalies: what makes the packets unreliable; None if nothing does.
     """
 
     times: tuple[Fraction, ...]
     keys: tuple[Fraction, ...]
     packets: int
-    odd: str | None
+    anomalies: str | None
 
 
 def scan(container: InputContainer, tracks: Tracks, origin: Fraction, until: Fraction | None = None) -> Scan:
-    """Read the packets of a container that is used for nothing else. origin: the second of its clock that is 0.
+    """Scan the packets of a container that is used for nothing else. origin: the second of its clock that is 0 in the result.
 
-    until: as a Demuxer's.
+    until: as for Demuxer.
     """
     repairs = Repairs()
     ticks: list[int] = []
     keys: list[int] = []
     count = 0
-    avi = container.format.name == "avi"  # which holds decoding times only, in the order of the frames
+    avi = container.format.name == "avi"  # stores decoding times only, which are in the order of the frames
     for packet in Demuxer(container, tracks, repairs, until=until):
         if packet.stream.index != tracks.video.index or not packet.size:
             continue
@@ -50,7 +51,7 @@ def scan(container: InputContainer, tracks: Tracks, origin: Fraction, until: Fra
             keys.append(stamp)
     repairs.doubled += len(ticks) - len({*ticks})
     time_base = tracks.video.time_base or Fraction(1, 90000)
-    times, key_times = (tuple(tick * time_base - origin for tick in sorted(found)) for found in (ticks, keys))
+    times, key_times = (tuple(tick * time_base - origin for tick in sorted(stamps)) for stamps in (ticks, keys))
     if not ticks:
         repairs.missing += 1
     return Scan(times, key_times, count, str(repairs) if repairs else None)

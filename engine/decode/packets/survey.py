@@ -1,4 +1,4 @@
-"""How long a file really lasts, where its container cannot say: counted over its packets, with nothing decoded."""
+"""Actual duration and frame rate of a file whose container cannot be trusted, measured over its packets; nothing is decoded."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -9,15 +9,16 @@ from upres.engine.core.timeline import Repairs
 from upres.engine.decode.container import CLOCK_MAY_JUMP, Tracks
 from upres.engine.decode.demuxer import Demuxer
 
-MOST_BYTES = 64 << 20  # that are read; the rest is taken to be like them
-FASTEST = 300  # frames a second that a container is believed, where they are no more than the ticks of its clock
+MOST_BYTES = 64 << 20  # maximum number of bytes to read; the rest is extrapolated
+# Frames per second; a higher rate is not believed if it equals the ticks per second of the container's clock.
+FASTEST = 300
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """seconds: of the whole file. rate: frames a second, on average; None of a single frame.
+    """Result of a survey. seconds: duration of the whole file. rate: average frames per second; None for a single frame.
 
-    jumps: whether its clock jumps, so that nothing can be found by its time.
+    jumps: whether the file's clock jumps, so that seeking by time is not possible.
     """
 
     seconds: Fraction
@@ -26,9 +27,9 @@ class Survey:
 
 
 def declared_rate(tracks: Tracks) -> Fraction | None:
-    """Return the frame rate that a container declares; None where it only repeats its clock (1000 in Matroska, 60000 in DV).
+    """Return the frame rate that a container declares; None if that is only its clock rate (1000 in Matroska, 60000 in DV).
 
-    Of a mere codec's bytes it is what they say themselves: libavformat takes 25 for all.
+    For a raw bitstream it is the rate in the bitstream itself, because libavformat assumes 25 for all of them.
     """
     video = tracks.video
     own: Fraction | None = video.codec_context.framerate if tracks.untimed else None
@@ -39,12 +40,12 @@ def declared_rate(tracks: Tracks) -> Fraction | None:
 
 
 def is_needed(container: InputContainer, tracks: Tracks) -> bool:
-    """Return whether a container's word on its length is worth little: its clock may jump, or it declares no frame rate."""
+    """Report whether the declared duration of a container is unreliable: its clock may jump, or it declares no frame rate."""
     return bool(container.format.flags & CLOCK_MAY_JUMP) or declared_rate(tracks) is None
 
 
 def survey(container: InputContainer, tracks: Tracks) -> Survey | None:
-    """Read the packets of a container that is used for nothing else; None where they tell nothing."""
+    """Survey the packets of a container that is used for nothing else; return None if they have no timestamps."""
     repairs = Repairs()
     demuxer = Demuxer(container, tracks, repairs)
     time_base = tracks.video.time_base or Fraction(1, 90000)

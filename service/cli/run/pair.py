@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from upres.engine.core.errors import SettingsError
 from upres.engine.core.text import number
-from upres.engine.decode.numbered import USUAL_RATE, ImageSequence
+from upres.engine.decode.numbered import DEFAULT_RATE, ImageSequence
 from upres.engine.decode.source import Source, kind_of
 from upres.engine.images.formats import Format, is_image_name, usual_suffix
 from upres.engine.images.recognize import still_format
@@ -48,7 +48,7 @@ class Pair:
             )
         if self.piped is not None:
             return self.piped.source
-        return ImageSequence(self.source, self.rate or USUAL_RATE) if numbered else self.source
+        return ImageSequence(self.source, self.rate or DEFAULT_RATE) if numbered else self.source
 
     @property
     def path(self) -> Path:

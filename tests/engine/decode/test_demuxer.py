@@ -83,7 +83,7 @@ def test_tracks_of_a_disc_are_looked_for_so_far_and_once(disc):
     with closing(Connection(file, None, live=False)) as connection:
         assert file.count < 48 << 20 and connection.ahead == 32 << 20
         file.count = 0
-        with connection.beside() as (_, tracks):
+        with connection.open_second() as (_, tracks):
             assert len(tracks.audio) == 1 and file.count < 8 << 20
 
 
@@ -103,7 +103,7 @@ def test_a_track_of_a_disc_that_was_found_later_is_found_each_time_and_what_that
     media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "mpeg2video", "-c:a", "ac3", tmp_path / "in.vob")
     with closing(Connection(tmp_path / "in.vob", None, live=False)) as connection:
         for _ in range(2):
-            with connection.beside() as (_, tracks):
+            with connection.open_second() as (_, tracks):
                 assert len(tracks.audio) == 1
     wanted = job(tmp_path / "out.mkv")
     with Reader(tmp_path / "in.vob") as reader:

@@ -21,7 +21,7 @@ def test_profile_5_is_refused_by_name(tmp_path, name, tonemap):
         source = tmp_path / name
         media.ffmpeg("-i", CASES / "dv5.mp4", "-c", "copy", "-tag:v", "hvc1", "-strict", "unofficial", source)
     with pytest.raises(
-        SourceError, match=r"is Dolby Vision profile 5, whose colors .* libplacebo .* take a version whose base layer"
+        SourceError, match=r"is Dolby Vision profile 5, whose colors .* libplacebo .* use a version whose base layer"
     ):
         Reader(source, tonemap=tonemap)
 

@@ -68,8 +68,8 @@ def test_without_a_rate_there_are_25_a_second(tmp_path):
     ("names", "words"),
     [
         ([], "no such file, and no numbered images of that name, such as 001.png"),
-        (["1.png", "2.png"], r"no numbered images .*; there are those of .*in/%d\.png$"),
-        (["00001.png", "00002.png"], r"no numbered images .*; there are those of .*in/%05d\.png$"),
+        (["1.png", "2.png"], r"no numbered images .*; found .*in/%d\.png$"),
+        (["00001.png", "00002.png"], r"no numbered images .*; found .*in/%05d\.png$"),
         (["a.png", "b.jpg"], r"such as 001\.png$"),
         (["001.png", "002.png", "005.png", "007.png"], r"003\.png is missing, and 3 in all"),
     ],

@@ -360,7 +360,7 @@ def test_what_is_not_a_video_is_refused_in_words(tmp_path, monkeypatch):
     refused(Pipe(b""), "ended before its first byte")
     greedy = Pipe(bytes(1000))
     greedy.read = lambda size: Pipe.read(greedy, 1 << 20)
-    refused(greedy, "its `read` must give at most as many")
+    refused(greedy, "it must return at most the 12 requested")
     clip = media.clip(tmp_path / "in.mp4", *H264)
     (tmp_path / "short.mp4").write_bytes(clip.read_bytes()[:1000])
     refused(tmp_path / "short.mp4", "not a video")
@@ -420,7 +420,7 @@ def test_an_animated_webp_in_a_pipe_is_refused_with_what_works(tmp_path):
 
 def test_what_cannot_be_read_as_its_bytes_come_says_what_works(tmp_path):
     clip = media.clip(tmp_path / "in.apng", "-plays", 0)
-    with pytest.raises(SourceError, match="as its bytes come: save it as a file"):
+    with pytest.raises(SourceError, match="from a stream: save it as a file"):
         Reader(Pipe(clip.read_bytes()))
 
 

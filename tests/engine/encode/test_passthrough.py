@@ -221,7 +221,7 @@ def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
     silent.write_bytes(b"".join(packet for packet in packets if int.from_bytes(packet[1:3], "big") & 0x1FFF != 0x101))
     progress = upscaled(silent, tmp_path / "out.mp4")
     assert progress.frames_out == 10 and progress.warnings == [
-        "audio, track 1 (aac) is left out: it is announced, but nothing of it comes at the beginning"
+        "audio, track 1 (aac) is left out: it is announced, but has no data at the beginning"
     ]
     assert referee.listing(tmp_path / "out.mp4").streams[0]["codec_type"] == "video"
 

@@ -48,7 +48,7 @@ def test_a_playlist_that_has_ended_is_shown_once(pieces, tmp_path):
 
 def test_a_publisher_that_sends_nothing_more_is_opened_again_until_its_playlist_ends(pieces, tmp_path, monkeypatch):
     monkeypatch.setattr(PlaylistOpener, "reconnect", 2)
-    monkeypatch.setattr(network, "PIECE_SECONDS", 3.0)
+    monkeypatch.setattr(network, "SEGMENT_SECONDS", 3.0)
     with WebFiles(Publisher(pieces)) as server:
         _, progress = run(f"HLS+{server.url('index.m3u8')}", tmp_path / "out.mkv")
     assert progress.frames_out == packets(tmp_path / "out.mkv")[0] >= 2 * FRAMES

@@ -186,7 +186,7 @@ def test_what_needs_the_program_says_so_where_it_is_not_there(monkeypatch):
 def test_a_source_that_sends_nothing_is_given_up_and_named(monkeypatch):
     monkeypatch.setattr("upres.engine.decode.live.network.WAIT_SECONDS", 0.2)
     address = f"udp://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"
-    with pytest.raises(SourceError, match=f"^{address}: cannot be opened .nothing that can be read came within 0.2 s"):
+    with pytest.raises(SourceError, match=f"^{address}: cannot be opened .no readable data arrived within 0.2 s"):
         open_live(address)
 
 
@@ -214,7 +214,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
         _, progress = run(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out.ts")
     assert progress.frames_out >= FRAMES - 8  # those that lean on what was cut apart are lost
     assert progress.repairs.interruptions == 1
-    assert "the source ended or broke off, and could not be opened again in 2 tries" in progress.warnings
+    assert "the source ended or broke off, and could not be reopened in 2 attempts" in progress.warnings
     with av.open(str(tmp_path / "out.ts")) as file:
         times = [packet.dts for packet in file.demux(video=0) if packet.size]
     assert times == sorted(set(times)) and len(times) == progress.frames_out

@@ -18,11 +18,15 @@ from upres.engine.ranges.plan import plan
 TENTH = Fraction(1, 10)
 
 
-def planned(times, keys, devices=2, *, leads_to=lambda second, earliest: True, **settings):
+def planned(times, keys, devices=2, *, seek_lands_after=lambda second, earliest: True, **settings):
     """The plan of a job on a source of these frames."""
     scan = Scan(tuple(times), tuple(keys), len(times), None)
     reader = SimpleNamespace(
-        again=True, unpacked=False, info=SimpleNamespace(frames=None), scan=lambda: scan, leads_to=leads_to
+        again=True,
+        unpacked=False,
+        info=SimpleNamespace(frames=None),
+        scan=lambda: scan,
+        seek_lands_after=seek_lands_after,
     )
     return plan(reader, job(Path("out.mp4"), Nearest(), **settings), devices)
 
@@ -91,10 +95,10 @@ def test_where_a_seek_leads_far_away_it_is_one_range():
     times = [number * TENTH for number in range(600)]
     asked = []
 
-    def leads_to(second, earliest):
+    def seek_lands_after(second, earliest):
         asked.append((second, earliest))
         return False
 
-    found = planned(times, times[::50], leads_to=leads_to)
+    found = planned(times, times[::50], seek_lands_after=seek_lands_after)
     assert len(found.spans) == 1 and found.why == "the source cannot be sought in: it has no index"
     assert asked == [(Fraction(58), Fraction(50))]

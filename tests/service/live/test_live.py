@@ -323,7 +323,7 @@ def test_what_cannot_be_live_is_refused(rpc, clip):
     sender.send(clip().read_bytes())
     sender.end()
     last = list(rpc.call(rpc.upscale.Upscale, iter(sender)))[-1].job
-    assert last.error.reason == "SOURCE_UNPROCESSABLE" and "index lies behind its media" in last.error.message
+    assert last.error.reason == "SOURCE_UNPROCESSABLE" and "index comes after its media" in last.error.message
 
 
 def test_the_operator_can_limit_its_length(tmp_path, clip):

@@ -49,7 +49,7 @@ class Stopping(io.BytesIO):
 
     def read(self, size=-1):
         if self.stopped:
-            raise Interrupted("the file is not read any more")
+            raise Interrupted("reading of the file was stopped")
         return super().read(size)
 
 

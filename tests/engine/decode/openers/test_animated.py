@@ -66,5 +66,5 @@ def test_a_damaged_one_is_refused_and_leaves_nothing(tmp_path):
 
 def test_a_service_which_names_its_containers_takes_none(tmp_path):
     (tmp_path / "in.webp").write_bytes(animated([40, 40])[0])
-    with pytest.raises(SourceError, match="its format is none that is read here"):
+    with pytest.raises(SourceError, match="its format is not among the accepted ones"):
         Reader(tmp_path / "in.webp", formats=("matroska",))

@@ -82,7 +82,9 @@ def test_what_is_no_file_that_can_be_read_from_any_place_is_refused_with_what_wo
     with pytest.raises(SourceError, match="the server answers 404 Not Found"):
         WebFile(server.url("nothing"))
     server.ranges = False
-    with pytest.raises(SourceError, match=r"in order only, so fetch it first: curl -Lo data http://.*/data$"):
+    with pytest.raises(
+        SourceError, match=r"does not support range requests, so fetch it first: curl -Lo data http://.*/data$"
+    ):
         WebFile(server.url("data"))
     server.kind = "text/html"
     with pytest.raises(SourceError, match="is a page, not a video; yt-dlp may find"):
@@ -136,7 +138,7 @@ def test_bytes_from_another_place_are_taken_for_none(server):
     with WebFile(server.url("data")) as file:
         server.blocks = 1 << 16  # it begins at whole blocks, and says so
         file.seek(700_001)
-        with pytest.raises(SourceError, match="gives bytes from 655360 where 700001 was asked for"):
+        with pytest.raises(SourceError, match="sends bytes from 655360 on where 700001 was requested"):
             file.read(4)
 
 
