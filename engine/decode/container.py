@@ -269,14 +269,14 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
 def _is_of_other_program(container: InputContainer, stream: Stream, video: VideoStream) -> bool:
     """Report whether a stream belongs only to other programs than the video's. False for a stream that is in no program.
 
-    The programs of a broadcast have separate clocks. PyAV does not list them, so they are told apart by their best tracks.
+    The programs of a broadcast have separate clocks. PyAV does not list them, so they are distinguished by their best tracks.
     """
     program = _program(container, stream)
     best = [container.streams.best(kind, video) for kind in ("audio", "subtitle")]
     if program == _program(container, video) or stream in best:
         return False
     picture = program[0]
-    # If its picture belongs to another program, this stream is in no program that has a picture.
+    # False if that picture's own program does not contain the stream.
     return picture is None or _program(container, picture) == program
 
 
