@@ -420,6 +420,14 @@ def test_a_wrong_key_is_told_so_and_asked_for(browser, server):
     page.close()
 
 
+JOB_ROW = """() => {
+  document.getElementById("list").hidden = false;
+  const row = document.getElementById("jobs").insertRow();
+  for (const text of ["10:00:00 PM", "RealESRGAN_Vid_x4 (live)", "running", "x"]) row.insertCell().textContent = text;
+  return [...row.cells].map((cell) => cell.clientHeight);
+}"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(browser, server, scheme):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
@@ -430,6 +438,8 @@ def test_it_fits_a_phone(browser, server, scheme):
     found = axe.Axe().run(page).response["violations"]
     assert not [(rule["id"], rule["help"]) for rule in found if rule["impact"] in ("serious", "critical")]
     picture(page, f"phone-{scheme}")
+    heights = page.evaluate(JOB_ROW)
+    assert max(heights) < 2 * min(heights)  # the name of the model stays in one line
     page.close()
 
 

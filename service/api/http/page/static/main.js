@@ -47,7 +47,7 @@ async function models() {
   byId("model").replaceChildren(...data.map((model) => Object.assign(new Option(model.name, model.slug), { limits: model.info.limits })));
   const light = data.find((model) => model.slug.endsWith("x2"));
   if (light) byId("model").value = light.slug;
-  byId("then").replaceChildren(new Option("nothing", ""), ...data.map((model) => new Option(model.name, model.slug)));
+  byId("then").replaceChildren(new Option("none", ""), ...data.map((model) => new Option(model.name, model.slug)));
   scales();
 }
 
