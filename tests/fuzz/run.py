@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -141,6 +142,8 @@ def main() -> int:
                 watch, made = Watch(server.ready()), TARGETS[kind](server, Path(name))
                 told = fuzz(made, watch, args)
                 told["left"] = left(server)[:10]
+                if told["failed"]:
+                    shutil.copy(server.log, args.kept / f"{kind}.log")
                 server.stop()
         print(json.dumps(told), flush=True)  # noqa: T201 - a script
         wrong |= bool(told["failed"] or told["left"] or not told["bounded"])
