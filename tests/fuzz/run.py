@@ -48,7 +48,7 @@ class Watch:
         """What is wrong with how the server took this; where others are under way, one of them may have logged it."""
         answer = send(data)
         with self._lock:
-            logged = next(self._log.faults(), None)
+            logged = next(iter([*self._log.faults()]), None)  # all of it is read now, or the next input would be blamed
         if (code := self._server.process.poll()) is not None:
             return f"the server ended with {code}"
         return answer or logged
@@ -112,6 +112,7 @@ def kept(target: Target, watch: Watch, faults: dict[bytes, str], folder: Path) -
         names.append(f"{target.name}-{hashlib.sha256(small).hexdigest()[:12]}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / names[-1]).write_bytes(small)
+        (folder / f"{names[-1]}.whole").write_bytes(data)
         (folder / f"{names[-1]}.txt").write_text(fault + "\n")
     return names
 
