@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -178,17 +178,32 @@ class Results:
         except UnavailableError as error:
             raise TargetError(str(error)) from error
 
-    async def list_objects(self, place: str) -> list[tuple[str, int]]:
-        """List the key and size of each object under a prefix. Raises UnavailableError if the store does not respond."""
+    async def list_objects(self, place: str, after: str | None = None) -> list[tuple[str, int]]:
+        """List the key and size of each object under a prefix. Raises UnavailableError if the store does not respond.
+
+        after: list only objects whose keys sort after this one; S3 and GCS then skip the others.
+        """
         objects: list[tuple[str, int]] = []
+        async with aclosing(self._pages(place, after, LISTED)) as pages:
+            async for page in pages:
+                objects += page
+        return objects
+
+    async def is_empty(self, place: str) -> bool:
+        """Report whether no object exists under a prefix, with one request. Raises UnavailableError."""
+        async with aclosing(self._pages(place, None, 1)) as pages:
+            return not await anext(pages, None)
+
+    async def _pages(self, place: str, after: str | None, size: int) -> AsyncGenerator[list[tuple[str, int]]]:
+        """Yield keys and sizes of objects, at most `size` at a time."""
         try:
-            pages = aiter(obstore.list(self._store, place, chunk_size=LISTED))
+            pages = aiter(obstore.list(self._store, place, offset=after, chunk_size=size))
             while True:
                 async with asyncio.timeout(ANSWER_SECONDS):  # each page is a request
                     page = await anext(pages, None)
                 if page is None:
-                    return objects
-                objects += ((str(entry["path"]), int(entry["size"])) for entry in page)
+                    return
+                yield [(str(entry["path"]), int(entry["size"])) for entry in page]
         except (OSError, obstore.exceptions.BaseError) as error:
             raise UnavailableError(
                 f"the {self._noun} store does not respond ({type(error).__name__}); try again later"

@@ -62,7 +62,7 @@ class KeptLog:
         """Report whether there is a log to read."""
         if await asyncio.to_thread(self._is_here, job) and self._log.exists():
             return True
-        return bool(await self._objects.list_objects(self._place))
+        return not await self._objects.is_empty(self._place)
 
     async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
         """As `LocalLog.news`."""

@@ -107,9 +107,9 @@ class LogCopy:
         return True
 
 
-async def list_parts(objects: Results, place: str) -> list[places.Part]:
-    """List the parts under a key prefix. Raises UnavailableError."""
-    return places.parts(await objects.list_objects(place))
+async def list_parts(objects: Results, place: str, start: int = 0) -> list[places.Part]:
+    """List the parts under a key prefix that start at `start` or later. Raises UnavailableError."""
+    return places.parts(await objects.list_objects(place, places.before(place, start) if start else None))
 
 
 def read_generation(log: Path) -> str | None:

@@ -45,6 +45,11 @@ def key(place: str, start: int, end: int, crc32c: int | None = None) -> str:
     return f"{place}{start:015}-{end:015}" + (f"-{crc32c:08x}" if crc32c is not None else "")
 
 
+def before(place: str, start: int) -> str:
+    """Return a key that sorts directly before the keys of the objects under a prefix that start at `start` or later."""
+    return f"{place}{start:015}"
+
+
 def parts(objects: Iterable[tuple[str, int]]) -> list[Part]:
     """Parse the keys and sizes of objects into parts; other keys are ignored."""
     matches = ((NAME.fullmatch(name.rpartition("/")[2]), name, size) for name, size in objects)
@@ -79,13 +84,15 @@ def chain(available: Iterable[Part], start: int = 0, end: int | None = None) -> 
     return chained[::-1]
 
 
-def log_chain(available: Iterable[Part], kept: Generations) -> list[Part]:
-    """Select contiguous parts of a log from its beginning, each generation up to its end. available: of all generations."""
+def log_chain(available: Iterable[Part], kept: Generations, start: int = 0) -> list[Part]:
+    """Select contiguous parts of a log from `start`, each generation up to its end. available: of all generations beyond it."""
     chained: list[Part] = []
-    reached, parts = 0, list(available)
+    reached, parts = start, list(available)
     for name, end in kept:
+        if end is not None and end <= reached:
+            continue
         chained += chain((part for part in parts if part.key.split("/")[-2] == name), reached, end)
-        reached = chained[-1].end if chained else 0
+        reached = chained[-1].end if chained else start
         if end not in (None, reached):
             break
     return chained

@@ -34,20 +34,26 @@ class KeptTail(Records):
 
     async def news(self) -> AsyncGenerator[Track | Fragment]:
         """Yield the tracks and fragments that were stored since the last call, in order; must be read to its end."""
-        parts = places.log_chain(await list_parts(self._objects, self._place), self._kept)
-        news = [part for part in parts if part.end > self._end]
+        news = await self._list_new()
         async with aclosing(in_order(self._head(part) for part in news)) as heads:
             for part in news:
                 for item in self._parse_part(part, await anext(heads)):
                     yield item
+
+    async def _list_new(self) -> list[Part]:
+        """List only the parts that follow what was read: a log may have thousands."""
+        names = [name for name, end in self._kept if end is None or end > self._end]
+        parts = [part for name in names for part in await list_parts(self._objects, f"{self._place}{name}/", self._end)]
+        news = places.log_chain(parts, self._kept, self._end)
+        if parts and not news:  # the same bytes were stored again as different parts
+            raise UnavailableError("the log is being stored again; continue reading in a moment")
+        return news
 
     async def _head(self, part: Part) -> bytes:
         end = min(part.size, HEAD + part.end - part.start)
         return b"".join([data async for data in self._objects.read(part.key, 0, end)])
 
     def _parse_part(self, part: Part, head: bytes) -> list[Track | Fragment]:
-        if part.start != self._end:  # the same bytes were stored again as different parts
-            raise UnavailableError("the log is being stored again; continue reading in a moment")
         lines, at = records(head, part.end - part.start)
         items = self.parsed(lines)
         for item in items:

@@ -48,10 +48,10 @@ class Away(Results):
         await super().write(key, chunks, size)
         self.seen.append(key)
 
-    async def list_objects(self, place):
+    async def list_objects(self, place, after=None):
         if self.away:
             raise UnavailableError("it is away")
-        return await super().list_objects(place)
+        return await super().list_objects(place, after)
 
     def _check(self):
         if self.away:

@@ -299,3 +299,51 @@ def test_a_log_in_the_store_is_read_from_its_first_objects_while_the_others_are_
         assert numbers == [*range(30)]
 
     asyncio.run(scenario())
+
+
+def test_what_was_read_of_a_log_is_not_listed_again(store, monkeypatch):
+    place, kept, listed, counts = "p/a/log/", [("one", 20), ("two", None)], store.list_objects, []
+
+    async def noted(*args):
+        objects = await listed(*args)
+        counts.append(len(objects))
+        return objects
+
+    async def stored(name, number):
+        line = b'{"track": "video", "segment": %3d, "fragment": 0}\n' % number
+        await store.write(places.key(f"{place}{name}/", 10 * number, 10 * number + 10), lambda: iter([line]), len(line))
+
+    async def scenario():
+        tail = KeptTail(store, place, kept)
+        monkeypatch.setattr(tail, "_parse_part", lambda part, head: setattr(tail, "_end", part.end) or [part.start])
+        for number in range(20):
+            await stored("one" if number < 2 else "two", number)
+        await stored("one", 2)  # by a server that came back too late
+        assert [item async for item in tail.news()] == [*range(0, 200, 10)]
+        monkeypatch.setattr(store, "list_objects", noted)
+        assert [item async for item in tail.news()] == []
+        await stored("two", 20)
+        assert [item async for item in tail.news()] == [200] and counts == [0, 1]
+        await stored("two", 22)  # and what comes before it is in an object that begins before the last one ends
+        with pytest.raises(UnavailableError, match="stored again"):
+            await anext(tail.news())
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("url", ["memory://", "folder"])
+def test_whether_there_is_anything_is_seen_without_a_listing_of_all(url, tmp_path, monkeypatch):
+    store, sizes, listing = Results(url if "://" in url else str(tmp_path / url)), [], obstore.list
+
+    def noted(*args, **options):
+        sizes.append(options["chunk_size"])
+        return listing(*args, **options)
+
+    monkeypatch.setattr(results_module, "obstore", SimpleNamespace(**{**vars(obstore), "list": noted}))
+
+    async def scenario():
+        assert await store.is_empty("p/a/")
+        await store.write("p/a/1", lambda: iter([b"one"]), 3)
+        assert not await store.is_empty("p/a/") and await store.is_empty("p/b/") and set(sizes) == {1}
+
+    asyncio.run(scenario())
