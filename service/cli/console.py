@@ -98,9 +98,13 @@ class Report:
         """Report that an input is skipped because its target exists."""
         self.info(f"{self._place}{target}: exists, skipped", event="skipped", target=target)
 
-    def ended(self, *, made: int, skipped: int, failed: int) -> None:
+    def ended(self, *, made: int, skipped: int, failed: int, dry_run: bool = False) -> None:
         """Write the summary of several inputs."""
-        parts = [f"{made} done", *[f"{skipped} skipped"] * bool(skipped), f"{failed} failed"]
+        parts = [
+            f"{made} {'checked' if dry_run else 'done'}",
+            *[f"{skipped} skipped"] * bool(skipped),
+            f"{failed} failed",
+        ]
         parts.append(f"in {clock(time.perf_counter() - self._begin)}")
         self.info(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
 
@@ -252,10 +256,8 @@ def shortened(text: str, room: int) -> str:
 
 def clock(seconds: float) -> str:
     """Format a duration for people."""
-    if seconds < 1:
-        return "a second"
     if seconds < 90:
-        return f"{seconds:.1f} s"
+        return f"{max(seconds, 0.1):.1f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 

@@ -12,6 +12,8 @@ from .errors import RemoteError
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 CORE = "Internal error from Core"  # raised by grpc.aio if the connection is lost while a request is being sent
 REFUSED = "Connection refused"
+HTTP1 = "http1.x server"  # in gRPC's error text if the server does not use HTTP/2
+PORT = "set the port of its gRPC endpoint with --server; `upres serve` prints it (8081 by default)"
 KEYS = "the server does not know this key; on the server, `upres keys list` lists the keys and `upres keys add NAME` creates one"
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 FIRST_CONTACT_SECONDS = 10.0
@@ -48,6 +50,10 @@ class Retry:
             details = KEYS if error.code() is grpc.StatusCode.UNAUTHENTICATED else error.details()
             raise RemoteError(f"{details} ({error.code().name})", error.code()) from error
         server, now = self.server, time.monotonic()
+        if not server.reached and HTTP1 in (error.details() or ""):
+            raise RemoteError(
+                f"the server at {server.target} answers HTTP/1.1, not gRPC; {PORT}", error.code()
+            ) from error
         first, self.since = self.since is None, self.since or now
         seconds = server.patience if server.reached else min(server.patience, FIRST_CONTACT_SECONDS)
         away, remedy = self._absence(error.details() or "")

@@ -4,6 +4,7 @@ import io
 import os
 import re
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,18 @@ class WebOpener:
             )
         file = WebFile(address)
         return Opened(file, again=True, close=file.close, interrupt=file.interrupt, away=True)
+
+
+def _remedy(error: Exception) -> str:
+    """Return what to do about an error that ended the last attempt."""
+    reason = getattr(error, "reason", None) or error
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "its certificate is not trusted on this machine; SSL_CERT_FILE can name the certificate of its authority"
+    if isinstance(reason, ssl.SSLError):
+        return "the server may not support https on this port; check the address, or use http://"
+    if isinstance(reason, socket.gaierror):
+        return "check the name of the host and the network connection"
+    return "try again later"
 
 
 class _BrokenOffError(Exception):
@@ -135,7 +148,7 @@ class WebFile(io.RawIOBase):
                 unreachable = self._size is None and not isinstance(error, _BrokenOffError)
                 if (attempt == TRIES or unreachable) and not self._stopped.is_set():
                     raise UnreachableError(
-                        f"{redacted(self._address)}: {self._failure(error)}; try again later"
+                        f"{redacted(self._address)}: {self._failure(error)}; {_remedy(error)}"
                     ) from error
             except BaseException:
                 self._drop()

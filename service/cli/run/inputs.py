@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from upres.engine.core.errors import SettingsError, SourceError, TargetError, os_errors_as
-from upres.engine.core.text import counted
+from upres.engine.core.text import counted, redacted
 from upres.engine.decode.numbered import ImageSequence, pattern_of
 from upres.engine.decode.source import kind_of
 from upres.engine.images.formats import FORMATS
@@ -22,6 +22,9 @@ from .options import Suffixes
 from .pair import Pair
 
 VIDEO_NAMES = "3gp asf avi divx dv flv gif m2ts m2v m4v mkv mov mp4 mpeg mpg mts mxf ogg ogm ogv rm ts vob webm wmv y4m"
+STREAMED = frozenset(
+    {"rtmp", "rtmps", "rtsp", "udp", "tcp", "srt", "whip+http", "whip+https"}
+)  # targets of `upres live`
 SUFFIXES = frozenset(f".{name}" for name in VIDEO_NAMES.split()) | FORMATS.keys() | MOVING.keys()
 
 
@@ -63,6 +66,7 @@ def pair_inputs(
     if target is None:
         _check_beside(sources, several=chosen != list(sources))
         return [Pair.of(source, at) for source in chosen], None
+    _check_no_url(target, chosen[0])
     folder = Path(target)
     with os_errors_as(target, TargetError):
         inside = target != "-" and (folder.is_dir() or target.endswith(("/", os.sep)))
@@ -92,6 +96,14 @@ def _as_video(sources: Sequence[str], target: str) -> str:
     if not {Path(source) for source in sources} <= {images.path(number) for number in images.numbers()}:
         return ""
     return f"; to make a video of numbered images, name their pattern: upres '{pattern}' {target}"
+
+
+def _check_no_url(target: str, source: str) -> None:
+    """Raise TargetError for a URL, which a Path would turn into the name of a folder."""
+    scheme = kind_of(target)
+    if scheme not in ("file", "sequence"):
+        live = f"; to stream to it: upres live {source} --to {target}" if scheme in STREAMED else ""
+        raise TargetError(redacted(f"{target}: a URL cannot be the target; name a file, a folder or - last{live}"))
 
 
 def _check_beside(sources: Sequence[str], *, several: bool) -> None:

@@ -119,7 +119,7 @@ def test_every_source_that_failed_is_named_with_its_reason(tmp_path, monkeypatch
     with pytest.raises(ModelError) as error:
         pull(GENERAL, folder=tmp_path / "mine")
     head, *reasons = str(error.value).splitlines()
-    assert head == f"no source has {GENERAL}; download {GENERAL}.pth yourself and name its folder with --from. Tried:"
+    assert head == f"no source has {GENERAL}; download {GENERAL}.pth manually and name its folder with --from. Tried:"
     assert reasons[0] == f"the folder {tmp_path / 'mine'}: it has none of {GENERAL}.pth, {SAVED}"
     assert reasons[1].startswith(f"the folder {tmp_path / 'mirror'}: ")
     assert reasons[2].startswith("http://127.0.0.1:9/none.pth: the download failed: ")

@@ -21,6 +21,13 @@ def test_a_speed_has_two_figures_and_no_exponent(seconds, said):
     assert said in " ".join(_costs(prediction))
 
 
+@pytest.mark.parametrize(
+    ("seconds", "said"), [(0.04, "0.1 s"), (0.62, "0.6 s"), (89, "89.0 s"), (300, "5 min"), (7200, "2.0 h")]
+)
+def test_a_duration_is_rounded_to_what_people_read(seconds, said):
+    assert console.clock(seconds) == said
+
+
 def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):
     asked = []
     monkeypatch.setattr(console.typer, "confirm", lambda question, err: asked.append(question))

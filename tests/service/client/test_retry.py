@@ -10,11 +10,14 @@ from upres.service.client.retry import Retry, Server
 
 REFUSED = "failed to connect to all addresses; last error: UNKNOWN: ipv4:127.0.0.1:9: Connection refused"
 
+HTTP1 = "last error: UNIMPLEMENTED: ipv4:127.0.0.1:9: Failed parsing HTTP/2 (Trying to connect an http1.x server (HTTP status 404))"
+
 
 @pytest.mark.parametrize(
     ("reached", "details", "words"),
     [
         (False, REFUSED, "no server at 127.0.0.1:9; start one with `upres serve`, or set the port of its gRPC endpoint"),
+        (False, HTTP1, "the server at 127.0.0.1:9 answers HTTP/1.1, not gRPC; set the port of its gRPC endpoint with --server"),
         (True, REFUSED, "the server at 127.0.0.1:9 cannot be reached"),
         (False, "DNS resolution failed", "the server at 127.0.0.1:9 cannot be reached (DNS resolution failed); is it running"),
     ],

@@ -98,6 +98,20 @@ def test_nobody_there_is_said_so(server):
         WebFile(server.url("data"))
 
 
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        (lambda url: url.replace("http:", "https:"), "the server may not support https on this port"),
+        (lambda url: "http://nowhere.invalid/data", "check the name of the host"),
+    ],
+    ids=["no TLS", "no such host"],
+)
+def test_an_address_that_never_works_is_not_to_be_tried_later(server, address, words):
+    with pytest.raises(UnreachableError, match=words) as refused:
+        WebFile(address(server.url("data")))
+    assert "try again later" not in str(refused.value)
+
+
 @pytest.mark.parametrize("withheld", ["silent", "hold"], ids=["its answer", "the answer's body"])
 def test_a_read_that_waits_ends_when_it_is_interrupted(server, withheld):
     server.most = 1000
