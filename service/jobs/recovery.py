@@ -15,9 +15,9 @@ from upres.service.domain.errors import NotFoundError, StoreError, UnavailableEr
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
 
+from .attempts.reports import ABSENT, retry_until_stored
 from .change_events import Ledger
 from .kept.local_keeper import LocalKeeper
-from .reports import ABSENT, retry_until_stored
 from .scheduler import Scheduler
 from .uploads import Intake
 

@@ -9,9 +9,8 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -20,24 +19,21 @@ from upres.service.domain import errors, job_logging, states
 from upres.service.domain.policy import Policy
 from upres.service.domain.spec import Spec
 from upres.service.domain.states import Failure, State, TransitionError
-from upres.service.domain.waiting import run_to_completion, wait_for
+from upres.service.domain.waiting import wait_for
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
-from upres.service.execution.order import Order
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
-from upres.service.telemetry.attempt import AttemptTrace
-from upres.service.telemetry.labels import model_label
 from upres.service.telemetry.tally import Telemetry
-from upres.service.telemetry.tracing import Fact
 
-from .attempts import Attempt, Attempts
+from .attempts.reports import Reports, retry_until_stored
+from .attempts.running import Attempt, Attempts
+from .attempts.starter import AttemptStarter
 from .change_events import Ledger
 from .cleaning import Cleaner
-from .fair_queue import RETRY_SECONDS, DispatchQueue, FairQueue, RetryDelays, owner_to_yield
+from .fair_queue import DispatchQueue, FairQueue, RetryDelays, owner_to_yield
 from .kept.local_keeper import LocalKeeper
-from .reports import Reports, retry_until_stored
 from .uploads import Intake
 
 IDLE_POLL_SECONDS = 0.05
@@ -45,9 +41,6 @@ STALLED_SECONDS = 2.0  # without source bytes, after which an attempt should yie
 LOOK_SECONDS = 1.0  # interval of the scheduling loop while nothing wakes it
 GONE_SECONDS = 10.0  # longest wait for the attempt of a cancelled live job to end
 MOST_VERDICTS = 32  # ended attempts whose results are still being stored; above this no attempt starts
-FILE_BYTES = 64 << 30  # largest file that an attempt may write
-NO_ROOM = "the disk of this server has no room for them"
-CORES = 16  # CPU seconds that an attempt may use per second of its time budget
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +49,7 @@ class Scheduler:
     """Dispatches jobs to the executor.
 
     attempts: the running attempts. queue: waiting jobs. delays: jobs that are queued again after a delay.
-    live: relays and ring buffers of live jobs. reports: handler of what attempts report.
+    live: relays and ring buffers of live jobs. starter: starts attempts. reports: handler of what attempts report.
     """
 
     def __init__(
@@ -71,7 +64,7 @@ class Scheduler:
         checkpoint: Callable[[str], None] = lambda step: None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        self.telemetry = telemetry or Telemetry()
+        telemetry = telemetry or Telemetry()
         self.executor = executor
         self.attempts = Attempts()
         self.queue = FairQueue(policy.queue)
@@ -79,14 +72,14 @@ class Scheduler:
         self._dispatch_queue = DispatchQueue(self.queue, shared, self._can_run)
         self.delays = RetryDelays()
         self.live = Live(policy.live_log)
-        self.reports = Reports(self, ledger, intake, results, cleaner, keeper, policy, checkpoint, self.telemetry)
+        self.reports = Reports(self, ledger, intake, results, cleaner, keeper, policy, checkpoint, telemetry)
+        self.starter = AttemptStarter(
+            self.attempts, self.live, ledger, intake, keeper, executor, policy, telemetry, self.reports.handle
+        )
         self._ledger = ledger
         self._intake = intake
         self._cleaner = cleaner
         self._keeper = keeper
-        self._downloads: set[asyncio.Task[None]] = set()  # for attempts that have not been passed to the executor yet
-        self._policy = policy
-        self._starting: set[str] = set()  # live jobs that hold a slot but have not been passed to the executor yet
         self._stalled: dict[str, str] = {}  # job → owner: jobs that yielded their slot and wait for their source
         self._next_up = ""  # the job whose attempt is about to start
         self._wake = asyncio.Event()
@@ -109,9 +102,7 @@ class Scheduler:
     async def stop(self) -> None:
         """Stop every attempt without counting it; the next start resumes the jobs from their last complete segments."""
         self.drain()
-        for download in self._downloads:
-            download.cancel()
-        await asyncio.gather(*self._downloads, return_exceptions=True)
+        await self.starter.stop()
         await self.executor.stop()
         await self.reports.stop()
         await self._keeper.stop()
@@ -136,29 +127,6 @@ class Scheduler:
     async def resume(self) -> None:
         """Start attempts again."""
         await self.executor.resume()
-
-    @contextmanager
-    def live_slot(self, request_id: str) -> Iterator[None]:
-        """Reserve a slot for a live job until the executor has its order and counts the slot itself.
-
-        Raises BusyError if no slot is free: live jobs do not queue.
-        """
-        if self.executor.live_room <= len(self._starting):
-            raise errors.BusyError(
-                f"no device is free for a live source; try again in {RETRY_SECONDS} s", RETRY_SECONDS
-            )
-        self._starting.add(request_id)
-        try:
-            yield
-        finally:
-            self._starting.discard(request_id)
-
-    async def start_live(self, job: Job, *, waits: bool) -> None:
-        """Start a live job at once."""
-        folder = self._intake.folder(job.request_id)
-        await asyncio.to_thread(folder.path.mkdir, parents=True, exist_ok=True)
-        self.live.open(job.request_id, folder, waits=waits)
-        await self._start(job.request_id, states.started)
 
     def put(self, job: Job, *, again: bool = False) -> None:
         """Queue an accepted job; again: it was attempted before, and goes ahead of its owner's other jobs."""
@@ -206,7 +174,7 @@ class Scheduler:
     def active(self) -> set[str]:
         """The jobs that wait on this server for an attempt, or have one."""
         waiting = {*self._dispatch_queue.waiting, *self.delays.waiting, *self._stalled}
-        return {*self.attempts, *self._starting, self._next_up, *waiting} - {""}
+        return {*self.attempts, *self.starter.live_starting, self._next_up, *waiting} - {""}
 
     async def cancel(self, request_id: str) -> Job:
         """Cancel a job. For a live job, also wait until its attempt has ended."""
@@ -238,7 +206,9 @@ class Scheduler:
     async def _start_next(self, request_id: str) -> None:
         queued, self._next_up = time.monotonic() - self.queue.waited, request_id
         try:
-            await retry_until_stored(partial(self._start, request_id, states.once(states.started), queued=queued))
+            await retry_until_stored(
+                partial(self.starter.start, request_id, states.once(states.started), queued=queued)
+            )
         except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
             self.attempts.pop(request_id, None)
             self.delays.forget(request_id)
@@ -261,7 +231,11 @@ class Scheduler:
 
     @property
     def _has_room(self) -> bool:
-        return not self._stopping and self.executor.room > len(self._downloads) and self.reports.pending < MOST_VERDICTS
+        return (
+            not self._stopping
+            and self.executor.room > self.starter.downloading
+            and self.reports.pending < MOST_VERDICTS
+        )
 
     async def _make_room(self) -> None:
         """Stop one attempt if a waiting job has a better claim to its slot or its memory."""
@@ -296,98 +270,6 @@ class Scheduler:
             return max(idle, key=lambda name: idle[name])
         owned = [name for name, attempt in candidates.items() if attempt.owner == owner]
         return max(owned, key=lambda name: candidates[name].since, default=None)
-
-    async def _start(self, request_id: str, change: Callable[[State], State], *, queued: float | None = None) -> None:
-        """Record an attempt by a transition of its job, and start it. queued: since when the job waited, on the monotonic clock."""
-        job, attempt = await run_to_completion(self._record_start(request_id, change, queued))
-        with job_logging.about(request_id, attempt.traceparent):
-            if attempt.live or await self._keeper.has(job):
-                await self._run(job, attempt)
-                return
-            download = asyncio.create_task(self._download(job, attempt))  # must not block the start of other attempts
-            self._downloads.add(download)
-            download.add_done_callback(self._downloads.discard)
-
-    async def _download(self, job: Job, attempt: Attempt) -> None:
-        """Download the files of a job that another server worked on, then run the attempt."""
-        try:
-            if not self._intake.can_hold(int(job.totals.get("source_bytes", 0))):
-                raise errors.DiskFullError(NO_ROOM)
-            await self._keeper.download(job)
-        except (errors.UnavailableError, errors.StoreError, OSError) as error:
-            lost = isinstance(error, errors.LostError)
-            await self.reports.handle(job.request_id, {"report": "absent", "why": str(error), "lost": lost})
-        except Exception:  # any error ends the attempt
-            logger.exception("the files for an attempt cannot be downloaded")
-            await self.reports.handle(job.request_id, {"report": "died"})
-        else:
-            await self._run_downloaded(job, attempt)
-
-    async def _run_downloaded(self, job: Job, attempt: Attempt) -> None:
-        if attempt.yielding:
-            await self.reports.handle(job.request_id, {"report": "died"})
-            return
-        try:
-            await self._run(job, attempt)
-        except Exception:  # reported already
-            logger.exception("the attempt cannot start")
-
-    async def _record_start(
-        self, request_id: str, change: Callable[[State], State], queued: float | None
-    ) -> tuple[Job, Attempt]:
-        """Record an attempt in its job's row and in `attempts`, as one step: `stop` takes back only what is in both."""
-        job = await self._ledger.change(request_id, change)
-        live, model = bool(job.spec.get("live")), model_label(Spec.from_json(job.spec).names)
-        trace = self._trace(job, model, queued) if self.telemetry.tracing.on else None
-        attempt = Attempt(job.owner, live=live, model=model, progress=job.state.progress, trace=trace)
-        self.attempts[request_id] = attempt
-        return job, attempt
-
-    def _trace(self, job: Job, model: str, queued: float | None) -> AttemptTrace:
-        """Start the span of an attempt, and record the span of the wait before it."""
-        facts: dict[str, Fact] = {"upres.request_id": job.request_id, "upres.key": job.owner, "upres.model": model}
-        if queued is not None:
-            self.telemetry.tracing.span("queue", job.traceparent, facts, ago=time.monotonic() - queued).end()
-        facts["upres.attempt"] = job.state.attempts
-        return AttemptTrace(self.telemetry.tracing, job.traceparent, facts)
-
-    async def _run(self, job: Job, attempt: Attempt) -> None:
-        request_id = job.request_id
-        logger.info("attempt %d starts", job.state.attempts)
-        self._starting.discard(request_id)
-        if not attempt.live:
-            self._keeper.follow(request_id)
-        try:
-            order = self._order(job, live=attempt.live)
-            await self.executor.run(replace(order, traceparent=attempt.traceparent))
-        except Exception:  # the executor did not accept the order, so it will not report
-            await self.reports.handle(request_id, {"report": "died"})
-            raise
-        await retry_until_stored(partial(self._recall, request_id))
-
-    def _order(self, job: Job, *, live: bool) -> Order:
-        policy = self._policy
-        return Order(
-            job.request_id,
-            job.owner,
-            str(self._intake.folder(job.request_id).path.absolute()),
-            job.spec,
-            asdict(policy.limits),
-            memory_bytes=policy.memory_bytes,
-            cpu_seconds=None if live else round(policy.wall_seconds * CORES),
-            file_bytes=FILE_BYTES,
-            wall_seconds=None if live else policy.wall_seconds,
-            free_bytes=policy.free_bytes,
-        )
-
-    async def _recall(self, request_id: str) -> None:
-        """Cancel an order whose job was ended or deleted just before the executor accepted it."""
-        try:
-            if not (await self._ledger.get(request_id)).state.ended:
-                return
-        except errors.NotFoundError:
-            pass
-        await self.executor.cancel(request_id)
 
     def last_report(self, request_id: str) -> dict[str, Any]:
         """Return what a running attempt last reported; empty if there is none."""

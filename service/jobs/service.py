@@ -293,7 +293,7 @@ class Jobs(JobReader):
     async def _create_live(self, job: Job) -> Job:
         job_logging.bind_job_id(job.request_id)
         try:
-            with self.scheduler.live_slot(job.request_id):
+            with self.scheduler.starter.live_slot(job.request_id):
                 await run_to_completion(self._start_live(job))
             return await self.ledger.get(job.request_id)
         except BaseException:  # the caller will not send a source
@@ -305,7 +305,7 @@ class Jobs(JobReader):
     async def _start_live(self, job: Job) -> None:
         await asyncio.to_thread(self.store.add, job)
         try:
-            await self.scheduler.start_live(job, waits=job.spec["when_slow"] == "wait")
+            await self.scheduler.starter.start_live(job, waits=job.spec["when_slow"] == "wait")
             if (name := job.spec.get("live_source")) is not None and (relay := self.live(job.request_id)):
                 self._pulls.start(job.request_id, name, relay)
         except Exception as error:

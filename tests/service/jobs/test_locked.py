@@ -6,7 +6,8 @@ import pytest
 from running_jobs import SPEC, ended, serving, submit, until
 
 from upres.service.domain.states import Reason, Status
-from upres.service.jobs import fair_queue, reports
+from upres.service.jobs import fair_queue
+from upres.service.jobs.attempts import reports
 from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, RetryDelays
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}

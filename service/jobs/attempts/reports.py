@@ -22,12 +22,12 @@ from upres.service.storage.results import Results, keys
 from upres.service.telemetry.attempt import TRACED
 from upres.service.telemetry.tally import Telemetry
 
-from .attempts import Attempts
-from .change_events import Ledger
-from .cleaning import Cleaner
-from .fair_queue import RetryDelays
-from .kept.local_keeper import LocalKeeper
-from .uploads import Intake
+from ..change_events import Ledger
+from ..cleaning import Cleaner
+from ..fair_queue import RetryDelays
+from ..kept.local_keeper import LocalKeeper
+from ..uploads import Intake
+from .running import Attempts
 
 PROGRESS_STEP = 2.0  # percent between two progress updates of the row
 NOTE_SECONDS = 1.0  # between two attempts to write to a database that rejects writes
