@@ -47,7 +47,7 @@ class FairSlots:
             if owner is None:
                 return
             place = self._take(owner)
-            if not place.done():  # otherwise its wait was cancelled, and its task has not run since
+            if not place.done():  # otherwise the wait was cancelled, and its task has not resumed yet
                 place.set_result(None)
                 self._running[owner] += 1
 

@@ -26,7 +26,7 @@ FIELDS = "{asctime}{levelname}{name}{request_id}{message}"
 NAMES = {"asctime": "time", "levelname": "level", "name": "logger"}
 TEXT = "%(asctime)s %(levelname)s %(name)s %(request_id)s %(message)s"
 KEPT = ("time", "level", "logger", "request_id", "trace_id", "span_id", "message", "exc_info")
-IDS = {"trace_id": re.compile(r"[0-9a-f]{32}"), "span_id": re.compile(r"[0-9a-f]{16}")}  # where tracing is on
+IDS = {"trace_id": re.compile(r"[0-9a-f]{32}"), "span_id": re.compile(r"[0-9a-f]{16}")}  # present if tracing is on
 LOUD = ("httpx", "httpcore", "alembic")  # they log whole URLs, which may contain tokens of webhooks, and every plug-in
 MOST_CHARACTERS = 4000  # of a line that is not a JSON record
 

@@ -14,7 +14,7 @@ FORMATS = (
     *("mov", "mp4", "matroska", "webm", "mpegts", "mpeg", "mpegvideo", "avi", "asf", "ogg", "flv", "h264", "hevc"),
     *("dv", "gif", "apng", "rm"),
 )  # libavformat's names of the containers that the service accepts
-MOST_CHAINED = 3  # models in a job
+MOST_CHAINED = 3  # models of one job
 SIDES = (16, 4096)  # smallest and largest width and height of a source in pixels
 PROFILES: Mapping[str, Mapping[str, float]] = {
     "none": {},

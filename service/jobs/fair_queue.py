@@ -38,7 +38,7 @@ class FairQueue:
 
     @property
     def waiting(self) -> Collection[str]:
-        """The jobs that wait."""
+        """The waiting jobs."""
         return self._since.keys()
 
     @property
@@ -51,7 +51,7 @@ class FairQueue:
 
     @property
     def owners(self) -> list[str]:
-        """List the owners of jobs that wait, in turn."""
+        """List the owners of waiting jobs in turn order."""
         return list(self._waiting)
 
     @property
@@ -241,7 +241,7 @@ class RetryDelays:
 
     @property
     def waiting(self) -> Collection[str]:
-        """The jobs that wait."""
+        """The waiting jobs."""
         return self._waiting.keys()
 
     def due(self) -> list[tuple[str, str]]:

@@ -125,7 +125,7 @@ class Scheduler:
         await asyncio.gather(*map(self.executor.cancel, paused), self.executor.pause())
 
     async def resume(self) -> None:
-        """Start attempts again."""
+        """Let the executor start attempts again."""
         await self.executor.resume()
 
     def put(self, job: Job, *, again: bool = False) -> None:
@@ -187,7 +187,7 @@ class Scheduler:
         return job
 
     async def fail(self, request_id: str, failure: Failure) -> Job:
-        """End a job in error."""
+        """Fail a job. Raises TransitionError if it has ended."""
         return await self.end(request_id, lambda state: states.failed(state, failure))
 
     async def _pump(self) -> None:
@@ -209,7 +209,7 @@ class Scheduler:
             await retry_until_stored(
                 partial(self.starter.start, request_id, states.once(states.started), queued=queued)
             )
-        except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted by now
+        except (TransitionError, errors.NotFoundError) as error:  # cancelled or deleted in the meantime
             self.attempts.pop(request_id, None)
             self.delays.forget(request_id)
             logger.info("not started: %s", error)

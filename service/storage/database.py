@@ -30,10 +30,8 @@ class Database:
     def __init__(self, url: str) -> None:
         self._memory = url == MEMORY
         self._engine = open_engine(url)
-        self._unserialized_engine = self._engine.execution_options(
-            **{SNAPSHOT: True}
-        )  # the same connections, without a turn to write
-        self._lease_engine = self._engine if self._memory else open_engine(url, hasty=True)  # connects when it is used
+        self._unserialized_engine = self._engine.execution_options(**{SNAPSHOT: True})  # with the same connections
+        self._lease_engine = self._engine if self._memory else open_engine(url, hasty=True)  # connects on first use
         self._lock = threading.RLock()
         self._lease: Lease | None = None
         try:

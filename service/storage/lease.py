@@ -71,7 +71,7 @@ class Lease:
 
     @property
     def leads(self) -> bool:
-        """Report whether this server leads."""
+        """Report whether this server is the leader."""
         return self.term > 0
 
     def acquire(self, connection: sa.Connection, *, late: bool = False) -> Holder | int:

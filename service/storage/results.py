@@ -49,7 +49,7 @@ class Results:
         self._noun = noun
         self._folder = _local(url)
         self._store = _store(url, self._folder, noun)
-        self._writes: dict[str, asyncio.Task[int]] = {}  # by key
+        self._writes: dict[str, asyncio.Task[int]] = {}  # running writes by key
 
     @property
     def remote(self) -> bool:
@@ -171,10 +171,8 @@ class Results:
             keys = [key for key, _ in await self.list_objects(place)]
             for at in range(0, len(keys), REMOVED):
                 await self.remove(*keys[at : at + REMOVED])
-            if self._folder is not None:
-                await asyncio.to_thread(
-                    shutil.rmtree, self._folder / place, ignore_errors=True
-                )  # folders without files
+            if self._folder is not None:  # remove the empty folders too
+                await asyncio.to_thread(shutil.rmtree, self._folder / place, ignore_errors=True)
         except UnavailableError as error:
             raise TargetError(str(error)) from error
 

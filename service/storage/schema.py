@@ -18,7 +18,7 @@ class Text(sa.TypeDecorator[str]):
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Any) -> str | None:  # noqa: ANN401 - SQLAlchemy's own signature
-        """Replace every NUL on the way into the database."""
+        """Replace every NUL before a value is sent to the database."""
         return None if value is None else value.replace("\0", "\ufffd")
 
 
@@ -28,7 +28,7 @@ jobs = sa.Table(
     "jobs",
     metadata,
     sa.Column("request_id", Text, primary_key=True),
-    sa.Column("number", sa.BigInteger, nullable=False, unique=True),  # the order of creation
+    sa.Column("number", sa.BigInteger, nullable=False, unique=True),  # in order of creation
     sa.Column("owner", Text, nullable=False, index=True),
     sa.Column("spec", sa.JSON, nullable=False),
     sa.Column("idempotency", Text),
@@ -84,7 +84,7 @@ deliveries = sa.Table(
     "deliveries",
     metadata,
     sa.Column("delivery_id", Text, primary_key=True),
-    sa.Column("cursor", sa.BigInteger, nullable=False, unique=True),  # the event's
+    sa.Column("cursor", sa.BigInteger, nullable=False, unique=True),  # of the event
     sa.Column("request_id", Text, nullable=False, index=True),
     sa.Column("kind", Text, nullable=False),
     sa.Column("previous", Text),

@@ -1,1 +1,1 @@
-"""What is seen of the service from outside: traces, and what is counted for Prometheus."""
+"""Observability of the service: traces and Prometheus metrics."""

@@ -70,7 +70,7 @@ class Webhooks:
         self._clock = clock
         self._wait = wait
         self._wake = asyncio.Event()
-        self._running: dict[str, Delivery] = {}  # by job: one at a time keeps them in order
+        self._running: dict[str, Delivery] = {}  # by job: one delivery at a time keeps a job's events in order
 
     def wake(self) -> None:
         """Look for events now, without waiting for the next poll."""

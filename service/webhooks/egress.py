@@ -91,7 +91,7 @@ class Allowed:
 
 @dataclass(frozen=True, slots=True)
 class Egress:
-    """The way out. tls: what certificates are checked against. seconds: the longest an attempt takes, resolving included."""
+    """Guarded sender of POST requests. tls: context for checking certificates. seconds: timeout of an attempt with resolving."""
 
     resolve: Resolve
     allowed: Allowed = field(default_factory=Allowed)

@@ -63,7 +63,7 @@ class Schedule(Protocol):
         """Run the scheduling loop now."""
 
     async def fail(self, request_id: str, failure: Failure) -> Job:
-        """End a job in error."""
+        """Fail a job."""
 
 
 class Reports:

@@ -1,1 +1,1 @@
-"""Sources and logs of jobs in an object store, where servers that share no folder find them."""
+"""Sources and logs of jobs in an object store, for servers that do not share a folder."""
