@@ -39,19 +39,19 @@ class Cleaner:
             await self._process_due()
             await asyncio.sleep(CHECK_SECONDS)
 
-    async def source(self, request_id: str) -> None:
+    async def remove_source(self, request_id: str) -> None:
         """Remove the source and the joined file of a job that has ended."""
         await self._remove(Cleanup(request_id, What.SOURCE, "", 0.0))
 
-    async def folder(self, request_id: str) -> None:
+    async def remove_folder(self, request_id: str) -> None:
         """Remove the folder of a live job that has ended."""
         await self._remove(Cleanup(request_id, What.FOLDER, "", 0.0))
 
-    async def result(self, request_id: str, result_prefix: str) -> None:
+    async def remove_result(self, request_id: str, result_prefix: str) -> None:
         """Remove the stored result of a job that has ended in error."""
         await self._remove(Cleanup(request_id, What.RESULT, result_prefix, 0.0))
 
-    async def everything(self, request_id: str, result_prefix: str) -> None:
+    async def remove_everything(self, request_id: str, result_prefix: str) -> None:
         """Remove all files of a deleted job; also a second time later, if another server may still be storing some."""
         late = self._keeper.uses_object_store and self._store.server is not None
         await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0), again=late)

@@ -40,7 +40,7 @@ IDLE_POLL_SECONDS = 0.05
 STALLED_SECONDS = 2.0  # without source bytes, after which an attempt should yield its slot to a waiting job
 LOOK_SECONDS = 1.0  # interval of the scheduling loop while nothing wakes it
 GONE_SECONDS = 10.0  # longest wait for the attempt of a cancelled live job to end
-MOST_VERDICTS = 32  # ended attempts whose results are still being stored; above this no attempt starts
+MOST_OUTCOMES = 32  # ended attempts whose results are still being stored; above this no attempt starts
 
 logger = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Scheduler:
     async def start(self, tasks: WatchedTasks) -> None:
         """Start the executor and the scheduling loop."""
         await self.executor.start(self.reports.handle)
-        tasks.start("queue", self._pump)
+        tasks.start("queue", self._run_loop)
 
     def drain(self) -> None:
         """Start no more attempts."""
@@ -156,7 +156,7 @@ class Scheduler:
         self.reports.count_failure(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         await self.drop(request_id)
-        await self._cleaner.source(request_id)
+        await self._cleaner.remove_source(request_id)
         return job
 
     async def drop(self, request_id: str) -> None:
@@ -190,7 +190,7 @@ class Scheduler:
         """Fail a job. Raises TransitionError if it has ended."""
         return await self.end(request_id, lambda state: states.failed(state, failure))
 
-    async def _pump(self) -> None:
+    async def _run_loop(self) -> None:
         """Run the scheduling loop: start attempts while slots are free and jobs wait, then make room if needed."""
         while True:
             await wait_for(self._wake, LOOK_SECONDS)
@@ -198,12 +198,12 @@ class Scheduler:
             for again, owner in self.delays.due():
                 self.queue.put(again, owner, again=True)
             await retry_until_stored(self._dispatch_queue.share)
-            while self._has_room and (request_id := await self._next()):
+            while self._has_room and (request_id := await self._dequeue()):
                 with job_logging.about(request_id):
-                    await self._start_next(request_id)
+                    await self._start_dequeue(request_id)
             await self._make_room()
 
-    async def _start_next(self, request_id: str) -> None:
+    async def _start_dequeue(self, request_id: str) -> None:
         queued, self._next_up = time.monotonic() - self.queue.waited, request_id
         try:
             await retry_until_stored(
@@ -216,7 +216,7 @@ class Scheduler:
         finally:
             self._next_up = ""
 
-    async def _next(self) -> str | None:
+    async def _dequeue(self) -> str | None:
         try:
             return await self._dispatch_queue.take(self.attempts.by_owner())
         except errors.StoreError as error:
@@ -234,7 +234,7 @@ class Scheduler:
         return (
             not self._stopping
             and self.executor.room > self.starter.downloading
-            and self.reports.pending < MOST_VERDICTS
+            and self.reports.pending < MOST_OUTCOMES
         )
 
     async def _make_room(self) -> None:

@@ -412,7 +412,7 @@ class Jobs(JobReader):
     async def forget(self, job: Job) -> None:
         """Remove an ended job: its row first, so that no row refers to files that are gone."""
         await asyncio.to_thread(self.store.delete, job.request_id)
-        await self._cleaner.everything(job.request_id, job.result_prefix)
+        await self._cleaner.remove_everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)
 
     def _accept_lock(self, request_id: str) -> asyncio.Lock:

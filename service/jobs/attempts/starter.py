@@ -161,14 +161,14 @@ class AttemptStarter:
         if not attempt.live:
             self._keeper.follow(request_id)
         try:
-            order = self._order(job, live=attempt.live)
+            order = self._create_order(job, live=attempt.live)
             await self._executor.run(replace(order, traceparent=attempt.traceparent))
         except Exception:  # the executor did not accept the order, so it will not report
             await self._handle(request_id, {"report": "died"})
             raise
-        await retry_until_stored(partial(self._recall, request_id))
+        await retry_until_stored(partial(self._cancel_if_ended, request_id))
 
-    def _order(self, job: Job, *, live: bool) -> Order:
+    def _create_order(self, job: Job, *, live: bool) -> Order:
         policy = self._policy
         return Order(
             job.request_id,
@@ -183,7 +183,7 @@ class AttemptStarter:
             free_bytes=policy.free_bytes,
         )
 
-    async def _recall(self, request_id: str) -> None:
+    async def _cancel_if_ended(self, request_id: str) -> None:
         """Cancel an order whose job was ended or deleted just before the executor accepted it."""
         try:
             if not (await self._ledger.get(request_id)).state.ended:

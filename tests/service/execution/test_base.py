@@ -150,7 +150,7 @@ def test_an_attempt_is_over_whatever_its_verdict_meets(tmp_path, clip, monkeypat
 
     async def scenario():
         async with serving(tmp_path, executor=Talking({"report": "died"})) as jobs:
-            monkeypatch.setattr("upres.service.jobs.attempts.reports.Reports._act", refused)
+            monkeypatch.setattr("upres.service.jobs.attempts.reports.Reports._apply", refused)
             job = await submit(jobs, clip("a.mp4", 1))
             await jobs.cancel(job.request_id, "alice")
             async with asyncio.timeout(20):

@@ -32,13 +32,13 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
 
     async def scenario():
         (tmp_path / "late").write_bytes(b"late")
-        await cleaner.everything("job", "server")
+        await cleaner.remove_everything("job", "server")
         await results.put(video, tmp_path / "late")  # which was being stored
         (root / "job").mkdir(parents=True)
         [left] = store.cleanups.due(FOREVER)
         assert left.due_at > time.time()
         writing.clear()
-        await cleaner.everything("job", "server")
+        await cleaner.remove_everything("job", "server")
         assert not (root / "job").exists()
         assert not list((tmp_path / "results").rglob("job*"))
         assert store.cleanups.due(FOREVER) == []
