@@ -158,44 +158,44 @@ class Results:
             return f"{key} ({type(error).__name__})"
         return None
 
-    async def clear(self, place: str) -> None:
+    async def clear(self, prefix: str) -> None:
         """Remove all objects under a prefix that ends with a slash, including those being written.
 
         Raises TargetError if that is impossible now.
         """
-        if writes := [write for key, write in self._writes.items() if key.startswith(place)]:
+        if writes := [write for key, write in self._writes.items() if key.startswith(prefix)]:
             _, left = await asyncio.wait(writes, timeout=ANSWER_SECONDS)
             if left:  # each of them may still become an object
                 raise TargetError(f"{len(left)} parts are still being written to the {self._noun} store")
         try:
-            keys = [key for key, _ in await self.list_objects(place)]
+            keys = [key for key, _ in await self.list_objects(prefix)]
             for at in range(0, len(keys), REMOVED):
                 await self.remove(*keys[at : at + REMOVED])
             if self._folder is not None:  # remove the empty folders too
-                await asyncio.to_thread(shutil.rmtree, self._folder / place, ignore_errors=True)
+                await asyncio.to_thread(shutil.rmtree, self._folder / prefix, ignore_errors=True)
         except UnavailableError as error:
             raise TargetError(str(error)) from error
 
-    async def list_objects(self, place: str, after: str | None = None) -> list[tuple[str, int]]:
+    async def list_objects(self, prefix: str, after: str | None = None) -> list[tuple[str, int]]:
         """List the key and size of each object under a prefix. Raises UnavailableError if the store does not respond.
 
         after: list only objects whose keys sort after this one; S3 and GCS then skip the others.
         """
         objects: list[tuple[str, int]] = []
-        async with aclosing(self._pages(place, after, LISTED)) as pages:
+        async with aclosing(self._pages(prefix, after, LISTED)) as pages:
             async for page in pages:
                 objects += page
         return objects
 
-    async def is_empty(self, place: str) -> bool:
+    async def is_empty(self, prefix: str) -> bool:
         """Report whether no object exists under a prefix, with one request. Raises UnavailableError."""
-        async with aclosing(self._pages(place, None, 1)) as pages:
+        async with aclosing(self._pages(prefix, None, 1)) as pages:
             return not await anext(pages, None)
 
-    async def _pages(self, place: str, after: str | None, size: int) -> AsyncGenerator[list[tuple[str, int]]]:
+    async def _pages(self, prefix: str, after: str | None, size: int) -> AsyncGenerator[list[tuple[str, int]]]:
         """Yield keys and sizes of objects, at most `size` at a time."""
         try:
-            pages = aiter(obstore.list(self._store, place, offset=after, chunk_size=size))
+            pages = aiter(obstore.list(self._store, prefix, offset=after, chunk_size=size))
             while True:
                 async with asyncio.timeout(ANSWER_SECONDS):  # each page is a request
                     page = await anext(pages, None)

@@ -20,10 +20,10 @@ from upres.service.domain.request_id import is_id
 from upres.service.jobs.change_events import Ledger
 from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_store import LOG_SECONDS, Job
-from upres.service.storage.kept import places
+from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import read_generation
 from upres.service.storage.kept.downloads import download_log, download_partial_source, download_source
-from upres.service.storage.kept.places import Generations
+from upres.service.storage.kept.object_keys import Generations
 from upres.service.storage.results import Results
 
 from .local_keeper import LocalKeeper
@@ -54,8 +54,8 @@ class Keeper(LocalKeeper):
 
     def log(self, request_id: str) -> KeptLog:
         """Open a reader of a job's log, in its folder or in the store."""
-        place = places.log(self._prefix, request_id)
-        return KeptLog(self.folder(request_id).log, self._objects, place, self._is_current)
+        key_prefix = object_keys.log(self._prefix, request_id)
+        return KeptLog(self.folder(request_id).log, self._objects, key_prefix, self._is_current)
 
     async def check(self) -> None:
         """Raise TargetError if the store does not respond."""
@@ -94,7 +94,7 @@ class Keeper(LocalKeeper):
 
     def _is_current(self, job: Job) -> bool:
         """Report whether the local log is the generation that the job continues, or the job has no stored log."""
-        kept = places.generations(job.kept.get("log", ()))
+        kept = object_keys.generations(job.kept.get("log", ()))
         return not kept or read_generation(self.folder(job.request_id).log) == kept[-1][0]
 
     async def download(self, job: Job) -> None:
@@ -108,22 +108,24 @@ class Keeper(LocalKeeper):
         try:
             with FileLock(folder.lock, timeout=0, thread_local=False):
                 if not await asyncio.to_thread(self._has_source, job):
-                    place, source = places.source(self._prefix, job.request_id), job.kept.get("source")
+                    key_prefix, source = object_keys.source(self._prefix, job.request_id), job.kept.get("source")
                     if source is None:
                         raise LostError(NOWHERE)
-                    await download_source(self._objects, place, folder, int(source["bytes"]), int(source["crc32c"]))
+                    await download_source(
+                        self._objects, key_prefix, folder, int(source["bytes"]), int(source["crc32c"])
+                    )
                 if not await asyncio.to_thread(self._is_current, job):
                     await self._download_log(job)
         except Timeout as error:
             raise UnavailableError(HELD) from error
 
     async def _download_log(self, job: Job) -> None:
-        folder, kept = self.folder(job.request_id), places.generations(job.kept["log"])
+        folder, kept = self.folder(job.request_id), object_keys.generations(job.kept["log"])
 
         async def begin(generations: Generations) -> None:
             await self._ledger.change(job.request_id, kept={"log": generations})
 
-        end = await download_log(self._objects, places.log(self._prefix, job.request_id), folder.log, kept, begin)
+        end = await download_log(self._objects, object_keys.log(self._prefix, job.request_id), folder.log, kept, begin)
         logger.info(
             "downloaded from the object store: a source of %d bytes, %d bytes of a log's index",
             folder.source_bytes,
@@ -132,9 +134,9 @@ class Keeper(LocalKeeper):
 
     async def download_partial_source(self, job: Job) -> None:
         """Download what is stored of an incomplete source, and resume uploading from there. Raises what `download` raises."""
-        place = places.source(self._prefix, job.request_id)
+        key_prefix = object_keys.source(self._prefix, job.request_id)
         self._sources.expect(
-            job.request_id, await download_partial_source(self._objects, place, self.folder(job.request_id))
+            job.request_id, await download_partial_source(self._objects, key_prefix, self.folder(job.request_id))
         )
 
     def follow(self, request_id: str) -> None:
@@ -153,14 +155,14 @@ class Keeper(LocalKeeper):
         """Remove from the store what a cleanup names. Raises TargetError if that is impossible now."""
         if cleanup.what in (What.SOURCE, What.EVERYTHING):
             self.forget_source(cleanup.request_id)
-        place = {
-            What.SOURCE: places.source,
-            What.LOG: places.log,
-            What.FOLDER: places.home,
-            What.EVERYTHING: places.home,
+        key_prefix_of = {
+            What.SOURCE: object_keys.source,
+            What.LOG: object_keys.log,
+            What.FOLDER: object_keys.job,
+            What.EVERYTHING: object_keys.job,
         }.get(cleanup.what)
-        if place is not None:
-            await self._objects.clear(place(self._prefix, cleanup.request_id))
+        if key_prefix_of is not None:
+            await self._objects.clear(key_prefix_of(self._prefix, cleanup.request_id))
 
     async def tidy(self, busy: Callable[[str], bool]) -> None:
         """Remove the folders of jobs that ended some time ago, were deleted, or are not this server's.

@@ -13,9 +13,9 @@ from upres.service.domain.states import TransitionError
 from upres.service.domain.waiting import wait_for
 from upres.service.jobs.change_events import Ledger
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import places
+from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import LogCopy
-from upres.service.storage.kept.places import Generations
+from upres.service.storage.kept.object_keys import Generations
 from upres.service.storage.results import Results, retry_for_a_day
 
 GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # how long records are gathered before they are uploaded as one object
@@ -41,8 +41,8 @@ class KeptLogs:
 
     def follow(self, request_id: str) -> None:
         """Upload a job's log while an attempt writes it, until `unfollow`."""
-        place, log = places.log(self._prefix, request_id), JobFolder(self._root / request_id).log
-        copy = LogCopy(self._objects, place, log, partial(self._begin, request_id))
+        key_prefix, log = object_keys.log(self._prefix, request_id), JobFolder(self._root / request_id).log
+        copy = LogCopy(self._objects, key_prefix, log, partial(self._begin, request_id))
         self.unfollow(request_id)  # of the previous attempt
         before, self._copies[request_id] = self._tasks.get(request_id), copy
         self._tasks[request_id] = task = asyncio.create_task(self._keep(request_id, copy, before))
@@ -109,7 +109,7 @@ class KeptLogs:
     async def _begin(self, request_id: str, generation: str) -> Generations:
         """Record a generation of a log in the job's row, as the last one; return all generations of the log."""
         job = await self._ledger.get(request_id)
-        kept = places.generations(job.kept.get("log", ()))
+        kept = object_keys.generations(job.kept.get("log", ()))
         if not kept or kept[-1][0] != generation:
             kept = [(generation, None)]
             await self._ledger.change(request_id, kept={"log": kept})

@@ -9,7 +9,7 @@ from upres.engine.core.errors import LogError
 from upres.engine.segments.model import Fragment, Track
 from upres.engine.segments.tail import Tail
 from upres.service.storage.job_store import Job
-from upres.service.storage.kept import places
+from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import CHUNK, Results
 
@@ -44,16 +44,16 @@ class LocalLog:
 class KeptLog:
     """Reader of a log in its folder while that has the current generation, otherwise in the object store by byte ranges.
 
-    place: key prefix in the store. is_here: reports whether the folder has the generation that the job continues.
+    key_prefix: of the log in the store. is_here: reports whether the folder has the generation that the job continues.
     Switching from one to the other skips no fragment and repeats none. Also raises UnavailableError.
     """
 
-    def __init__(self, log: Path, objects: Results, place: str, is_here: Callable[[Job], bool]) -> None:
+    def __init__(self, log: Path, objects: Results, key_prefix: str, is_here: Callable[[Job], bool]) -> None:
         self._log = log
         self._objects = objects
-        self._place = place
+        self._key_prefix = key_prefix
         self._is_here = is_here
-        self._kept: places.Generations | None = None
+        self._kept: object_keys.Generations | None = None
         self._tail: LocalLog | KeptTail = LocalLog(log)
         self._tracks: dict[str, Track] = {}
         self._seen: dict[str, tuple[int, int]] = {}
@@ -62,7 +62,7 @@ class KeptLog:
         """Report whether there is a log to read."""
         if await asyncio.to_thread(self._is_here, job) and self._log.exists():
             return True
-        return not await self._objects.is_empty(self._place)
+        return not await self._objects.is_empty(self._key_prefix)
 
     async def news(self, job: Job) -> AsyncGenerator[Track | Fragment]:
         """As `LocalLog.news`."""
@@ -78,12 +78,12 @@ class KeptLog:
 
     async def _choose(self, job: Job) -> None:
         """Choose the reader of the current log; a new reader starts at the beginning of the log."""
-        kept, local = places.generations(job.kept.get("log", ())), await asyncio.to_thread(self._is_here, job)
+        kept, local = object_keys.generations(job.kept.get("log", ())), await asyncio.to_thread(self._is_here, job)
         before = self._kept
         if before and kept and not {name for name, _ in before} & {name for name, _ in kept}:
             raise LogError(RESTARTED)
         if local != isinstance(self._tail, LocalLog) or (not local and kept != before):
-            self._tail = LocalLog(self._log) if local else KeptTail(self._objects, self._place, kept)
+            self._tail = LocalLog(self._log) if local else KeptTail(self._objects, self._key_prefix, kept)
         self._kept = kept
 
     def _is_new(self, item: Track | Fragment) -> bool:

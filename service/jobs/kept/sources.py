@@ -12,7 +12,7 @@ from upres.engine.core.errors import TargetError
 from upres.service.domain import job_logging
 from upres.service.domain.errors import UnavailableError
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import places
+from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import PART, SourceCopy, checksum
 from upres.service.storage.results import Results
 
@@ -97,8 +97,8 @@ class KeptSources:
 
     def _copy(self, request_id: str) -> SourceCopy:
         if (copy := self._copies.get(request_id)) is None:
-            place = places.source(self._prefix, request_id)
-            copy = self._copies[request_id] = SourceCopy(self._objects, place, self._folder(request_id))
+            key_prefix = object_keys.source(self._prefix, request_id)
+            copy = self._copies[request_id] = SourceCopy(self._objects, key_prefix, self._folder(request_id))
         return copy
 
     async def _flush(self, request_id: str) -> None:

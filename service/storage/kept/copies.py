@@ -16,8 +16,8 @@ from upres.engine.segments.pieces import CHUNK, Cutter
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.results import Results
 
-from . import places
-from .places import Generations
+from . import object_keys
+from .object_keys import Generations
 
 PART = 8 << 20  # bytes of a source or of a log per object; a single fragment of a log may be larger
 LARGEST_SOURCE_PART = 4 * PART  # bytes of a source per object, if it is received faster than it is uploaded
@@ -25,11 +25,11 @@ GENERATION = re.compile(r"[0-9a-f]{16}")
 
 
 class SourceCopy:
-    """Upload of a source that is still arriving, or has just been received. place: key prefix. stored: bytes in the store."""
+    """Upload of a source that is arriving or has just been received. key_prefix: in the store. stored: bytes in the store."""
 
-    def __init__(self, objects: Results, place: str, folder: JobFolder, stored: int = 0) -> None:
+    def __init__(self, objects: Results, key_prefix: str, folder: JobFolder, stored: int = 0) -> None:
         self._objects = objects
-        self._place = place
+        self._key_prefix = key_prefix
         self._folder = folder
         self._one = asyncio.Lock()
         self.stored = stored
@@ -50,13 +50,13 @@ class SourceCopy:
                 value = await asyncio.to_thread(checksum, self._folder.source, start, end)
             except FileNotFoundError:  # its job has ended in the meantime
                 return False
-            await self._objects.write(places.key(self._place, start, end, value), chunks, end - start)
+            await self._objects.write(object_keys.key(self._key_prefix, start, end, value), chunks, end - start)
             self.stored = end
             return True
 
 
 class LogCopy:
-    """Upload of a log that is being written. place: key prefix.
+    """Upload of a log that is being written. key_prefix: in the store.
 
     begin: called with a generation that is new to this object; returns all generations of the log, or raises if the job is no
     longer this server's. left: set when no more is written. objects: number of objects of the log. behind: whether the last object
@@ -64,10 +64,10 @@ class LogCopy:
     """
 
     def __init__(
-        self, objects: Results, place: str, folder: Path, begin: Callable[[str], Awaitable[Generations]]
+        self, objects: Results, key_prefix: str, folder: Path, begin: Callable[[str], Awaitable[Generations]]
     ) -> None:
         self._objects = objects
-        self._place = place
+        self._key_prefix = key_prefix
         self._folder = folder
         self._begin = begin
         self._one = asyncio.Lock()
@@ -91,7 +91,9 @@ class LogCopy:
 
     async def _copy(self, generation: str) -> bool:
         if self._cutter is None or generation != self._generation:
-            parts = places.log_chain(await list_parts(self._objects, self._place), await self._begin(generation))
+            parts = object_keys.log_chain(
+                await list_parts(self._objects, self._key_prefix), await self._begin(generation)
+            )
             self._cutter = Cutter(self._folder, parts[-1].end if parts else 0)
             self._generation = generation
             self.objects = len(parts)
@@ -100,16 +102,18 @@ class LogCopy:
         if piece is None or await asyncio.to_thread(read_generation, self._folder) != generation:
             return False
         await self._objects.write(
-            places.key(f"{self._place}{generation}/", piece.start, piece.end), piece.chunks, piece.size
+            object_keys.key(f"{self._key_prefix}{generation}/", piece.start, piece.end), piece.chunks, piece.size
         )
         cutter.advance(piece)
         self.objects, self.behind = self.objects + 1, piece.size >= PART
         return True
 
 
-async def list_parts(objects: Results, place: str, start: int = 0) -> list[places.Part]:
+async def list_parts(objects: Results, key_prefix: str, start: int = 0) -> list[object_keys.Part]:
     """List the parts under a key prefix that start at `start` or later. Raises UnavailableError."""
-    return places.parts(await objects.list_objects(place, places.before(place, start) if start else None))
+    return object_keys.parts(
+        await objects.list_objects(key_prefix, object_keys.before(key_prefix, start) if start else None)
+    )
 
 
 def read_generation(log: Path) -> str | None:

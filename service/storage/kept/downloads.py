@@ -15,17 +15,17 @@ from upres.service.domain.waiting import in_order
 from upres.service.storage.job_folder import JobFolder, remove_tree
 from upres.service.storage.results import Results
 
-from . import places
+from . import object_keys
 from .copies import checksum, list_parts, name_generation
-from .places import Generations, Part
+from .object_keys import Generations, Part
 
 LOST = "the object store has only a part of the source"
 DIFFERS = "the source in the object store differs from the one that was stored"
 
 
-async def download_source(objects: Results, place: str, folder: JobFolder, size: int, crc32c: int) -> None:
+async def download_source(objects: Results, key_prefix: str, folder: JobFolder, size: int, crc32c: int) -> None:
     """Download a complete source. Raises LostError, UnavailableError, OSError if it cannot be written to the local disk."""
-    parts = places.source_chain(part for part in await list_parts(objects, place) if part.end <= size)
+    parts = object_keys.source_chain(part for part in await list_parts(objects, key_prefix) if part.end <= size)
     if (parts[-1].end if parts else 0) != size:
         raise LostError(LOST)
     await asyncio.to_thread(folder.make)
@@ -36,12 +36,12 @@ async def download_source(objects: Results, place: str, folder: JobFolder, size:
     await asyncio.to_thread(folder.end_source)
 
 
-async def download_partial_source(objects: Results, place: str, folder: JobFolder) -> int:
+async def download_partial_source(objects: Results, key_prefix: str, folder: JobFolder) -> int:
     """Download what is stored of an incomplete source, unless as much is on this machine; return the stored bytes.
 
     A damaged part and all after it are ignored: the sender has to send them again. Raises UnavailableError, OSError.
     """
-    parts = places.source_chain(await list_parts(objects, place))
+    parts = object_keys.source_chain(await list_parts(objects, key_prefix))
     stored = parts[-1].end if parts else 0
     if stored > folder.source_bytes:
         await asyncio.to_thread(folder.make)
@@ -53,13 +53,13 @@ async def download_partial_source(objects: Results, place: str, folder: JobFolde
 
 
 async def download_log(
-    objects: Results, place: str, log: Path, kept: Generations, begin: Callable[[Generations], Awaitable[None]]
+    objects: Results, key_prefix: str, log: Path, kept: Generations, begin: Callable[[Generations], Awaitable[None]]
 ) -> int:
     """Download what is stored of a log, as a new generation that replaces the local log; return the bytes of its index.
 
     begin: called with the log's generations before the log appears in the folder. Raises UnavailableError, OSError.
     """
-    parts = places.log_chain(await list_parts(objects, place), kept)
+    parts = object_keys.log_chain(await list_parts(objects, key_prefix), kept)
     part, pieces = log.with_name("log.part"), log.with_name("pieces.part")
     for folder in (part, pieces):
         await asyncio.to_thread(remove_tree, folder)
@@ -72,7 +72,7 @@ async def download_log(
     if end:
         name = name_generation(part)
         await asyncio.to_thread(written.sync)
-        await begin([*places.truncated(kept, end), (name, None)])
+        await begin([*object_keys.truncated(kept, end), (name, None)])
         part.rename(log)
     else:
         await asyncio.to_thread(remove_tree, part)

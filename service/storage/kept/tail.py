@@ -13,21 +13,21 @@ from upres.service.domain.errors import UnavailableError
 from upres.service.domain.waiting import in_order
 from upres.service.storage.results import Results
 
-from . import places
+from . import object_keys
 from .copies import list_parts
-from .places import Generations, Part
+from .object_keys import Generations, Part
 
 
 class KeptTail(Records):
-    """Reader of a log by byte ranges of its objects. place: key prefix. kept: the log's generations.
+    """Reader of a log by byte ranges of its objects. key_prefix: in the store. kept: the log's generations.
 
     Raises UnavailableError if the store does not respond, LogError if the log is damaged.
     """
 
-    def __init__(self, objects: Results, place: str, kept: Generations) -> None:
+    def __init__(self, objects: Results, key_prefix: str, kept: Generations) -> None:
         super().__init__()
         self._objects = objects
-        self._place = place
+        self._key_prefix = key_prefix
         self._kept = kept
         self._end = 0
         self._where: dict[Fragment, tuple[str, int]] = {}
@@ -43,8 +43,10 @@ class KeptTail(Records):
     async def _list_new(self) -> list[Part]:
         """List only the parts that follow what was read: a log may have thousands."""
         names = [name for name, end in self._kept if end is None or end > self._end]
-        parts = [part for name in names for part in await list_parts(self._objects, f"{self._place}{name}/", self._end)]
-        news = places.log_chain(parts, self._kept, self._end)
+        parts = [
+            part for name in names for part in await list_parts(self._objects, f"{self._key_prefix}{name}/", self._end)
+        ]
+        news = object_keys.log_chain(parts, self._kept, self._end)
         if parts and not news:  # the same bytes were stored again as different parts
             raise UnavailableError("the log is being stored again; continue reading in a moment")
         return news

@@ -27,7 +27,7 @@ from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Piece
 from upres.service.storage.cleanups import Cleanup, What
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import copies, places
+from upres.service.storage.kept import copies, object_keys
 from upres.service.storage.results import Results
 
 pytestmark = pytest.mark.usefixtures("fake_models")
@@ -125,7 +125,7 @@ def test_a_job_goes_on_from_what_is_in_the_store_where_the_disk_is_lost(tmp_path
             assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
             assert done.totals["frames_resumed"] > 0
             assert await bytes_of(jobs, job.request_id, tmp_path) == wanted
-            generations = places.generations(done.kept["log"])
+            generations = object_keys.generations(done.kept["log"])
             assert len(generations) == 2 and generations[0][1] > 0
 
     asyncio.run(scenario())
@@ -544,8 +544,8 @@ def test_a_store_that_is_away_holds_up_no_attempt_and_a_job_is_done_once_its_log
             kept.away = False
             done = await until(jobs, job.request_id, ended)
             assert done.state.status is Status.DONE
-            stored = await kept.list_objects(places.log(jobs.store.result_prefix, job.request_id))
-            line = places.log_chain(places.parts(stored), places.generations(done.kept["log"]))
+            stored = await kept.list_objects(object_keys.log(jobs.store.result_prefix, job.request_id))
+            line = object_keys.log_chain(object_keys.parts(stored), object_keys.generations(done.kept["log"]))
             assert line[-1].end == (jobs.folder(job.request_id).log / "index.jsonl").stat().st_size
 
     asyncio.run(scenario())

@@ -15,7 +15,7 @@ from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.kept import logs, sources
 from upres.service.storage import results as results_module
 from upres.service.storage.job_folder import JobFolder
-from upres.service.storage.kept import copies, downloads, places
+from upres.service.storage.kept import copies, downloads, object_keys
 from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import Results
 
@@ -203,7 +203,7 @@ def test_fragments_that_come_one_soon_after_the_other_are_one_object(log, tmp_pa
             await asyncio.sleep(0.01)
         kept.unfollow("a")
         await asyncio.gather(*kept._tasks.values())
-        line = places.chain(await copies.list_parts(store, places.log("p/", "a")))
+        line = object_keys.chain(await copies.list_parts(store, object_keys.log("p/", "a")))
         assert len(line) <= 2 and line[-1].end == (tmp_path / "jobs" / "a" / "log" / "index.jsonl").stat().st_size
 
     asyncio.run(scenario())
@@ -255,7 +255,7 @@ def test_what_came_of_a_source_is_brought_as_far_as_it_is_whole(
             await store.remove(third)
         elif harm:
             await store.write(third, lambda: iter([harms[harm]]), len(harms[harm]))
-        place = places.source("p/", "a")
+        place = object_keys.source("p/", "a")
         assert await downloads.download_partial_source(store, place, other) == left == other.source_bytes
         assert other.source.read_bytes() == b"four"[:left]
         copy = copies.SourceCopy(store, place, other, left)
@@ -288,7 +288,7 @@ def test_a_log_in_the_store_is_read_from_its_first_objects_while_the_others_are_
         kept.unfollow("a")
         await asyncio.gather(*kept._tasks.values())
         monkeypatch.setattr(store, "read", noted)
-        place = places.log("p/", "a")
+        place = object_keys.log("p/", "a")
         tail = KeptTail(store, place, [(copies.read_generation(tmp_path / "jobs" / "a" / "log"), None)])
         items = tail.news()
         assert isinstance(await anext(items), Track) and len(fetched) < 30
@@ -311,7 +311,9 @@ def test_what_was_read_of_a_log_is_not_listed_again(store, monkeypatch):
 
     async def stored(name, number):
         line = b'{"track": "video", "segment": %3d, "fragment": 0}\n' % number
-        await store.write(places.key(f"{place}{name}/", 10 * number, 10 * number + 10), lambda: iter([line]), len(line))
+        await store.write(
+            object_keys.key(f"{place}{name}/", 10 * number, 10 * number + 10), lambda: iter([line]), len(line)
+        )
 
     async def scenario():
         tail = KeptTail(store, place, kept)

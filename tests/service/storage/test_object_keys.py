@@ -2,8 +2,8 @@
 
 import pytest
 
-from upres.service.storage.kept import places
-from upres.service.storage.kept.places import Part, chain, key, log_chain, parts, truncated
+from upres.service.storage.kept import object_keys
+from upres.service.storage.kept.object_keys import Part, chain, key, log_chain, parts, truncated
 
 
 def found(*ends, name="a"):
@@ -49,12 +49,12 @@ def test_generations_end_where_another_one_goes_on():
     assert truncated([("a", 5), ("b", None)], 5) == [("a", 5)]
     assert truncated([("a", 5), ("b", None)], 3) == [("a", 3)]
     assert truncated([("a", None)], 0) == []
-    assert places.generations([["a", 5], ["b", None]]) == [("a", 5), ("b", None)]
+    assert object_keys.generations([["a", 5], ["b", None]]) == [("a", 5), ("b", None)]
 
 
 def test_an_object_of_a_source_that_has_not_all_of_its_bytes_is_none():
-    there = [("p/j/source/" + places.key("", 0, 5, 1), 5), ("p/j/source/" + places.key("", 5, 9, 0xAB), 3)]
-    assert edges(places.source_chain(parts(there))) == [(0, 5)]
+    there = [("p/j/source/" + object_keys.key("", 0, 5, 1), 5), ("p/j/source/" + object_keys.key("", 5, 9, 0xAB), 3)]
+    assert edges(object_keys.source_chain(parts(there))) == [(0, 5)]
     assert [part.crc32c for part in parts(there)] == [1, 0xAB]
-    again = ("p/j/source/" + places.key("", 5, 9, 0xAC), 4)
-    assert edges(places.source_chain(parts([*there, again]))) == [(0, 5), (5, 9)]
+    again = ("p/j/source/" + object_keys.key("", 5, 9, 0xAC), 4)
+    assert edges(object_keys.source_chain(parts([*there, again]))) == [(0, 5), (5, 9)]

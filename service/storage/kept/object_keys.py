@@ -25,29 +25,29 @@ class Part:
     crc32c: int | None = None
 
 
-def home(prefix: str, request_id: str) -> str:
+def job(prefix: str, request_id: str) -> str:
     """Return the key prefix of all objects of a job. prefix: of the server's keys."""
     return f"{prefix}{request_id}/"
 
 
 def source(prefix: str, request_id: str) -> str:
     """Return the key prefix of a job's source."""
-    return f"{home(prefix, request_id)}source/"
+    return f"{job(prefix, request_id)}source/"
 
 
 def log(prefix: str, request_id: str) -> str:
     """Return the key prefix of a job's log."""
-    return f"{home(prefix, request_id)}log/"
+    return f"{job(prefix, request_id)}log/"
 
 
-def key(place: str, start: int, end: int, crc32c: int | None = None) -> str:
+def key(key_prefix: str, start: int, end: int, crc32c: int | None = None) -> str:
     """Return the key of the object that holds bytes `start` to `end`. crc32c: only of a source."""
-    return f"{place}{start:015}-{end:015}" + (f"-{crc32c:08x}" if crc32c is not None else "")
+    return f"{key_prefix}{start:015}-{end:015}" + (f"-{crc32c:08x}" if crc32c is not None else "")
 
 
-def before(place: str, start: int) -> str:
+def before(key_prefix: str, start: int) -> str:
     """Return a key that sorts directly before the keys of the objects under a prefix that start at `start` or later."""
-    return f"{place}{start:015}"
+    return f"{key_prefix}{start:015}"
 
 
 def parts(objects: Iterable[tuple[str, int]]) -> list[Part]:
