@@ -79,8 +79,11 @@ class Spec:
         )
 
     def encoder(self, *, nvenc: bool = False) -> Encoder:
-        """Return the encoder settings of the result. nvenc: encode on the GPU, except lossless, which NVENC does not support, and
-        files delivered frame by frame, which a resumed run must reproduce byte for byte."""
+        """Return the encoder settings of the result.
+
+        nvenc: encode on the GPU, except lossless, which NVENC does not support, and files delivered frame by frame, which a resumed
+        run must reproduce byte for byte.
+        """
         reproducible = self.delivery == "frames" and not self.live
         return Encoder(
             codec=self.codec,  # type: ignore[arg-type]  # checked by Encoder itself

@@ -140,8 +140,9 @@ class Intake:
 
 @contextmanager
 def _store_errors() -> Iterator[None]:
-    """Convert file system errors: to DiskFullError if the disk is full, to TransitionError if the job's folder is gone
-    (the job has ended), otherwise to StoreError.
+    """Convert file system errors to StoreError.
+
+    A full disk becomes a DiskFullError. A missing folder means that the job has ended, and becomes a TransitionError.
     """
     try:
         yield

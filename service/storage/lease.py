@@ -54,8 +54,8 @@ class Servers:
 @dataclass(slots=True)
 class Lease:
     """Lease of one server. server, http, grpc: as for `Holder`. joins: whether it works alongside an existing leader.
-    kept: the URL of the object store for jobs; None if jobs are in a shared folder.
 
+    kept: the URL of the object store for jobs; None if jobs are in a shared folder.
     term: number of leaders so far including this one, once it leads; 0 before. It fences off earlier leaders where the state is
     not in the database.
     """
@@ -75,8 +75,7 @@ class Lease:
         return self.term > 0
 
     def acquire(self, connection: sa.Connection, *, late: bool = False) -> Holder | int:
-        """Become the leader if there is none, and return the term. Otherwise join the leader, and return 0; if it cannot be joined,
-        return it.
+        """Become the leader and return the term, or join a leader and return 0, or return a leader that cannot be joined.
 
         late: replace a leader whose lease has expired. A server that starts does not know for how long it has been expired, so it
         joins an expired leader too.
