@@ -16,17 +16,17 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.policy import Policy
 from upres.service.domain.states import Failure, Reason, State, Status, TransitionError
 from upres.service.execution.base import NEWS, Report
+from upres.service.jobs.change_events import Ledger
+from upres.service.jobs.cleaning import Cleaner
+from upres.service.jobs.fair_queue import RetryDelays
+from upres.service.jobs.kept.local_keeper import LocalKeeper
+from upres.service.jobs.uploads import Intake
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results, keys
 from upres.service.telemetry.attempt import TRACED
 from upres.service.telemetry.tally import Telemetry
 
-from ..change_events import Ledger
-from ..cleaning import Cleaner
-from ..fair_queue import RetryDelays
-from ..kept.local_keeper import LocalKeeper
-from ..uploads import Intake
 from .running import Attempts
 
 PROGRESS_STEP = 2.0  # percent between two progress updates of the row

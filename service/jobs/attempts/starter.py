@@ -15,6 +15,10 @@ from upres.service.domain.states import State
 from upres.service.domain.waiting import run_to_completion
 from upres.service.execution.base import Executor, Report
 from upres.service.execution.order import Order
+from upres.service.jobs.change_events import Ledger
+from upres.service.jobs.fair_queue import RETRY_SECONDS
+from upres.service.jobs.kept.local_keeper import LocalKeeper
+from upres.service.jobs.uploads import Intake
 from upres.service.live.relay import Live
 from upres.service.storage.job_store import Job
 from upres.service.telemetry.attempt import AttemptTrace
@@ -22,10 +26,6 @@ from upres.service.telemetry.labels import model_label
 from upres.service.telemetry.tally import Telemetry
 from upres.service.telemetry.tracing import Fact
 
-from ..change_events import Ledger
-from ..fair_queue import RETRY_SECONDS
-from ..kept.local_keeper import LocalKeeper
-from ..uploads import Intake
 from .reports import retry_until_stored
 from .running import Attempt, Attempts
 

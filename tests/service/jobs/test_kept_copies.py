@@ -124,8 +124,6 @@ def test_what_is_being_stored_as_its_job_is_deleted_is_removed_for_good(tmp_path
 
 
 def test_what_is_being_stored_for_long_is_removed_later(store, monkeypatch):
-    monkeypatch.setattr(results_module, "ANSWER_SECONDS", 0.01)
-
     async def never(*_, **options):
         await asyncio.Event().wait()
 
@@ -134,7 +132,8 @@ def test_what_is_being_stored_for_long_is_removed_later(store, monkeypatch):
     async def scenario():
         writing = asyncio.create_task(store.write("p/a/source/1", lambda: iter([b"four"]), 4))
         await asyncio.sleep(0)
-        with pytest.raises(TargetError, match="still being written"):
+        with monkeypatch.context() as patch, pytest.raises(TargetError, match="still being written"):
+            patch.setattr(results_module, "ANSWER_SECONDS", 0.01)
             await store.clear("p/a/")
         await store.clear("p/b/")
         writing.cancel()
