@@ -119,7 +119,7 @@ class Away:
             self.times -= 1
             raise StoreError("away")
 
-    def give_up(self, lease):
+    def release(self, lease):
         pass
 
 
@@ -208,7 +208,7 @@ class Starting(Away):
         super().__init__(away)
         self.renewed = threading.Semaphore(0)
 
-    def take(self, lease):
+    def acquire(self, lease):
         return None
 
     def renew(self, lease):
