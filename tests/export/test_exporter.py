@@ -39,11 +39,11 @@ def test_a_residual_network_is_tiled_with_an_overlap(tmp_path):
 @pytest.mark.parametrize(
     ("net", "network", "message"),
     [
-        (SMALL, "realesrgan-x4plus", "is of the family rrdb; name another --network"),
+        (SMALL, "realesrgan-x4plus", "is of the family rrdb; choose another --network"),
         (SRVGG(4, 1, 3), GENERAL, "upscales 4 times, but these weights are SRVGG"),
-        (SMALL, "flashvsr-v1.1-tiny", "is of the family flashvsr; name another --network"),
+        (SMALL, "flashvsr-v1.1-tiny", "is of the family flashvsr; choose another --network"),
         (SMALL, "RealESRGAN_Vid_x4", "but not the name of a model"),
-        (SMALL, "../mine", "cannot name a network"),
+        (SMALL, "../mine", "is not a valid network name"),
     ],
 )
 def test_weights_of_another_network_are_refused_and_nothing_is_left(tmp_path, net, network, message):

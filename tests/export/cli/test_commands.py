@@ -52,7 +52,7 @@ def test_export_writes_where_it_is_told(app, tmp_path):
 @pytest.mark.parametrize("words", [["rm"], ["rm", "x", "--all"]])
 def test_what_to_delete_must_be_said(app, words):
     result = invoke(app, "cache", *words)
-    assert "one of the two" in str(result.exception)
+    assert "either name the entries" in str(result.exception)
 
 
 def test_deleting_all_of_an_empty_cache_is_no_error(app):

@@ -53,5 +53,5 @@ def test_every_mismatch_is_named_at_once():
     ],
 )
 def test_other_weights_are_refused(weights, words):
-    with pytest.raises(ModelError, match=rf"of none of the families .*rrdb, srvgg.*{words}"):
+    with pytest.raises(ModelError, match=rf"belong to none of the families .*rrdb, srvgg.*{words}"):
         identify(Weights(weights, ""))

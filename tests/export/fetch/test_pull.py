@@ -127,7 +127,7 @@ def test_every_source_that_failed_is_named_with_its_reason(tmp_path, monkeypatch
 
 def test_a_file_with_another_hash_than_stated_is_refused_but_kept(tmp_path):
     (tmp_path / f"{GENERAL}.pth").write_bytes(b"something else")
-    with pytest.raises(ModelError, match=f"but {NETWORKS[GENERAL].sha256} is stated for it"):
+    with pytest.raises(ModelError, match=f"expected {NETWORKS[GENERAL].sha256}"):
         pull(GENERAL, folder=tmp_path)
     assert (tmp_path / f"{GENERAL}.pth").exists()
 
@@ -147,7 +147,7 @@ def test_a_download_with_another_hash_is_deleted():
         ("realesr-animevideov3-x4", "comes with the package"),
         ("x2", "comes with the package"),
         ("flashvsr", "cannot be downloaded; create it with: upres export FlashVSR_Tiny --weights DIR"),
-        ("none", "is unknown; `upres pull` gets: realesrgan-x4plus, "),
+        ("none", "is unknown; `upres pull` can download: realesrgan-x4plus, "),
     ],
 )
 def test_only_networks_with_weights_elsewhere_are_pulled(network, message):

@@ -52,10 +52,22 @@ def test_a_graph_that_it_cannot_build_is_named_with_its_own_words(tmp_path):
     [
         ("tensorrt", None, ADA, None, "tensorrt is not installed; get it with: pip install 'tensorrt-cu13"),
         ("tensorrt-rtx", None, ADA, None, r"tensorrt-rtx is not installed; get it with: pip install 'upres\[rtx\]'"),
-        ("tensorrt", "11.4", NONE, None, "no NVIDIA driver is loaded; tensorrt-rtx builds without one"),
-        ("tensorrt", "11.4", ADA, "SM90", "builds for the GPU that is here, which is SM89, not SM90"),
-        ("tensorrt-rtx", "real", NONE, "SM10", "cannot build for the compute capability SM10; it has: SM75, .*SM89"),
-        ("tensorrt-rtx", "real", HOPPER, None, "cannot build for the compute capability SM90; it has: SM75, .*SM89"),
+        ("tensorrt", "11.4", NONE, None, "no NVIDIA driver is loaded; to build without a GPU"),
+        ("tensorrt", "11.4", ADA, "SM90", "builds for the local GPU only, which is SM89, not SM90"),
+        (
+            "tensorrt-rtx",
+            "real",
+            NONE,
+            "SM10",
+            "cannot build for the compute capability SM10; choose one of: SM75, .*SM89",
+        ),
+        (
+            "tensorrt-rtx",
+            "real",
+            HOPPER,
+            None,
+            "cannot build for the compute capability SM90; choose one of: SM75, .*SM89",
+        ),
     ],
 )
 def test_a_builder_that_cannot_serve_says_what_to_do(monkeypatch, target, module, driver, capability, message):

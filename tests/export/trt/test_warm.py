@@ -70,9 +70,7 @@ def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
 def test_where_engines_cannot_run_none_is_built(builds, monkeypatch):
     made, _ = builds
     monkeypatch.setattr(trt.cuda, "unavailable", lambda: "no NVIDIA driver is here")
-    expected = (
-        rf"tensorrt cannot run here: no NVIDIA driver is here; `upres export {X2} --target tensorrt` builds alone"
-    )
+    expected = rf"tensorrt cannot run here: no NVIDIA driver is here; `upres export {X2} --target tensorrt` builds without running"
     with pytest.raises(ModelError, match=expected):
         said("--size", "32x24")
     assert not made

@@ -85,7 +85,7 @@ def test_what_is_no_zip_is_refused(tmp_path):
         pth.read(path)
 
 
-@pytest.mark.parametrize(("data", "message"), [(b"", "EOFError"), (b"\x80\x04}\x94Q.", "points to")])
+@pytest.mark.parametrize(("data", "message"), [(b"", "EOFError"), (b"\x80\x04}\x94Q.", "refers to")])
 def test_a_damaged_pickle_is_refused(tmp_path, data, message):
     with pytest.raises(ModelError, match=message):
         pth.read(archive(tmp_path, data))
