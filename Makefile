@@ -1,13 +1,13 @@
-# Two commands do everything on a machine that has Python 3.11 or later and pip: `make demo` and `make test`.
+# `make demo` and `make test` run on any machine with Python 3.11 or later and pip.
 PYTHON ?= python3
 BIN := .venv/bin
 
-# Words that sources, help and pages do without.
+# Words that are not used in sources, help texts and documentation.
 WORDS := \banew\b|gone on\b|\btold\b|whoever|for ever\b|let go\b|begun|enlarge
 SECONDS ?= 60
 SEED ?= 1
 
-# Tests start hundreds of processes, each of which would compile our sources where the environment says so.
+# Tests start hundreds of processes, each of which would recompile the sources if this variable were set.
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test soak fuzz bench picture lint proto proto-check clean
@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/upres tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_x4.mp4 --overwrite
 	$(BIN)/python bench/demo.py tests/data/bigbuckbunny.mp4 demo/bigbuckbunny_streamed_x2.mp4
 
-# Three processes, for two cores: many a test waits for a server of its own.
+# Three processes on two cores, since many tests wait for servers.
 test: .venv/tested
 	$(BIN)/pytest --numprocesses 3 --dist loadfile -rs --durations=20
 
@@ -40,7 +40,7 @@ lint: .venv/tested
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	@! grep -rnE --include='*.py' --include='*.md' '$(WORDS)' engine export service bench docs README.md CONTRIBUTING.md CHANGELOG.md || (echo 'these words say less than plain ones: upscale, reported, again, indefinitely, started' && false)
+	@! grep -rnE --include='*.py' --include='*.md' '$(WORDS)' engine export service bench docs README.md CONTRIBUTING.md CHANGELOG.md || (echo 'use plain words instead: upscale, reported, again, indefinitely, started' && false)
 
 proto:
 	proto/generate.sh

@@ -1,7 +1,7 @@
-"""What B-frames would save: the size of upscaled clips with and without them, at the same PSNR, in segments of two seconds.
+"""Measure what B-frames would save: the size of upscaled clips with and without them at equal PSNR, in segments of two seconds.
 
-`python bench/b_frames.py CLIP …` upscales the first seconds of each clip losslessly, encodes that as a file job does and with three
-B-frames besides, and writes sizes, PSNR and the ratio of sizes at equal PSNR as JSON.
+`python bench/b_frames.py CLIP …` upscales the first seconds of each clip losslessly, encodes the result as a file job does and also
+with three B-frames, and writes sizes, PSNR and the ratio of sizes at equal PSNR as JSON.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        results = {clip.name: measured(clip, Path(folder), options.model, options.seconds) for clip in options.clips}
+        results = {clip.name: measure(clip, Path(folder), options.model, options.seconds) for clip in options.clips}
     for name, result in results.items():
         sys.stdout.write(f"{name}: {result['size_ratio']:.3f} of the size at equal PSNR\n")
     sys.stdout.write(f"median: {median(result['size_ratio'] for result in results.values()):.3f}\n")
@@ -39,34 +39,34 @@ def main() -> None:
         )
 
 
-def measured(clip: Path, folder: Path, model: str, seconds: float) -> dict[str, object]:
-    """Upscale a clip losslessly, encode it at several qualities without and with B-frames, and compare."""
+def measure(clip: Path, folder: Path, model: str, seconds: float) -> dict[str, object]:
+    """Upscale a clip losslessly, encode it at several qualities with and without B-frames, and compare the sizes."""
     upscaled = folder / f"{clip.stem}.mkv"
     upres = [Path(sys.executable).parent / "upres", clip, upscaled, "--lossless", "--model", model, "--quiet", "-y"]
     subprocess.run([*upres, "--duration", str(seconds), "--overwrite"], check=True, timeout=3600)
-    points = {bframes: [encoded(upscaled, folder, crf, bframes) for crf in CRF] for bframes in (0, 3)}
+    points = {bframes: [encode(upscaled, folder, crf, bframes) for crf in CRF] for bframes in (0, 3)}
     middle = float(np.mean([psnr for _, psnr in points[0]]))
     return {"points": points, "size_ratio": at_psnr(points[3], middle) / at_psnr(points[0], middle)}
 
 
-def encoded(source: Path, folder: Path, crf: int, bframes: int) -> tuple[int, float]:
-    """Encode a video, and return its bytes and the mean PSNR of its luma and chroma, in dB."""
+def encode(source: Path, folder: Path, crf: int, bframes: int) -> tuple[int, float]:
+    """Encode a video; returns its size in bytes and the mean PSNR of its luma and chroma, in dB."""
     target = folder / "out.mp4"
     cuts = ["-force_key_frames", "expr:gte(t,n_forced*2)", "-g", "9999", "-sc_threshold", "0"]
     quality = ["-c:v", "libx264", "-preset", "fast", "-crf", str(crf), "-bf", str(bframes), "-pix_fmt", "yuv420p"]
     ffmpeg("-i", source, "-an", *quality, *cuts, target)
-    said = ffmpeg("-i", target, "-i", source, "-lavfi", "[1]format=yuv420p[a];[0][a]psnr", "-f", "null", "-")
-    return target.stat().st_size, float(MEAN.findall(said)[-1])
+    log = ffmpeg("-i", target, "-i", source, "-lavfi", "[1]format=yuv420p[a];[0][a]psnr", "-f", "null", "-")
+    return target.stat().st_size, float(MEAN.findall(log)[-1])
 
 
 def at_psnr(points: list[tuple[int, float]], psnr: float) -> float:
-    """Return the bytes at a PSNR, on a line of log size over PSNR through the points."""
+    """Return the size in bytes at a PSNR, from a linear fit of log size over PSNR."""
     sizes, reached = np.array(points).T
     return float(np.exp(np.polyval(np.polyfit(reached, np.log(sizes), 1), psnr)))
 
 
 def ffmpeg(*options: object) -> str:
-    """Run ffmpeg and return what it says."""
+    """Run ffmpeg and return its log."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-y", *map(str, options)]
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=3600).stderr
 

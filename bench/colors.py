@@ -1,7 +1,7 @@
-"""What converting colors costs on a CPU, by swscale and by the graphs that a GPU runs: python bench/colors.py [RESULTS.json].
+"""Measure color conversion on a CPU, by swscale and by the graphs that a GPU runs: python bench/colors.py [RESULTS.json].
 
-Planes of 4:2:0 to RGB, and RGB of twice the sides back to planes, in turns, each on one thread. That decides whether frames stay in
-planes on a CPU as well.
+4:2:0 planes to RGB, and RGB of twice the width and height back to planes, alternating, each on one thread. The result decides
+whether frames should stay in planes on a CPU as well.
 """
 
 import json
@@ -29,7 +29,7 @@ ROUNDS = 15
 
 
 def main() -> None:
-    """Measure both, print the medians, write JSON where asked."""
+    """Measure both, print the medians, and optionally write JSON."""
     width, height = SIZE
     planes = np.random.default_rng(0).integers(16, 236, (height * 3 // 2, width), np.uint8)
     ways: dict[str, Callable[[Pixels], Any]] = {"swscale": by_swscale, "graphs": Graphs().run}
@@ -39,25 +39,25 @@ def main() -> None:
             start = time.process_time()
             way(planes)
             seconds[name].append(time.process_time() - start)
-    found = {name: round(1e3 * median(taken[1:]), 2) for name, taken in seconds.items()}
-    sys.stdout.write("".join(f"{name}: {taken} CPU-ms\n" for name, taken in found.items()))
+    medians = {name: round(1e3 * median(taken[1:]), 2) for name, taken in seconds.items()}
+    sys.stdout.write("".join(f"{name}: {taken} CPU-ms\n" for name, taken in medians.items()))
     if sys.argv[1:]:
         facts = {"machine": machine(), "load": os.getloadavg(), "frame": SIZE, "scale": SCALE, "rounds": ROUNDS}
-        Path(sys.argv[1]).write_text(json.dumps({**facts, "cpu_ms": found}, indent=1) + "\n")
+        Path(sys.argv[1]).write_text(json.dumps({**facts, "cpu_ms": medians}, indent=1) + "\n")
 
 
 def by_swscale(planes: Pixels) -> Pixels:
-    """Go through RGB by swscale, from planes to planes."""
-    return to_planes(FromRGB(COLOR, "yuv420p")(repeated(ToRGB(COLOR)(from_planes(planes)))))
+    """Convert planes to RGB and back with swscale."""
+    return to_planes(FromRGB(COLOR, "yuv420p")(repeat(ToRGB(COLOR)(from_planes(planes)))))
 
 
-def repeated(rgb: Pixels) -> Pixels:
-    """Repeat every pixel, which costs next to nothing."""
+def repeat(rgb: Pixels) -> Pixels:
+    """Repeat every pixel, as an upscaler with negligible cost."""
     return rgb.repeat(SCALE, 0).repeat(SCALE, 1)
 
 
 class Graphs:
-    """The conversions as graphs on ONNX Runtime's CPU."""
+    """The conversions as graphs on ONNX Runtime's CPU provider."""
 
     def __init__(self) -> None:
         options = onnxruntime.SessionOptions()
@@ -66,11 +66,11 @@ class Graphs:
         self._to_rgb, self._from_rgb = (onnxruntime.InferenceSession(graph, options) for graph in graphs)
 
     def run(self, planes: Pixels) -> list[Any]:
-        """Go through RGB in graphs, from planes to planes."""
+        """Convert planes to RGB and back with graphs."""
         feeds = {name: plane[None, None] for name, plane in zip(PLANES, planes_of(planes), strict=True)}
         height, width = feeds[PLANES[0]].shape[2:]
         [rgb] = self._to_rgb.run(None, {**feeds, **_all(PLACES, height, width)})
-        upscaled = repeated(rgb[0])
+        upscaled = repeat(rgb[0])
         places = _all(UPSCALED_PLACES, *upscaled.shape[:2])
         return list(self._from_rgb.run(list(UPSCALED), {"upscaled": upscaled[None], **places}))
 

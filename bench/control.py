@@ -1,7 +1,7 @@
-"""What the service itself costs: jobs a second with a model that only repeats pixels, by HTTP and by stream.
+"""Measure the overhead of the service: jobs per second with a model that only repeats pixels, over HTTP and as streams.
 
-`python bench/control.py CLIP` starts a server of its own and prints one table. Take a clip of a second, so that little of the
-time goes into decoding and encoding it.
+`python bench/control.py CLIP` starts a separate server and prints a table. Use a clip of one second, so that little time is spent
+on decoding and encoding.
 """
 
 import os
@@ -34,7 +34,7 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Nearest:
-    """A model that repeats pixels, and is its own session."""
+    """A model that repeats pixels; it is also its session."""
 
     scale: int
     name: str = "nearest"
@@ -47,7 +47,7 @@ class Nearest:
         return self
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes of a session."""
+        """Estimate the memory of a session, in bytes."""
         return width * height * self.scale**2 * 3
 
     def push(self, frame: Frame) -> Iterator[Frame]:
@@ -55,20 +55,20 @@ class Nearest:
         yield replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1))
 
     def flush(self) -> Iterator[Frame]:
-        """Yield nothing: no frame is held back."""
+        """Yield nothing, since no frame is held back."""
         yield from ()
 
     def close(self) -> None:
-        """Release nothing."""
+        """Do nothing, since there is nothing to release."""
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Nearest, None]:
-    """Load the model that repeats pixels, whichever is asked for."""
+    """Return the model that repeats pixels, regardless of the slug."""
     return Nearest(scale), None
 
 
 def main() -> None:
-    """Start a server with that model, and send it jobs from many clients at once."""
+    """Start a server with that model, and send it jobs from many concurrent clients."""
     clip = Path(sys.argv[1])
     with tempfile.TemporaryDirectory() as folder:
         settings = {
@@ -91,31 +91,31 @@ def main() -> None:
 
 
 def rows(clip: Path, server: psutil.Process) -> Iterator[tuple[str, float]]:
-    """Yield names and figures."""
+    """Yield the rows of the table: names and values."""
     address = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"
     with grpc.insecure_channel(address) as channel:
         grpc.channel_ready_future(channel).result(60)
     base = f"http://127.0.0.1:{PORTS['UPRES_HTTP_PORT']}"
     headers = {"Authorization": f"Bearer {KEY}", "Accept": "application/json"}
     with Client(address, KEY) as client, httpx.Client(base_url=base, headers=headers, timeout=120) as web:
-        by_stream(client, clip)  # warm
+        by_stream(client, clip)  # warm-up
         yield "stream, to the first fragment, s", median(by_stream(client, clip) for _ in range(5))
         for name, job in (("streams", lambda _: by_stream(client, clip)), ("HTTP", lambda _: by_http(web, clip))):
             busy, start = cpu_seconds(server), time.perf_counter()
-            at_once(job)
+            run_all(job)
             yield f"{name}, {CLIENTS} clients, jobs/s", JOBS / (time.perf_counter() - start)
             for part, seconds in (cpu_seconds(server) - busy).items():
                 yield f"{name}, CPU of {part}, ms a job", 1000 * seconds / JOBS
 
 
-def at_once(job: Callable[[int], object]) -> None:
-    """Make all jobs, from as many clients as there are."""
+def run_all(job: Callable[[int], object]) -> None:
+    """Run all jobs from CLIENTS concurrent clients."""
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(job, range(JOBS)))
 
 
 def by_stream(client: Client, clip: Path) -> float:
-    """Upscale as a stream to its end; seconds to the first fragment."""
+    """Upscale as a stream to its end; returns the seconds to the first fragment."""
     start, first = time.perf_counter(), 0.0
     with clip.open("rb") as file:
         for part in client.stream(file, pb.UpscaleConfig(model=MODEL, preset="ultrafast")):
@@ -135,12 +135,12 @@ def by_http(web: httpx.Client, clip: Path) -> None:
 
 
 def cpu_seconds(server: psutil.Process) -> Counter[str]:
-    """Sum the CPU time of a server, of its worker, and of the processes that open media and what they are forked from."""
+    """Sum the CPU time of a server, of its worker, and of the processes that open media, including those they are forked from."""
     total: Counter[str] = Counter()
     for process in (server, *server.children(recursive=True)):
         try:
             times, name = process.cpu_times(), process.name()
-        except psutil.Error:  # it has ended, and its parent counts it
+        except psutil.Error:  # it has ended, and its parent's counters include it
             continue
         part = "the server" if process == server else "the worker" if name == "upres-worker" else "attempts and probes"
         total[part] += times.user + times.system + times.children_user + times.children_system

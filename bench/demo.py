@@ -1,4 +1,4 @@
-"""`make demo`: start a server, stream a clip through gRPC while half of it is withheld, join what comes, report when."""
+"""`make demo`: start a server, stream a clip through gRPC while half of it is withheld, join the result, and report times."""
 
 import os
 import subprocess
@@ -22,7 +22,7 @@ WAIT_SECONDS = 600
 
 
 class Withheld:
-    """A file whose second half is not read before `free` is set."""
+    """A file whose second half cannot be read before `free` is set."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
@@ -30,7 +30,7 @@ class Withheld:
         self.free = threading.Event()
 
     def read(self, size: int) -> bytes:
-        """Read at most so many bytes of the half that may be read."""
+        """Read at most `size` bytes of the part that may be read."""
         left = self._half - self._file.tell()
         if left <= 0:
             self.free.wait(WAIT_SECONDS)
@@ -39,13 +39,13 @@ class Withheld:
 
 
 def main() -> None:
-    """Run it: python bench/demo.py SOURCE TARGET [MODEL]."""
+    """Run the demo: python bench/demo.py SOURCE TARGET [MODEL]."""
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
     slug = (sys.argv[3:] or ["RealESRGAN_Vid_x2"])[0]
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as state:
         streamable = Path(state) / "source.mp4"
-        fragmented(source, streamable)
+        write_fragmented(source, streamable)
         environment = {**os.environ, **PORTS, "UPRES_STATE": f"{state}/server", "UPRES_API_KEY": KEY}
         serve = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "serve"]
         server = subprocess.Popen(serve, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -56,8 +56,8 @@ def main() -> None:
             server.wait(60)
 
 
-def fragmented(source: Path, target: Path) -> None:
-    """Copy the packets into a fragmented MP4, which can be decoded while it arrives."""
+def write_fragmented(source: Path, target: Path) -> None:
+    """Copy the packets to a fragmented MP4, which can be decoded while it arrives."""
     options = {"movflags": "frag_keyframe+empty_moov"}
     with av.open(str(source)) as reading, av.open(str(target), "w", options=options) as writing:
         streams = {
@@ -70,7 +70,7 @@ def fragmented(source: Path, target: Path) -> None:
 
 
 def stream(source: Path, target: Path, slug: str) -> None:
-    """Stream, join, and say what came when."""
+    """Stream a clip, join the result, and report when the first fragment arrived."""
     size, start, count = source.stat().st_size, time.perf_counter(), 0
     config = pb.UpscaleConfig(model=slug, segment_seconds=0.5)
     server = f"127.0.0.1:{PORTS['UPRES_GRPC_PORT']}"

@@ -1,4 +1,4 @@
-"""Ways through which `latency` sends a live source, each with what comes out of it and when: DOORS, by their names."""
+"""The interfaces through which `latency` sends a live source, and recording of their results with arrival times: DOORS, by name."""
 
 import json
 import re
@@ -27,11 +27,11 @@ from upres.v2 import upscale_pb2 as pb
 
 SLUG = "RealESRGAN_Vid_x2"
 START = {"model": SLUG, "content": "live", "when_slow": "drop", "preset": live.ENCODER.preset, "segment_seconds": 1.0}
-END_SECONDS = 300  # for a run to end after its source
-SRT_SECONDS = 0.12  # that SRT holds everything back to send again what is lost, as libsrt has it by default
-SENT_SECONDS = 3.0  # for the last frames of an address to arrive
+END_SECONDS = 300  # timeout for a run to end after its source
+SRT_SECONDS = 0.12  # SRT's receiver delay for retransmissions, libsrt's default
+SENT_SECONDS = 3.0  # time for the last frames to arrive
 CAMERA = Path(__file__).parent.parent / "tests" / "support" / "gst_camera.py"
-# Without `config-interval`: x264 has parameter sets before each key frame; more of them, before each of its slices, would split it.
+# Without `config-interval`: x264 already writes parameter sets before each keyframe; more, before each slice, would split it.
 LAUNCH = (
     "appsrc name=in is-live=true format=time do-timestamp=true caps=video/x-h264,stream-format=byte-stream,alignment=au "
     "! h264parse ! rtph264pay name=pay0 pt=96"
@@ -40,11 +40,11 @@ RECEIVED = ("-map", "0", "-c", "copy", "-flush_packets", "1", "-f", "data", "-")
 TS_PACKET, TS_PAYLOAD = 188, 184
 
 
-class Came:
-    """A file as it came: its bytes, how many there were after each piece, and when that was.
+class Recording:
+    """A file with its arrival times: its bytes, and the total size and the time after each piece.
 
-    share: bytes of it to one of a frame.
-    sound: the file of it where it is another one. starts: seconds to add to the times of picture and sound then.
+    share: bytes of the file per byte of a frame. sound: the file of the sound, if separate. starts: seconds to add to the
+    timestamps of picture and sound in that case.
     """
 
     def __init__(self) -> None:
@@ -56,126 +56,126 @@ class Came:
         self.times: list[float] = []
 
     def add(self, piece: bytes) -> None:
-        """Take a piece, now."""
+        """Append a piece that has just arrived."""
         self.data += piece
         self.ends.append(len(self.data))
         self.times.append(time.perf_counter())
 
     def begin(self, track: str, header: bytes, start: float) -> None:
-        """Take the header of a track that comes apart from the others."""
+        """Add the header of a track that is received separately."""
         self.starts[track] = start
         (self.data if track == "video" else self.sound).extend(header)
 
     def take(self, track: str, piece: bytes) -> None:
-        """Take a piece of such a track, now."""
+        """Append a piece of a separate track that has just arrived."""
         if track == "video":
             self.add(piece)
         else:
             self.sound += piece
 
     def read(self, pipe: IO[bytes]) -> None:
-        """Take what comes to the end."""
+        """Read a pipe to its end."""
         while piece := pipe.read1(1 << 20):  # type: ignore[attr-defined]  # a pipe is buffered
             self.add(piece)
 
 
 class Door(NamedTuple):
-    """container: of the source. send: returns what came. late: what may be added to a frame's own inference.
+    """An interface. container: of the source. send: sends a source and returns the result. The rest is the allowed added latency.
 
-    intervals: of the source's frames. seconds: of what the way itself takes.
+    intervals: in frame intervals of the source. seconds: the delay of the interface itself.
     """
 
     container: str
-    send: Callable[[Serving, live.Paced], Came]
+    send: Callable[[Serving, live.Paced], Recording]
     intervals: float = MOST_LATE
     seconds: float = 0.0
 
     def most_intervals(self, rate: float) -> float:
-        """Return the most intervals of frames that one may come later than its own inference has it. rate: a second."""
+        """Return the allowed latency of a frame beyond its inference, in frame intervals. rate: frames per second."""
         return self.intervals + self.seconds * rate
 
 
-def by_command(_: Serving, paced: live.Paced) -> Came:
+def by_command(_: Serving, paced: live.Paced) -> Recording:
     """Send through `upres live - --to -`."""
-    came, command = Came(), [*UPRES, "live", "-", "--to", "-"]
+    recording, command = Recording(), [*UPRES, "live", "-", "--to", "-"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         assert process.stdin is not None and process.stdout is not None
         sending = _sending(paced, process.stdin.write, process.stdin.flush, process.stdin.close)
-        came.read(process.stdout)
+        recording.read(process.stdout)
         if process.wait(END_SECONDS):
             raise SystemExit(f"upres live ended with status {process.returncode}")
         sending.join()
-    return came
+    return recording
 
 
-def by_grpc(server: Serving, paced: live.Paced) -> Came:
-    """Send through a server's stream, which leaves out what is late."""
+def by_grpc(server: Serving, paced: live.Paced) -> Recording:
+    """Send through a server's gRPC stream, which drops late frames."""
     config = pb.UpscaleConfig(
         model=SLUG, content="live", live=True, when_slow=pb.WHEN_SLOW_DROP, preset=live.ENCODER.preset
     )
-    came = Came()
+    recording = Recording()
     for part in server.client.stream(paced, config):
         if isinstance(part, pb.TrackInit):
             start = part.start * part.time_base_numerator / part.time_base_denominator
-            came.begin(part.track, part.init, start)
+            recording.begin(part.track, part.init, start)
         elif isinstance(part, pb.Fragment):
-            came.take(part.track, part.data)
-    return came
+            recording.take(part.track, part.data)
+    return recording
 
 
-def by_socket(server: Serving, paced: live.Paced) -> Came:
+def by_socket(server: Serving, paced: live.Paced) -> Recording:
     """Send and receive through the WebSocket, as the page does."""
-    came = Came()
+    recording = Recording()
     with _started(server, paced) as (socket_, _):
         header: dict[str, Any] = {}
         while (message := _received(socket_)) is not None:
             if isinstance(message, str):
                 header = json.loads(message)
             elif track := header.get("track"):
-                came.begin(track["name"], message, track["start_seconds"])
+                recording.begin(track["name"], message, track["start_seconds"])
             else:
-                came.take(header["fragment"]["track"], message)
-    return came
+                recording.take(header["fragment"]["track"], message)
+    return recording
 
 
-def by_hls(server: Serving, paced: live.Paced) -> Came:
-    """Send through the WebSocket, receive as a player of LL-HLS: by blocking reloads, a part as soon as it is listed."""
-    came = Came()
+def by_hls(server: Serving, paced: live.Paced) -> Recording:
+    """Send through the WebSocket, and receive like an LL-HLS player: with blocking reloads, each part as soon as it is listed."""
+    recording = Recording()
     with _started(server, paced) as (socket_, path):
         threading.Thread(target=lambda: [*iter(lambda: _received(socket_), None)], daemon=True).start()
         address = urljoin(server.base, path)
         names = re.findall(r'URI="(.*?)\.m3u8"', _get(address).decode())[:1]
-        listening = [threading.Thread(target=_play, args=(address, name, came)) for name in names]
-        for thread in listening:
+        sound_threads = [threading.Thread(target=_play, args=(address, name, recording)) for name in names]
+        for thread in sound_threads:
             thread.start()
-        _play(address, "video", came)
-        for thread in listening:
+        _play(address, "video", recording)
+        for thread in sound_threads:
             thread.join()
-    return came
+    return recording
 
 
-def _play(address: str, name: str, came: Came) -> None:
-    """Fetch a track of LL-HLS to its end."""
+def _play(address: str, name: str, recording: Recording) -> None:
+    """Download an LL-HLS track to its end."""
     seen = set[str]()
-    came.begin(name, _get(urljoin(address, f"{name}-init.mp4")), 0.0)
+    recording.begin(name, _get(urljoin(address, f"{name}-init.mp4")), 0.0)
     playlist = _get(urljoin(address, f"{name}.m3u8")).decode()
     while True:
         parts = re.findall(r'#EXT-X-PART:.*URI="(.*?)"', playlist)
         for part in (part for part in parts if part not in seen):
             seen.add(part)
-            came.take(name, _get(urljoin(address, part)))
+            recording.take(name, _get(urljoin(address, part)))
         if not (hint := re.search(r"PRELOAD-HINT:.*-(\d+)\.(\d+)\.mp4", playlist)):
             return
         playlist = _get(urljoin(address, f"{name}.m3u8?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")).decode()
 
 
-def by_rtsp(_: Serving, paced: live.Paced) -> Came:
-    """Send through GStreamer's RTSP server, `upres live` and SRT, as a camera and a player of others would."""
-    ports, came, program = _free_ports(), Came(), shutil.which("ffmpeg")
-    came.share = TS_PACKET / TS_PAYLOAD
+def by_rtsp(_: Serving, paced: live.Paced) -> Recording:
+    """Send through GStreamer's RTSP server, `upres live` and SRT, like a third-party camera and player."""
+    ports, recording, program = _free_ports(), Recording(), shutil.which("ffmpeg")
+    recording.share = TS_PACKET / TS_PAYLOAD
     srt, rtsp = f"srt://127.0.0.1:{ports[0]}", f"rtsp://127.0.0.1:{ports[1]}/camera"
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    # As bytes, for what counts is when they are here; a demuxer gives a frame of MPEG-TS when the next one or two have come.
+    # Received as bytes, to record their arrival; a demuxer returns a frame of MPEG-TS only after one or two more have arrived.
     receiving = [str(program), "-v", "error", "-f", "data", "-i", f"{srt}?mode=listener", *RECEIVED]
     with (
         subprocess.Popen(["/usr/bin/python3", CAMERA, str(ports[1]), LAUNCH], **pipes) as camera,
@@ -184,11 +184,11 @@ def by_rtsp(_: Serving, paced: live.Paced) -> Came:
         ) as receiver,
     ):
         assert camera.stdin is not None and camera.stdout is not None and receiver.stdout is not None
-        camera.stdout.readline()  # it answers from now on
+        camera.stdout.readline()  # the server accepts connections from now on
         with subprocess.Popen([*UPRES, "live", rtsp, "--to", srt], stderr=subprocess.PIPE) as process:
 
             def send() -> None:
-                camera.stdout.readline()  # type: ignore[union-attr]  # somebody watches: what came before would be lost
+                camera.stdout.readline()  # type: ignore[union-attr]  # a client is connected: earlier frames would be lost
                 while piece := paced.read():
                     camera.stdin.write(len(piece).to_bytes(4, "big") + piece)  # type: ignore[union-attr]
                     camera.stdin.flush()  # type: ignore[union-attr]
@@ -198,18 +198,18 @@ def by_rtsp(_: Serving, paced: live.Paced) -> Came:
             def end() -> None:
                 said.append(process.communicate()[1])
                 time.sleep(SENT_SECONDS)
-                receiver.terminate()  # which waits on where nobody has sent anything
+                receiver.terminate()  # it would wait indefinitely if nothing was sent
                 camera.kill()
 
             said = list[bytes]()
             for work in (send, end):
                 threading.Thread(target=work, daemon=True).start()
-            came.read(receiver.stdout)
-    if not came.ends:
+            recording.read(receiver.stdout)
+    if not recording.ends:
         raise SystemExit(
-            f"nothing came of upres live from RTSP to SRT: {said[0].decode() if said else 'it still runs'}"
+            f"nothing was received from upres live over SRT: {said[0].decode() if said else 'it is still running'}"
         )
-    return came
+    return recording
 
 
 DOORS = {
@@ -223,7 +223,7 @@ DOORS = {
 
 @contextmanager
 def _started(server: Serving, paced: live.Paced) -> Iterator[tuple[ClientConnection, str]]:
-    """Start a live job and send its source; gives its socket, and where its playlist is."""
+    """Start a live job and send its source; yields its socket, and the path of its playlist."""
     address = f"ws{server.base[4:]}/api/v2/live"
     with connect(address, max_size=None, ping_interval=None, compression=None) as opened:
         opened.send(json.dumps({"key": KEY, "start": START}))
@@ -234,7 +234,7 @@ def _started(server: Serving, paced: live.Paced) -> Iterator[tuple[ClientConnect
 
 
 def _received(opened: ClientConnection) -> str | bytes | None:
-    """Return the next message; None behind the last."""
+    """Return the next message; None after the last."""
     try:
         return opened.recv(timeout=END_SECONDS)
     except ConnectionClosed:
@@ -244,7 +244,7 @@ def _received(opened: ClientConnection) -> str | bytes | None:
 def _sending(
     paced: live.Paced, write: Callable[[bytes], Any], flush: Callable[[], Any], close: Callable[[], Any]
 ) -> threading.Thread:
-    """Send frames when they are due, in a thread."""
+    """Start a thread that sends frames when they are due."""
 
     def send() -> None:
         while piece := paced.read():
@@ -264,7 +264,7 @@ def _get(address: str) -> bytes:
 
 
 def _free_ports() -> tuple[int, int]:
-    """Return two ports that are free: of UDP, and of TCP."""
+    """Return a free UDP port and a free TCP port."""
     with socket.socket(type=socket.SOCK_DGRAM) as one, socket.socket() as two:
         one.bind(("127.0.0.1", 0))
         two.bind(("127.0.0.1", 0))

@@ -1,10 +1,10 @@
-"""What it costs to encode several segments at once: python bench/encoders.py CLIP [RESULTS.json] [--encoders 1 2 4 8 16].
+"""Measure the cost of encoding several segments at once: python bench/encoders.py CLIP [RESULTS.json] [--encoders 1 2 4 8 16].
 
-The model only repeats pixels, so that encoding is the bound. Every run is a process of its own; they take turns, so that what
-else the machine does meets all; the medians are written. Fails where the results are not the same to the byte.
+The model only repeats pixels, so that encoding is the bottleneck. Every run is a separate process; runs alternate, so that other
+load affects all of them equally; the medians are written. Fails if the results are not identical.
 
---kept runs each number of encoders once more while glibc gives no memory back to the kernel: what that saves of the system time is
-what it costs that every segment's encoder gets its memory from the kernel again.
+--kept also runs each number of encoders with glibc returning no memory to the kernel: the system time saved is the cost of
+allocating memory for every segment's encoder from the kernel.
 """
 
 import argparse
@@ -38,7 +38,7 @@ KEPT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC
 
 @dataclass(frozen=True)
 class Repeat:
-    """Repeats pixels; its own session."""
+    """A model that repeats pixels; it is also its session."""
 
     scale: int = SCALE
     warmup: int = 0
@@ -47,11 +47,11 @@ class Repeat:
     digest: str = ""
 
     def open(self, width: int, height: int) -> "Repeat":
-        """Need nothing."""
+        """Return itself as the session."""
         return self
 
     def memory(self, width: int, height: int) -> int:
-        """Count an upscaled frame."""
+        """Return the bytes of an upscaled frame."""
         return width * height * 3 * self.scale**2
 
     def push(self, frame: Frame) -> Iterator[Frame]:
@@ -59,26 +59,28 @@ class Repeat:
         yield replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1))
 
     def flush(self) -> list[Frame]:
-        """Hold nothing back."""
+        """Return no frames, since none is held back."""
         return []
 
     def close(self) -> None:
-        """Release nothing."""
+        """Do nothing, since there is nothing to release."""
 
 
 def main() -> None:
-    """Measure, print a table, write JSON where asked."""
+    """Measure, print a table, and optionally write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clip", type=Path)
     parser.add_argument("results", type=Path, nargs="?")
     parser.add_argument("--encoders", type=int, nargs="+", default=[1, 2, 4, 8, 16])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--segment", type=float, default=SEGMENT_SECONDS, help="seconds")
-    parser.add_argument("--kept", action="store_true", help="each also with memory that is freed and kept (glibc)")
+    parser.add_argument(
+        "--kept", action="store_true", help="also run each with freed memory kept by the process (glibc)"
+    )
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.one:
-        sys.stdout.write(json.dumps(one(options.clip, options.encoders[0], options.segment)))
+        sys.stdout.write(json.dumps(run_once(options.clip, options.encoders[0], options.segment)))
         return
     kept = (False, True) if options.kept else (False,)
     runs: dict[tuple[int, bool], list[dict[str, Any]]] = {each: [] for each in product(options.encoders, kept)}
@@ -107,7 +109,7 @@ def main() -> None:
         )
 
 
-def one(clip: Path, encoders: int, segment: float) -> dict[str, Any]:
+def run_once(clip: Path, encoders: int, segment: float) -> dict[str, Any]:
     """Upscale once in this process."""
     job = Job((Repeat(),), Encoder(segment_seconds=segment), encoders=encoders)
     with tempfile.TemporaryDirectory() as folder:

@@ -1,8 +1,8 @@
-"""What FlashVSR does on this machine, with weights that were never trained: python bench/flashvsr.py --device cuda.
+"""Measure FlashVSR on this machine, with random weights: python bench/flashvsr.py --device cuda.
 
-Full size, 768x1408 from three tiles of 768x640, 8 frames a step: PyTorch in bf16 as it is and compiled, ONNX Runtime (fp16 on
-CUDA). Frames a second, seconds of each part, peak memory and the share of the arithmetic floor at the matrix speed that this
-device reaches. Needs no network. --small takes a small configuration, to see that this file works: on any machine.
+Full size, 768x1408 from three tiles of 768x640, 8 frames per step: PyTorch in bf16, eager and compiled, and ONNX Runtime (fp16 on
+CUDA). Measures frames per second, seconds of each part, peak memory, and the share of the arithmetic floor at the device's measured
+matrix speed. Needs no internet access. --small uses a small configuration, to test this script on any machine.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from upres.export.flashvsr.weights.random_weights import random_weights
 from upres.export.flashvsr.weights.weight_set import WeightSet
 from upres.export.measurements import record
 
-WARM = 2  # steps before those that count; the first one compiles
+WARM = 2  # warm-up steps; the first one compiles
 SMALL = Configuration(
     dim=256, heads=2, layers=2, ffn=96, text_dim=24, freq_dim=16, projector=(8, 12), decoder=(8, 8, 4, 4)
 )
@@ -43,7 +43,7 @@ RUNNERS = ("eager", "compiled", "onnxruntime")
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What is run. height, width: of the result, pixels. floor: operations of 8 frames, by how attention is counted."""
+    """A case to measure. height, width: of the result, in pixels. floor: operations for 8 frames, by the type of attention."""
 
     name: str
     configuration: Configuration
@@ -54,14 +54,14 @@ class Case:
 
 
 CASES = {
-    # Published arithmetic of the sparse rule; and of dense attention within each of three tiles.
+    # Published arithmetic of the sparse rule, and of dense attention within each of three tiles.
     "full": Case("full", Configuration(), 768, 1408, (768, 640), {"sparse": 66e12, "dense tiles": 83e12}),
     "small": Case("small", SMALL, 128, 208, (128, 128), {}),
 }
 
 
 def main() -> None:
-    """Run what is asked for, one after the other; what cannot run is reported and recorded with its reason."""
+    """Run the requested runners one after the other; one that fails is reported and recorded with its error."""
     arguments = _arguments()
     case, device = CASES["small" if arguments.small else "full"], arguments.device
     if arguments.register:
@@ -77,7 +77,7 @@ def main() -> None:
             try:
                 result |= run(name, layout, weights, graphs, arguments)
                 result["share_of_floor"] = {how: count / (result["seconds"] * peak) for how, count in floors.items()}
-            except Exception as error:  # whatever it is, the others still run
+            except Exception as error:  # any error: the others still run
                 result["error"] = f"{type(error).__name__}: {error}"
             say(f"{name}: {result.get('error') or line(result)}")
             record(arguments.out, f"{name}, {case.name}, {case.width}x{case.height}", result)
@@ -85,7 +85,7 @@ def main() -> None:
 
 
 def line(result: dict[str, Any]) -> str:
-    """Write one result as a line for people."""
+    """Format a result as one line for people."""
     parts = ", ".join(f"{name} {1e3 * once:.1f} ms" for name, once in result["parts"].items())
     shares = ", ".join(f"{share:.0%} of the floor ({how})" for how, share in result["share_of_floor"].items())
     memory = f"{result['peak_memory'] / 1e9:.2f} GB"
@@ -93,7 +93,7 @@ def line(result: dict[str, Any]) -> str:
 
 
 def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRManifest, WeightSet]:  # noqa: ANN401
-    """Lay out the frame, and write the export where it is not there yet; ModelError for another one."""
+    """Lay out the frame, and write the export unless it exists; raises ModelError if it is a different one."""
     weights = random_weights(case.configuration)
     if not (graphs / "flashvsr.json").exists():
         say("exporting; this takes minutes at full size")
@@ -106,7 +106,7 @@ def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRM
 
 
 def run(name: str, layout: Layout, weights: WeightSet, graphs: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Measure seconds and memory of what runs under this name; nothing of it is kept afterwards."""
+    """Measure seconds and memory of a runner, and release it afterwards."""
     result: dict[str, Any] = {}
     with memory(arguments.device, result):
         if name == "onnxruntime":
@@ -119,14 +119,14 @@ def run(name: str, layout: Layout, weights: WeightSet, graphs: Path, arguments: 
 
 
 def measure(steps: Steps, count: int, device: str) -> dict[str, Any]:
-    """Take the median seconds of a step and of its parts, after some that do not count."""
+    """Measure the median seconds of a step and of its parts, after a warm-up."""
     whole = statistics.median(seconds(steps.whole, count, device))
     parts = {name: round(statistics.median(seconds(part, count, device)), 6) for name, part in steps.parts.items()}
     return {"runs_on": steps.runs_on, "seconds": whole, "frames_a_second": FRAMES / whole, "parts": parts}
 
 
 def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
-    """Time each run by the wall clock, until the device is done with it."""
+    """Measure the wall-clock time of each run until the device has finished it."""
     taken = []
     for _ in range(WARM + count):
         begin = time.perf_counter()
@@ -139,8 +139,8 @@ def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
 
 @contextmanager
 def memory(device: str, result: dict[str, Any]) -> Iterator[None]:
-    """Record the memory that is taken inside: on a GPU what the device has lost, else this process's peak, all included."""
-    gc.collect()  # a transformer that can be compiled refers to itself: its weights would count for the one before
+    """Record memory used within the context: on a GPU the decrease of free device memory, else the peak of the whole process."""
+    gc.collect()  # a compilable transformer refers to itself: the weights of the previous one would still be allocated
     if device == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -154,19 +154,19 @@ def memory(device: str, result: dict[str, Any]) -> Iterator[None]:
 
 
 def matrix_peak(device: str) -> float:
-    """Measure operations a second in a large matrix product, the best of some: in bfloat16 on a GPU, in float32 elsewhere."""
+    """Measure operations per second of a large matrix product, the best of several runs: bfloat16 on a GPU, else float32."""
     side, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
     left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
     return 2 * side**3 / min(seconds(lambda: left @ right, 5, device))
 
 
 def device_name(device: str) -> str:
-    """Name the GPU, or cpu."""
+    """Return the name of the GPU, or cpu."""
     return torch.cuda.get_device_name(0) if device == "cuda" else device
 
 
 def register(library: Path) -> None:
-    """Give an ONNX Runtime that was built without CUDA its provider from a library; PyTorch's own CUDA libraries serve it."""
+    """Register the CUDA provider of a library with an ONNX Runtime built without CUDA, using PyTorch's CUDA libraries."""
     for name in ("cublasLt", "cublas", "curand", "cudart", "nvrtc", "cudnn"):
         for folder in map(Path, sys.path):
             for library_file in sorted(folder.glob(f"nvidia/*/lib/lib{name}.so.*")):
@@ -175,7 +175,7 @@ def register(library: Path) -> None:
 
 
 def say(line: str) -> None:
-    """Print a line, at once."""
+    """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -185,17 +185,17 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--small", action="store_true", help="a small configuration instead of the full size")
     parser.add_argument("--only", action="append", choices=RUNNERS, help="repeatable; all by default")
-    parser.add_argument("--steps", type=int, default=5, help="of 8 frames, that count")
-    parser.add_argument("--backend", default="inductor", help="of torch.compile")
+    parser.add_argument("--steps", type=int, default=5, help="measured steps of 8 frames")
+    parser.add_argument("--backend", default="inductor", help="backend of torch.compile")
     parser.add_argument(
         "--graphs", type=Path, help="a folder that keeps the export (3 GB at full size) for the next run"
     )
     parser.add_argument("--register", type=Path, help="libonnxruntime_providers_cuda.so for an ONNX Runtime without it")
     results = Path(__file__).parent / "results" / f"flashvsr-{datetime.now(UTC):%Y-%m-%d}.json"
-    parser.add_argument("--out", type=Path, default=results, help="JSON; results that it has already stay")
+    parser.add_argument("--out", type=Path, default=results, help="JSON file; its other results are kept")
     arguments = parser.parse_args()
     if arguments.device == "cuda" and not torch.cuda.is_available():
-        parser.error("PyTorch sees no GPU here; --device cpu runs without one")
+        parser.error("PyTorch sees no GPU here; use --device cpu to run without one")
     return arguments
 
 

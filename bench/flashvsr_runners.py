@@ -1,4 +1,4 @@
-"""FlashVSR as PyTorch and as ONNX Runtime run it, a step of 8 frames at a time, for bench/flashvsr.py."""
+"""Runners of FlashVSR on PyTorch and on ONNX Runtime, in steps of 8 frames, for bench/flashvsr.py."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,13 +24,13 @@ from upres.export.flashvsr.weights.torch_tensors import read_all
 from upres.export.flashvsr.weights.weight_set import WeightSet
 
 SCALE = 4
-FRAMES = CLIP * NEXT  # of a step
+FRAMES = CLIP * NEXT  # per step
 DRAW = np.random.Generator(np.random.Philox(0))
 
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """The same 8 frames again and again. parts: what one step is made of, by name. whole: one step as it is used."""
+    """Steps that repeat the same 8 frames. parts: the parts of a step, by name. whole: a complete step."""
 
     runs_on: str
     parts: dict[str, Callable[[], object]]
@@ -38,7 +38,7 @@ class Steps:
 
 
 def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str | None) -> Steps:
-    """Prepare PyTorch in bfloat16; the transformer's layers compiled where there is a backend for that."""
+    """Prepare PyTorch in bfloat16, with the transformer's layers compiled if a backend is given."""
     dtype, c = torch.bfloat16, weights.configuration
     projector = reference.Projector(read_all(weights.lq, device, dtype), weights.version)
     decoder = reference.Decoder(read_all(weights.tc, device, dtype))
@@ -86,7 +86,7 @@ def pytorch_steps(layout: Layout, weights: WeightSet, device: str, backend: str 
 
 
 def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps:
-    """Prepare the exported graphs as a live session runs them, colors and the bicubic upscale included in the whole."""
+    """Prepare the exported graphs as in a live session; the whole step includes colors and the bicubic upscale."""
     manifest, profile = read(graphs), layout.profile
 
     load = Loader(device, cpus())
@@ -97,7 +97,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     canvas = Canvas(layout.height, layout.width, SCALE, layout, ThreadPoolExecutor(CLIP))
     shot = LiveShot(canvas, networks, partial(draw_noise, 0), pause=lambda: None)
     source = DRAW.integers(0, 256, (layout.height // SCALE, layout.width // SCALE, 3), dtype=np.uint8)
-    for _ in range(CLIP * FIRST + 1):  # those of a shot's first step
+    for _ in range(CLIP * FIRST + 1):  # the frames of a shot's first step
         list(shot.push(source))
 
     clip = DRAW.integers(0, 256, (CLIP, layout.height, layout.width, 3), dtype=np.uint8)

@@ -1,7 +1,7 @@
-"""How fast frames pass between an attempt and its worker: python bench/frames_between.py [RESULTS.json].
+"""Measure the transfer of frames between an attempt and its worker: python bench/frames_between.py [RESULTS.json].
 
-Two processes, and a model that costs nothing: each round trip sends a frame and receives one of twice its sides. The socket and
-the shared memory take turns, so that what else the machine does meets both.
+Two processes and a model of negligible cost: each round trip sends a frame and receives one of twice its width and height. The
+socket and the shared memory alternate, so that other load affects both equally.
 """
 
 import json
@@ -43,29 +43,29 @@ class Free:
         self._pixels: Pixels = np.zeros(0, np.uint8)
 
     def open(self, width: int, height: int) -> "Free":
-        """Make the pixels."""
+        """Allocate the pixels."""
         self._pixels = np.full((height * SCALE, width * SCALE, 3), 7, np.uint8)
         return self
 
     def memory(self, width: int, height: int) -> int:
-        """Say how many bytes they take."""
+        """Return the bytes of an upscaled frame."""
         return width * height * 3 * SCALE**2
 
     def push(self, frame: Frame) -> list[Frame]:
-        """Return them."""
+        """Return the same pixels for every frame."""
         return [replace(frame, pixels=self._pixels)]
 
     def flush(self) -> list[Frame]:
-        """Return nothing."""
+        """Return no frames, since none is held back."""
         return []
 
     def close(self) -> None:
-        """Keep them."""
+        """Do nothing; the pixels are kept."""
 
 
 def main() -> None:
-    """Measure every size both ways, print a table, write JSON where asked."""
-    rows = [measured(width, height) for width, height in SIZES]
+    """Measure every size with both transports, print a table, and optionally write JSON."""
+    rows = [measure(width, height) for width, height in SIZES]
     for row in rows:
         sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
     if sys.argv[1:]:
@@ -78,8 +78,8 @@ def main() -> None:
         Path(sys.argv[1]).write_text(json.dumps({**machine, "rounds": ROUNDS, "sizes": rows}, indent=1) + "\n")
 
 
-def measured(width: int, height: int) -> dict[str, Any]:
-    """Time round trips of frames of this size, in milliseconds and GB/s both ways together; medians."""
+def measure(width: int, height: int) -> dict[str, Any]:
+    """Measure the median round trip of frames of a size, in milliseconds and in GB/s of both directions together."""
     frame = Frame(np.random.default_rng(0).integers(0, 255, (height, width, 3), np.uint8), 0, 1)
     sessions = {kind: attempt(width, height, share=kind == "shared") for kind in ("socket", "shared")}
     seconds: dict[str, list[float]] = {kind: [] for kind in sessions}
@@ -92,13 +92,13 @@ def measured(width: int, height: int) -> dict[str, Any]:
     size = frame.pixels.nbytes * (1 + SCALE**2)
     row: dict[str, Any] = {"upscaled": f"{width * SCALE}x{height * SCALE}"}
     for kind, taken in seconds.items():
-        middle = median(taken[2:])  # the first touch every page
+        middle = median(taken[2:])  # the first two touch every page
         row |= {f"{kind}_ms": round(middle * 1e3, 2), f"{kind}_gb_per_s": round(size / middle / 1e9, 2)}
     return row
 
 
 def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a session
-    """Fork a worker and open a session in it."""
+    """Fork a worker process and open a session in it."""
     mine, theirs = socket.socketpair()
     if not os.fork():
         mine.close()
@@ -112,7 +112,7 @@ def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a
 
 
 def work(channel: Channel) -> None:
-    """Answer until the other end is gone; then end this process."""
+    """Answer requests until the other end is closed, then end this process."""
     free: Model = Free()
     host = ModelHost(channel, lambda *_: (free, None), nullcontext, Claim(MemoryBudget(1 << 40)))
     try:

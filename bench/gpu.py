@@ -1,15 +1,15 @@
-"""What this machine's GPU does with upres, in parts that run one by one: python bench/gpu.py [--only PART] [--device host].
+"""Measure upres on this machine's GPU, in parts that run one by one: python bench/gpu.py [--only PART] [--device host].
 
-- correct: results against ONNX Runtime's CPU, and a thousand frames in order
-- overlap: the ring beside its parts and beside plain runs
-- speed: frames a second of the networks, and their share of the measured peak
-- x4plus: the large network beside PyTorch
+- correct: results compared with ONNX Runtime on the CPU, and the order of a thousand frames
+- overlap: the ring compared with its parts and with plain runs
+- speed: frames per second of the networks, and their share of the measured peak
+- x4plus: the large network compared with PyTorch
 - end_to_end: from file to file, with and without an encoder
 - flashvsr: bench/flashvsr.py at full size
-- rtx: whether TensorRT for RTX takes this chip
+- rtx: whether TensorRT for RTX supports this GPU
 
-Each part runs in a process of its own for a bounded time, ten minutes for all; what cannot run here says why in the JSON.
---device host takes tiny sizes on the CPU, to see that this file works.
+Each part runs in a separate process with a time limit, ten minutes in total; if a part cannot run here, the JSON states the reason.
+--device host uses tiny sizes on the CPU, to test this script.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from upres.export.measurements import record
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part: the function that does it, in a module beside this one, and the seconds that it may take."""
+    """A part: the module in this folder with the function of the part's name, and its time limit in seconds."""
 
     module: str
     seconds: int
@@ -48,7 +48,7 @@ PARTS: Mapping[str, Part] = {
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What every part gets. device: cuda, or host for tiny sizes. graphs: a full-size export of FlashVSR."""
+    """Options of all parts. device: cuda, or host for tiny sizes. graphs: a full-size export of FlashVSR."""
 
     device: str
     graphs: str | None = None
@@ -56,12 +56,12 @@ class Options:
 
     @property
     def tiny(self) -> bool:
-        """Tell whether this only shows that the parts work."""
+        """Report whether this is only a test run with tiny sizes."""
         return self.device == "host"
 
 
 def main() -> None:
-    """Run the parts that are asked for, and write each result as soon as it is there."""
+    """Run the requested parts, and write each result as soon as it is available."""
     arguments = _arguments()
     options = Options(arguments.device, arguments.graphs, arguments.register)
     if arguments.inside:
@@ -69,26 +69,26 @@ def main() -> None:
         return
     card = [gpu.name for gpu in nvidia.driver().gpus] if options.device == "cuda" else ["none: the host's CPU"]
     for name in arguments.only or PARTS:
-        found = answer([sys.executable, __file__, *sys.argv[1:], "--inside", name], PARTS[name].seconds)
-        record(arguments.out, f"{name}, {options.device}", {"card": card, **found})
-        say(f"{name}: {json.dumps(found)}")
+        result = answer([sys.executable, __file__, *sys.argv[1:], "--inside", name], PARTS[name].seconds)
+        record(arguments.out, f"{name}, {options.device}", {"card": card, **result})
+        say(f"{name}: {json.dumps(result)}")
     say(f"written to {arguments.out}")
 
 
 def inside(name: str, options: Options) -> dict[str, Any]:
-    """Do a part in this process; what it lacks is its result."""
+    """Run a part in this process; a missing package is reported as its result."""
     if options.register:
         importlib.import_module("flashvsr").register(Path(options.register))
     try:
         part = getattr(importlib.import_module(PARTS[name].module), name)
-        found: dict[str, Any] = part(options)
+        result: dict[str, Any] = part(options)
     except ImportError as error:
-        found = {"skipped": f"{error.name or error} is not installed"}
-    return found
+        result = {"skipped": f"{error.name or error} is not installed"}
+    return result
 
 
 def say(line: str) -> None:
-    """Print a line, at once."""
+    """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 
@@ -99,7 +99,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=tuple(PARTS), help="repeatable; all by default")
     parser.add_argument("--graphs", help="a full-size export of FlashVSR in fp16: bench/flashvsr.py --graphs writes it")
     parser.add_argument("--register", help="libonnxruntime_providers_cuda.so for an ONNX Runtime without it")
-    parser.add_argument("--out", type=Path, help="JSON; results that it has already stay")
+    parser.add_argument("--out", type=Path, help="JSON file; its other results are kept")
     parser.add_argument("--inside", choices=tuple(PARTS), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     results = Path(__file__).parent / "results"

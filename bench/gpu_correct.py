@@ -1,4 +1,4 @@
-"""Whether a GPU computes what ONNX Runtime's CPU computes, and gives back every frame in its place, for bench/gpu.py."""
+"""Check that a GPU computes the same as ONNX Runtime on the CPU, and returns all frames in order, for bench/gpu.py."""
 
 import math
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_networks import COLOR, EXACT, X2, X4, choices, frames, load_choice, named, nothing, one, upscale
+from gpu_networks import COLOR, EXACT, X2, X4, choices, frames, load_choice, name_of, nothing_runs, upscale, upscale_one
 
 from upres.engine.color.convert import FromRGB, ToRGB
 from upres.engine.color.planes import ToPlanes
@@ -19,29 +19,29 @@ from upres.engine.models.tuned import Choice
 if TYPE_CHECKING:
     from gpu import Options
 
-LEAST = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # PSNR in dB to the reference
-MOST = {"fp32": 1, "fp16": 3}  # levels of 255 that any value may differ
-LEAST_ON_PLANES, MOST_ON_PLANES = 55.0, 4  # what is a level off before the network is sharpened with the rest
-DISTINCT = 5  # frames that are repeated, in the test of their order
+LEAST = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # minimum PSNR to the reference, in dB
+MOST = {"fp32": 1, "fp16": 3}  # maximum difference of a value, in levels of 255
+LEAST_ON_PLANES, MOST_ON_PLANES = 55.0, 4  # the network amplifies differences of one level in its input
+DISTINCT = 5  # number of different frames that are repeated in the test of their order
 SANITIZER_SECONDS = 60
 
 
 def correct(options: "Options") -> dict[str, Any]:
-    """Compare every runtime and precision on both networks that ship, and the order of many frames."""
+    """Compare every runtime and precision on both included networks, and check the order of many frames."""
     size, count = ((32, 24), 12) if options.tiny else ((320, 180), 1000)
     found: dict[str, Any] = {}
     for network in (X2, X4):
         sample = frames(3, *size)
-        reference = [one(load_choice(network, EXACT), each) for each in sample]
+        reference = [upscale_one(load_choice(network, EXACT), each) for each in sample]
         for choice in choices(network, options.device):
-            found[f"{network}, {named(choice)}"] = _judged(network, choice, sample, reference, count)
-            found[f"{network}, {named(choice)}, planes"] = _judged_on_planes(network, choice, sample[0])
+            found[f"{network}, {name_of(choice)}"] = _compare(network, choice, sample, reference, count)
+            found[f"{network}, {name_of(choice)}, planes"] = _compare_on_planes(network, choice, sample[0])
     if not found:
-        return nothing(options.device)
-    return {"results": found, "right": all(each.get("right") for each in found.values()), **_sanitized(options)}
+        return nothing_runs(options.device)
+    return {"results": found, "right": all(each.get("right") for each in found.values()), **_run_sanitizer(options)}
 
 
-def _judged(network: str, choice: Choice, sample: list[Pixels], reference: list[Pixels], count: int) -> dict[str, Any]:
+def _compare(network: str, choice: Choice, sample: list[Pixels], reference: list[Pixels], count: int) -> dict[str, Any]:
     try:
         model = load_choice(network, choice)
         results = [frame.pixels for frame in upscale(model, sample)]
@@ -58,20 +58,20 @@ def _judged(network: str, choice: Choice, sample: list[Pixels], reference: list[
     }  # fmt: skip
 
 
-def _judged_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str, Any]:
-    """Compare a network on planes, whose colors the device converts, with the reference between conversions by swscale."""
+def _compare_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str, Any]:
+    """Compare a network on planes, whose colors the device converts, with the reference and conversions by swscale."""
     height, width, _ = pixels.shape
     picture = FromRGB(COLOR, "yuv420p")(pixels)
     try:
         model = load_choice(network, choice).on_planes(Layout(COLOR, "center"), width, height)
         if model is None:
             return {"right": False, "problem": "its device cannot convert colors"}
-        result = planes_of(one(model, ToPlanes(COLOR)(picture)))
+        result = planes_of(upscale_one(model, ToPlanes(COLOR)(picture)))
     except ModelError as error:
         return {"right": False, "problem": str(error)}
-    exact = one(load_choice(network, EXACT), ToRGB(COLOR)(picture))
-    wanted = planes_of(ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(exact)))
-    differences = [np.abs(a.astype(int) - b) for a, b in zip(result, wanted, strict=True)]
+    exact = upscale_one(load_choice(network, EXACT), ToRGB(COLOR)(picture))
+    expected = planes_of(ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(exact)))
+    differences = [np.abs(a.astype(int) - b) for a, b in zip(result, expected, strict=True)]
     most, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
     psnr = 10 * math.log10(255**2 / error) if error else None
     right = most <= MOST_ON_PLANES and (psnr is None or psnr >= LEAST_ON_PLANES)
@@ -79,9 +79,9 @@ def _judged_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str,
 
 
 def _misplaced(network: str, choice: Choice, count: int) -> int:
-    """Count the frames that come out at another place than they went in, or with another's picture."""
+    """Count the frames that are returned in the wrong position or with the pixels of another frame."""
     model, sources = load_choice(network, choice), frames(DISTINCT, 32, 24)
-    alone = [one(model, each) for each in sources]
+    alone = [upscale_one(model, each) for each in sources]
     results = upscale(model, [sources[number % DISTINCT] for number in range(count)])
     wrong = sum(
         frame.pts != number or int(np.abs(frame.pixels.astype(int) - alone[number % DISTINCT]).max()) > 1
@@ -90,8 +90,8 @@ def _misplaced(network: str, choice: Choice, count: int) -> int:
     return wrong + abs(count - len(results))
 
 
-def _sanitized(options: "Options") -> dict[str, Any]:
-    """Run compute-sanitizer over a part of this, where it is installed."""
+def _run_sanitizer(options: "Options") -> dict[str, Any]:
+    """Run compute-sanitizer on a part of this check, if it is installed."""
     program = shutil.which("compute-sanitizer")
     if options.tiny or program is None:
         return {"sanitizer": "no GPU" if options.tiny else "compute-sanitizer is not installed"}
@@ -99,10 +99,10 @@ def _sanitized(options: "Options") -> dict[str, Any]:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=SANITIZER_SECONDS, check=False)
     except subprocess.TimeoutExpired:
-        return {"sanitizer": f"not done within {SANITIZER_SECONDS} s"}
+        return {"sanitizer": f"not finished within {SANITIZER_SECONDS} s"}
     return {"sanitizer": "clean" if done.returncode == 0 else (done.stdout + done.stderr)[-2000:]}
 
 
-if __name__ == "__main__":  # under compute-sanitizer
+if __name__ == "__main__":  # run by compute-sanitizer
     for fastest in list(choices(X2, sys.argv[1]))[:1]:
         sys.exit(_misplaced(X2, fastest, 2 * DISTINCT))

@@ -1,4 +1,4 @@
-"""FlashVSR at full size, and what TensorRT for RTX says of a chip, for bench/gpu.py."""
+"""Full-size FlashVSR, and support of a GPU by TensorRT for RTX, for bench/gpu.py."""
 
 import importlib
 import json
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from gpu import Options
 
 FLASHVSR_SECONDS = 170
-CAPABILITIES = ("SM80", "SM89", "SM120")  # an engine for the first may run on whatever came later
-SIZE = (64, 96)  # of the frame that the engine takes
+CAPABILITIES = ("SM80", "SM89", "SM120")  # an engine for the first may also run on later GPUs
+SIZE = (64, 96)  # height and width of the engine's frames
 
 
 def flashvsr(options: "Options") -> dict[str, Any]:
-    """Run bench/flashvsr.py: PyTorch as it is and compiled, and ONNX Runtime."""
+    """Run bench/flashvsr.py: PyTorch, eager and compiled, and ONNX Runtime."""
     if options.device != "cuda":
-        return {"skipped": "its full size needs a GPU; bench/flashvsr.py --small tries the file on any machine"}
+        return {"skipped": "its full size needs a GPU; bench/flashvsr.py --small runs on any machine"}
     if not options.graphs:
         return {
-            "skipped": "needs --graphs FOLDER, an export that bench/flashvsr.py --graphs FOLDER writes in some minutes"
+            "skipped": "needs --graphs FOLDER, an export that bench/flashvsr.py --graphs FOLDER writes in a few minutes"
         }
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "flashvsr.json"
@@ -41,13 +41,13 @@ def flashvsr(options: "Options") -> dict[str, Any]:
             done = subprocess.run(command, capture_output=True, text=True, timeout=FLASHVSR_SECONDS, check=False)
             problem = done.stderr[-2000:] if done.returncode else None
         except subprocess.TimeoutExpired:
-            problem = f"not done within {FLASHVSR_SECONDS} s; what was done by then is here"
+            problem = f"not finished within {FLASHVSR_SECONDS} s; these are the results until then"
         results = json.loads(out.read_text())["results"] if out.exists() else {}
     return {"results": results, **({"problem": problem} if problem else {})}
 
 
 def rtx(options: "Options") -> dict[str, Any]:
-    """Build a shipped network's engine and ask TensorRT for RTX whether it takes it here; "refused" is a result."""
+    """Build an included network's engine and check whether TensorRT for RTX accepts it here; "refused" is a valid result."""
     trt: Any = importlib.import_module("tensorrt_rtx")
     graph, _ = find(X2)
     driver, found = nvidia.driver(), {}
@@ -65,7 +65,7 @@ def rtx(options: "Options") -> dict[str, Any]:
 
 
 def _verdict(trt: Any, engine: bytes, *, run: bool) -> dict[str, Any]:  # noqa: ANN401 - the package has no types
-    """Ask for an engine's validity; load it where a driver is there: without one that is refused as well."""
+    """Query an engine's validity, and load it if there is a driver; without one, loading is refused as well."""
     runtime = trt.Runtime(trt.Logger(trt.Logger.ERROR))
     validity, diagnostics = runtime.get_engine_validity(engine[: runtime.engine_header_size]), None
     if isinstance(validity, tuple):

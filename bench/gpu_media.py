@@ -1,4 +1,4 @@
-"""From file to file on a GPU, with and without an encoder, for bench/gpu.py."""
+"""End-to-end upscaling on a GPU, with and without an encoder, for bench/gpu.py."""
 
 import tempfile
 import time
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
-from gpu_networks import X2, choices, frames, load_choice, named, nothing
+from gpu_networks import X2, choices, frames, load_choice, name_of, nothing_runs
 
 from upres.engine.api import upscale
 from upres.engine.core.errors import ModelError
@@ -27,11 +27,11 @@ from upres.engine.runtime.base import cpus
 if TYPE_CHECKING:
     from gpu import Options
 
-WARM = 2  # frames that do not count
+WARM = 2  # warm-up frames
 
 
 def end_to_end(options: "Options") -> dict[str, Any]:
-    """Measure a clip without an encoder, with it, and the encoder alone; name the stage that bounds."""
+    """Measure a clip without an encoder, with it, and the encoder alone; reports the stage that is the bottleneck."""
     width, height, count = (64, 48, 8) if options.tiny else (1280, 720, 150)
     found = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -39,15 +39,15 @@ def end_to_end(options: "Options") -> dict[str, Any]:
         _write(clip, width, height, count)
         for choice in choices(X2, options.device):
             try:
-                found[named(choice)] = _measured(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
+                found[name_of(choice)] = _measure(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
             except ModelError as error:
-                found[named(choice)] = {"problem": str(error)}
+                found[name_of(choice)] = {"problem": str(error)}
     if not found:
-        return nothing(options.device)
+        return nothing_runs(options.device)
     return {"source": f"{width}x{height}, {count} frames", "cores": cpus(), "results": found}
 
 
-def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict[str, Any]:
+def _measure(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict[str, Any]:
     job = Job((model,))
     in_rgb, results = _without_encoder(job, clip, planes=False)
     without, _ = _without_encoder(job, clip, planes=True)
@@ -76,14 +76,14 @@ def _measured(model: PerFrameModel, clip: Path, target: Path, count: int) -> dic
 
 
 def _whole(clip: Path, target: Path, job: Job) -> tuple[float, Progress]:
-    """Upscale from file to file; take the seconds a frame."""
+    """Upscale from file to file; returns the seconds per frame and the progress."""
     progress, ticks = Progress(), []
     upscale(str(clip), target, job, overwrite=True, progress=progress, tick=lambda: ticks.append(time.perf_counter()))
     return (ticks[-1] - ticks[WARM - 1]) / (len(ticks) - WARM), progress
 
 
 def _without_encoder(job: Job, clip: Path, *, planes: bool) -> tuple[float, list[Frame]]:
-    """Decode and upscale as a run does; the last frames are kept for the encoder. planes: the device may convert colors."""
+    """Decode and upscale as in a run; returns frames per second and the last frames. planes: the device may convert colors."""
     results: list[Frame] = []
     with Reader(str(clip)) as reader:
         job, shape = fitted(job, reader, images=not planes), reader.info.shape
@@ -98,7 +98,7 @@ def _without_encoder(job: Job, clip: Path, *, planes: bool) -> tuple[float, list
 
 
 def _write(path: Path, width: int, height: int, count: int) -> None:
-    """Write a clip of a picture that moves."""
+    """Write a clip of a moving picture."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(25), options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"

@@ -1,4 +1,4 @@
-"""The networks and frames of bench/gpu.py, and what runs them on a device."""
+"""The networks and frames of bench/gpu.py, and functions that run them on a device."""
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
@@ -24,7 +24,7 @@ HOST = Choice("the host in place of a GPU", "fp32")
 
 
 def choices(network: str, device: str) -> Iterator[Choice]:
-    """List every runtime and precision that can run a network on cuda; for the host itself in place of a device."""
+    """Yield every runtime and precision that can run a network on cuda; for host, only the host as a stand-in for a device."""
     if device == "host":
         yield HOST
         return
@@ -37,7 +37,7 @@ def choices(network: str, device: str) -> Iterator[Choice]:
 
 
 def load_choice(network: str, choice: Choice) -> PerFrameModel:
-    """Load a network to run as a choice says."""
+    """Load a network with a runtime and precision."""
     if choice != HOST:
         return per_frame.load_choice(network, choice)
     path, facts = find(network)
@@ -45,30 +45,30 @@ def load_choice(network: str, choice: Choice) -> PerFrameModel:
 
 
 def host_graph(path: Path) -> HostGraph:
-    """Load a graph on the host in place of a device."""
+    """Load a graph on the host as a stand-in for a device."""
     threads = cpus()
     return HostGraph(OnnxRuntimeGraph(path, threads), HostDevice(), load=lambda model: OnnxRuntimeGraph(model, threads))
 
 
-def named(choice: Choice) -> str:
-    """Name a choice in the results."""
+def name_of(choice: Choice) -> str:
+    """Return the name of a choice in the results."""
     return f"{choice.runtime} {choice.precision}"
 
 
-def nothing(device: str) -> dict[str, str]:
-    """Say that no runtime runs on a device, with each one's reason."""
+def nothing_runs(device: str) -> dict[str, str]:
+    """Return the result for a device that no runtime supports, with each runtime's reason."""
     reasons = [f"{runtime.name}: {runtime.unavailable() or 'on the CPU'}" for runtime in registry.every()]
     return {"skipped": f"no runtime runs on {device} here ({'; '.join(reasons)})"}
 
 
 def frames(count: int, width: int, height: int) -> list[Pixels]:
-    """Make frames that differ: a picture that moves."""
+    """Return different frames of a moving picture."""
     first = picture(width, height)
     return [np.roll(first, (3 * index, 5 * index), axis=(0, 1)) for index in range(count)]
 
 
 def upscale(model: PerFrameModel, pixels: Sequence[Pixels]) -> list[Frame]:
-    """Push all frames through one session, as many under way as it takes; their numbers are their times."""
+    """Push all frames through one session, as many in flight as it allows; the timestamps are the frame numbers."""
     first = Frame(pixels[0], 0, 1)
     session = model.open(first.width, first.height)
     results = [frame for number, each in enumerate(pixels) for frame in session.push(Frame(each, number, 1))]
@@ -77,6 +77,6 @@ def upscale(model: PerFrameModel, pixels: Sequence[Pixels]) -> list[Frame]:
     return results
 
 
-def one(model: PerFrameModel, pixels: Pixels) -> Pixels:
+def upscale_one(model: PerFrameModel, pixels: Pixels) -> Pixels:
     """Upscale a single frame."""
     return next(islice(upscale(model, [pixels]), 1)).pixels

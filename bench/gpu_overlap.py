@@ -1,11 +1,11 @@
-"""Whether copies and the host hide behind the computing of other frames, for bench/gpu.py."""
+"""Measure whether copies and work on the host overlap with computing of other frames, for bench/gpu.py."""
 
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_networks import COLOR, HOST, X2, choices, frames, host_graph, named, nothing
+from gpu_networks import COLOR, HOST, X2, choices, frames, host_graph, name_of, nothing_runs
 
 from upres.engine.color.convert import FromRGB
 from upres.engine.color.planes import ToPlanes
@@ -23,16 +23,16 @@ from upres.engine.runtime.ring.ring import Ring, Specs
 if TYPE_CHECKING:
     from gpu import Options
 
-WHOLE = 1 << 16  # pixels a side of a tile: all of a frame
+WHOLE = 1 << 16  # side of a tile in pixels: larger than any frame
 DEPTHS = (1, 2, 3, 4)
-MOST_OVER_SLOWEST = 1.1  # what the ring may take, over the slowest of copy in, computing and copy out
-LEAST_OVER_PLAIN = 1.3  # how much faster than one whole run after the other it is to be
+MOST_OVER_SLOWEST = 1.1  # goal: maximum time of the ring relative to the slowest of copy in, computing and copy out
+LEAST_OVER_PLAIN = 1.3  # goal: minimum speedup over sequential runs
 
 
 def overlap(options: "Options") -> dict[str, Any]:
-    """Measure the seconds a frame by the ring at several depths, beside its parts alone and plain runs one by one.
+    """Measure the seconds per frame of the ring at several depths, of its parts alone, and of sequential runs.
 
-    Frames in RGB, and in planes whose colors the device converts.
+    Measured with frames in RGB, and in planes whose colors the device converts.
     """
     width, height, runs = (64, 48, 4) if options.tiny else (1280, 720, 200)
     pictures = frames(4, width, height)
@@ -40,25 +40,25 @@ def overlap(options: "Options") -> dict[str, Any]:
     for name, load in _graphs(options.device):
         try:
             graph = load()
-            found[name] = _measured(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
+            found[name] = _measure(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
             planar = PlanarGraph(graph, Layout(COLOR, "center"))
             planes = [ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(each)) for each in pictures]
-            found[f"{name}, planes"] = _measured(planar, Planes(find(X2)[1], width, height), planes, runs)
+            found[f"{name}, planes"] = _measure(planar, Planes(find(X2)[1], width, height), planes, runs)
         except ModelError as error:
             found[name] = {**found.get(name, {}), "problem": str(error)}
-    return found or nothing(options.device)
+    return found or nothing_runs(options.device)
 
 
 def _graphs(device: str) -> Iterator[tuple[str, Callable[[], DeviceGraph]]]:
     path, _ = find(X2)
     for choice in choices(X2, device):
         if choice == HOST:
-            yield named(choice), lambda: host_graph(path)
+            yield name_of(choice), lambda: host_graph(path)
         else:
-            yield named(choice), lambda choice=choice: registry.choose(choice.runtime).load(path, choice.precision)
+            yield name_of(choice), lambda choice=choice: registry.choose(choice.runtime).load(path, choice.precision)
 
 
-def _measured(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], runs: int) -> dict[str, Any]:
+def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], runs: int) -> dict[str, Any]:
     tiles = cut(tensors.facts, tensors.width, tensors.height, WHOLE, on_device=True)
     inputs = tensors.inputs(tiles)
     if instead := graph.prepare(inputs, width=tensors.width, height=tensors.height):
@@ -97,11 +97,11 @@ def _ring_seconds(
 
 
 def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, runs: int) -> dict[str, float]:
-    """Take the seconds of each part alone, queued in one go and waited for once."""
+    """Measure the seconds of each part alone, queued all at once and waited for once."""
     device, stream, specs = graph.on, graph.on.stream(), {**inputs, **between, **outputs}
     host = {name: device.host_memory(spec.nbytes) for name, spec in specs.items()}
     there = {name: device.memory(spec.nbytes) for name, spec in specs.items()}
-    for name in inputs:  # numbers of rows and columns that there are
+    for name in inputs:  # zeros, so that row and column indices are valid
         host[name].array[:] = 0
         stream.copy(host[name], there[name])
         stream.record().wait()
@@ -127,7 +127,7 @@ def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, ru
 
 
 def _seconds(work: Callable[[], object], runs: int) -> float:
-    """Take the seconds a run of work that was done once before."""
+    """Measure the seconds per run of work, after one warm-up call."""
     work()
     start = time.perf_counter()
     work()

@@ -1,11 +1,11 @@
-"""How fast networks run on a GPU, beside what it reaches at best, for bench/gpu.py."""
+"""Measure the speed of networks on a GPU, and its measured peak, for bench/gpu.py."""
 
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from gpu_networks import X2, X4, choices, frames, load_choice, named, nothing, upscale
+from gpu_networks import X2, X4, choices, frames, load_choice, name_of, nothing_runs, upscale
 
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Pixels
@@ -15,19 +15,23 @@ from upres.engine.models.per_frame import PerFrameModel
 if TYPE_CHECKING:
     from gpu import Options
 
-CASES = ((X2, 1280, 720, 180), (X2, 1920, 1080, 80), (X4, 854, 480, 400))  # frames a second that fp16 is to reach
-SECONDS = 3.0  # for each
-WARM = 3  # frames that do not count
+CASES = (
+    (X2, 1280, 720, 180),
+    (X2, 1920, 1080, 80),
+    (X4, 854, 480, 400),
+)  # network, size, goal for fp16 in frames per second
+SECONDS = 3.0  # per measurement
+WARM = 3  # warm-up frames
 
 
 def speed(options: "Options") -> dict[str, Any]:
-    """Measure frames a second of every runtime and precision, and the share of the peak."""
+    """Measure frames per second of every runtime and precision, and the share of the peak."""
     peaks, found = _peaks(options.device), {}
     for network, width, height, goal in CASES:
         size = (width // 40, height // 40) if options.tiny else (width, height)
         _, facts = find(network)
         for choice in choices(network, options.device):
-            name = f"{network}, {size[0]}x{size[1]}, {named(choice)}"
+            name = f"{network}, {size[0]}x{size[1]}, {name_of(choice)}"
             try:
                 model = load_choice(network, choice)
                 fps = _fps(model, frames(4, *size), 0.02 if options.tiny else SECONDS)
@@ -43,7 +47,7 @@ def speed(options: "Options") -> dict[str, Any]:
                 "share_of_peak": None if peak is None else flops / peak,
             }
     if not found:
-        return nothing(options.device)
+        return nothing_runs(options.device)
     return {"peaks": peaks, "results": found}
 
 
@@ -61,7 +65,7 @@ def _event_seconds(work: Callable[[], object], runs: int = 20) -> float:
 
 
 def _fps(model: PerFrameModel, sources: list[Pixels], seconds: float) -> float:
-    """Take frames a second over rounds of frames, for about so long; at least one round."""
+    """Measure frames per second over rounds of frames, for about the given seconds and at least one round."""
     upscale(model, sources[:WARM])
     start, done = time.perf_counter(), 0
     while not done or time.perf_counter() - start < seconds:
@@ -70,7 +74,7 @@ def _fps(model: PerFrameModel, sources: list[Pixels], seconds: float) -> float:
 
 
 def _peaks(device: str) -> dict[str, float]:
-    """Measure operations a second in large matrix products, by precision."""
+    """Measure operations per second in large matrix products, by precision."""
     if device == "host":
         left = np.ones((512, 512), np.float32)
         return {"fp32": _product_flops(lambda: left @ left, 512)}

@@ -1,4 +1,4 @@
-"""realesrgan-x4plus with weights that were never trained, by upres and by PyTorch, for bench/gpu.py."""
+"""realesrgan-x4plus with random weights, on upres and on PyTorch, for bench/gpu.py."""
 
 import hashlib
 import tempfile
@@ -23,7 +23,7 @@ SECONDS = 5.0
 
 
 def x4plus(options: "Options") -> dict[str, Any]:
-    """Measure both on the same frame: frames a second, and the ratio, whose goal is 0.9."""
+    """Measure frames per second of both on the same frame, and the ratio, whose goal is 0.9."""
     network, size = (TINY, (24, 16)) if options.tiny else (FULL, (640, 360))
     tensors = _random(network)
     found: dict[str, Any] = {"size": size, "upres": {}}
@@ -53,7 +53,7 @@ def _pytorch(network: RRDB, tensors: dict[str, np.ndarray], frame: np.ndarray, o
     for name, value in tensors.items():
         weight = torch.from_numpy(value).to(device, kind)
         weights[name] = weight.contiguous(memory_format=torch.channels_last) if weight.ndim == 4 else weight
-    run: Any = lambda x: _forward(network, weights, x)  # noqa: E731 - what is compiled
+    run: Any = lambda x: _forward(network, weights, x)  # noqa: E731 - the function to compile
     if not options.tiny:
         run = torch.compile(run)
     planes = (

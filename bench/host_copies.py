@@ -1,9 +1,9 @@
-"""What the host copies of a frame on its way through a worker to a GPU and back: python bench/host_copies.py [RESULTS.json].
+"""Measure copies on the host of a frame on its way through a worker to a GPU and back: python bench/host_copies.py [RESULTS.json].
 
-An attempt puts its planes into memory that it shares with the worker; the worker takes them out, cuts them into tiles in memory
-that the ring has pinned, puts the upscaled tiles together, and puts the result into the shared memory. Each step is timed by
-itself, on the real objects, with plain memory in place of what a GPU's driver pins. If the shared memory were pinned as well,
-a frame that is one tile could be spared the steps SPARED.
+An attempt writes its planes to memory that it shares with the worker; the worker copies them out, cuts them into tiles in the
+ring's pinned memory, joins the upscaled tiles, and writes the result to the shared memory. Each step is timed separately, on the
+real objects, with plain memory instead of pinned memory. If the shared memory were pinned as well, a frame of one tile could skip
+the steps SPARED.
 """
 
 import json
@@ -30,12 +30,12 @@ NETWORK = "realesr-animevideov3-x2"
 SIZES = ((640, 360), (1280, 720), (1920, 1080))
 ROUNDS = 25
 SPARED = ("worker takes the frame", "worker sends the result")
-"""What a GPU that copied from shared memory and into it would do without."""
+"""The steps that would be unnecessary if a GPU copied from and to shared memory."""
 
 
 def main() -> None:
-    """Measure every size, print a table, write JSON where asked."""
-    rows = [measured(width, height) for width, height in SIZES]
+    """Measure every size, print a table, and optionally write JSON."""
+    rows = [measure(width, height) for width, height in SIZES]
     for row in rows:
         steps = "  ".join(f"{name} {step['mb']} MB {step['cpu_ms']} ms" for name, step in row["steps"].items())
         times = f"worker {row['worker_ms']} ms, at most {row['spared_at_most_ms']} spared"
@@ -45,8 +45,8 @@ def main() -> None:
         Path(sys.argv[1]).write_text(json.dumps(document, indent=1) + "\n")
 
 
-def measured(width: int, height: int) -> dict[str, Any]:
-    """Take the megabytes that each step copies for a frame of this size, and the median of its CPU time."""
+def measure(width: int, height: int) -> dict[str, Any]:
+    """Measure the megabytes that each step copies for a frame of a size, and its median CPU time."""
     facts = manifest.find(NETWORK)[1]
     way = _Way(width, height)
     seconds: dict[str, list[float]] = {}
@@ -75,7 +75,7 @@ def measured(width: int, height: int) -> dict[str, Any]:
 
 
 class _Way:
-    """The way of a frame of planes, step by step. frame: its pixels. tiled_bytes: of its tiles, which overlap."""
+    """The copies of a frame of planes, step by step. frame: its pixels. tiled_bytes: size of its tiles, which overlap."""
 
     def __init__(self, width: int, height: int) -> None:
         facts = manifest.find(NETWORK)[1]
@@ -127,7 +127,7 @@ class _Way:
 
     def _give(self) -> None:
         slot = self._worker.put(self._result)
-        self._attempt.take(slot, self._result.shape, self._result.dtype)  # and is done with it
+        self._attempt.take(slot, self._result.shape, self._result.dtype)  # releases the slot
 
 
 if __name__ == "__main__":

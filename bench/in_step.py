@@ -1,6 +1,6 @@
-"""Sound beside a numbered picture: a track to send, and how far apart the two are in what comes.
+"""Synchronization of sound with a numbered picture: a sound track to send, and measurement of the offset in the result.
 
-Sound is carried packet by packet, so that each packet of the result is one of the source, and its bytes say which.
+Sound packets are copied unchanged, so each packet of the result can be matched with one of the source by its bytes.
 """
 
 import io
@@ -13,13 +13,13 @@ import numpy as np
 from av import AudioFrame, AudioStream, Packet
 
 RATE = 48_000
-SAMPLES = 1024  # of a packet of AAC
-RAW = {"ignore_editlist": "1"}  # times as a player of Media Source Extensions has them
+SAMPLES = 1024  # per AAC packet
+RAW = {"ignore_editlist": "1"}  # timestamps as in a player with Media Source Extensions
 LOUD = 0.1
 
 
 class Noise:
-    """A track of noise in a file that is made, of which no two packets are the same."""
+    """A track of noise for an output file, in which no two packets are equal."""
 
     def __init__(self, target: av.container.OutputContainer) -> None:
         self._target = target
@@ -28,7 +28,7 @@ class Noise:
         self._made = 0
 
     def upto(self, seconds: Fraction) -> None:
-        """Write what is heard before this time."""
+        """Write the sound up to a time in seconds."""
         while self._made < seconds * RATE:
             samples = self._random.standard_normal((1, SAMPLES), np.float32) * LOUD
             frame = AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
@@ -42,12 +42,12 @@ class Noise:
 
 
 def shows_picture(fragment: bytes) -> bool:
-    """Tell whether a moof has frames of the first track, which is the picture's."""
+    """Report whether a moof contains frames of the first track, which is the picture."""
     return b"\0\0\0\1" in (fragment[found.end() + 4 : found.end() + 8] for found in re.finditer(b"tfhd", fragment))
 
 
 def picture_times(data: bytes) -> list[float]:
-    """List the times of a file's pictures, in seconds, in the order in which they come."""
+    """List the timestamps of a file's frames, in seconds, in decoding order."""
     with av.open(io.BytesIO(data)) as file:
         return [float(packet.pts * packet.time_base) for packet in file.demux(video=0) if packet.pts is not None]
 
@@ -55,10 +55,10 @@ def picture_times(data: bytes) -> list[float]:
 def milliseconds_apart(
     sent: bytes, sound: bytes, pictures: list[tuple[float, float]], *, start: float | None
 ) -> float | None:
-    """Return by how much sound and picture are apart at most, in milliseconds; None where there is no sound.
+    """Return the maximum offset between sound and picture, in milliseconds; None if there is no sound.
 
-    sound: the file that has it. pictures: of each the time in the source and in the result, in seconds.
-    start: seconds to add to the times of a file that has sound alone; None where it has the picture, too.
+    sound: the file with the sound. pictures: timestamps of each frame in the source and in the result, in seconds.
+    start: seconds to add to the timestamps of a file with sound only; None if it also has the picture.
     """
     if not sound or not pictures:
         return None

@@ -1,12 +1,13 @@
-"""How late live is, and what it leaves out: python bench/latency.py CLIP [RESULTS.json] [--sizes 128x72 960x540] [--seconds 20].
+"""Measure latency of live runs: python bench/latency.py CLIP [RESULTS.json] [--sizes 128x72 960x540] [--seconds 20].
 
-Frames with their number in the picture are sent at the clip's own rate, by each of DOORS; the numbers are read in what comes out.
-Late is a frame from when it was due until its last byte is here; added is that less what the network alone takes for one. Frames
-count from SETTLE_SECONDS after the first result on: before, models are loaded and what came in that time is made up for. A player
-of LL-HLS stays three parts behind what is here. RTSP to SRT needs GStreamer's RTSP server and an ffmpeg with SRT, of the system.
+Frames with their number in the picture are sent at the clip's rate through each of DOORS, and the numbers are read in the result.
+The lateness of a frame is the time from when it was due until its last byte has arrived; the added latency is that minus the
+inference time of the network alone. Frames count from SETTLE_SECONDS after the first result on: before that, models are loaded and
+the backlog is processed. An LL-HLS player stays three parts behind. RTSP to SRT needs GStreamer's RTSP server and the system's
+ffmpeg with SRT.
 
-The table at the end says whether what is promised was kept: beyond its inference no frame is later than three intervals of the
-source (LL-HLS: three parts; SRT: what it holds back on top), and sound is within 40 ms of its picture. It takes five minutes.
+The final table states whether the guarantees were met: beyond inference, no frame is later than three frame intervals of the source
+(LL-HLS: three parts; SRT: plus its receiver delay), and sound is within 40 ms of its picture. The measurement takes five minutes.
 """
 
 import argparse
@@ -25,7 +26,7 @@ import in_step
 import live
 import numpy as np
 import stamps
-from doors import DOORS, SLUG, Came
+from doors import DOORS, SLUG, Recording
 
 from service import serving
 from upres.engine.core.frame import Frame
@@ -35,8 +36,8 @@ from upres.engine.pipeline.keep_up import MOST_LATE
 from upres.export.measurements import record
 
 SETTLE_SECONDS = 2.0
-LAST = 5  # frames that do not count: some ways give one only when the next has come
-APART_MS = 40.0  # that sound may be from its picture
+LAST = 5  # last frames that do not count: some interfaces return a frame only after the next has arrived
+APART_MS = 40.0  # allowed offset of sound from its picture
 COLUMNS = (
     "door",
     "size",
@@ -51,11 +52,11 @@ COLUMNS = (
     "sound, ms",
     "kept",
 )
-ROUNDS = 25  # of the network alone
+ROUNDS = 25  # measurements of the network alone
 
 
 def main() -> None:
-    """Measure every size through every door, print a line each, write JSON where asked."""
+    """Measure every size through every interface, print a line for each, and optionally write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
     parser.add_argument("results", type=Path, nargs="?")
@@ -94,7 +95,7 @@ def main() -> None:
 
 
 def row(name: str, size: str, found: dict[str, Any]) -> tuple[str, ...]:
-    """Make a row of COLUMNS; what is added is in frames' intervals."""
+    """Format a result as a row of COLUMNS; added latency is in frame intervals."""
     if "problem" in found:
         return (name, size, *["?"] * (len(COLUMNS) - 3), found["problem"])
     added, oldest, most, apart = (
@@ -107,7 +108,7 @@ def row(name: str, size: str, found: dict[str, Any]) -> tuple[str, ...]:
 
 
 def inference(model: Model, width: int, height: int) -> float:
-    """Time the network alone for a frame, in seconds: the least, so that no other work counts as the network's."""
+    """Measure the network alone for a frame, in seconds: the minimum, so that other load is not attributed to the network."""
     session, taken = model.open(width, height), []
     random = np.random.default_rng(0)
     for number in range(ROUNDS):
@@ -119,12 +120,14 @@ def inference(model: Model, width: int, height: int) -> float:
     return min(taken)
 
 
-def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float, *, most: float = MOST_LATE) -> dict[str, Any]:
-    """Compute what is late by how much, in milliseconds and in frames' intervals, and what was left out.
+def figures(
+    recording: Recording, paced: live.Paced, rate: Fraction, alone: float, *, most: float = MOST_LATE
+) -> dict[str, Any]:
+    """Compute the lateness, in milliseconds and in frame intervals, and the number of dropped frames.
 
-    most: intervals that a frame may be late.
+    alone: inference time of the network in seconds. most: allowed lateness in frame intervals.
     """
-    sent, (numbers, times, shown) = len(paced.sent), _read(came)
+    sent, (numbers, times, shown) = len(paced.sent), _read(recording)
     counted = [
         (number, at)
         for number, at in zip(numbers, times, strict=True)
@@ -135,8 +138,8 @@ def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float, *, most
     pictures = [
         (own[number], at) for number, at in zip(numbers, shown, strict=True) if number is not None and number < len(own)
     ]
-    start = next((seconds for track, seconds in came.starts.items() if track != "video"), None)
-    sound = bytes(came.sound or came.data)
+    start = next((seconds for track, seconds in recording.starts.items() if track != "video"), None)
+    sound = bytes(recording.sound or recording.data)
     found["sound_ms"] = in_step.milliseconds_apart(paced.data, sound, pictures, start=start)
     found["to_first_s"] = round(times[0] - paced.due(0), 2)
     if len(counted) < 2:
@@ -155,17 +158,17 @@ def figures(came: Came, paced: live.Paced, rate: Fraction, alone: float, *, most
     }
 
 
-def _read(came: Came) -> tuple[list[int | None], list[float], list[float]]:
-    """Read the number in each frame that came, when its last byte had, and when it is shown; seconds."""
+def _read(recording: Recording) -> tuple[list[int | None], list[float], list[float]]:
+    """Read of each received frame the number in it, the arrival time of its last byte, and its timestamp, in seconds."""
     numbers, times, shown = list[int | None](), list[float](), list[float]()
-    with av.open(io.BytesIO(came.data), options=in_step.RAW if came.starts else {}) as file:
+    with av.open(io.BytesIO(recording.data), options=in_step.RAW if recording.starts else {}) as file:
         for packet in file.demux(video=0):
             if packet.size and packet.pos is not None:
-                end = min(packet.pos + round(packet.size * came.share), came.ends[-1])
-                times.append(came.times[bisect_left(came.ends, end)])
+                end = min(packet.pos + round(packet.size * recording.share), recording.ends[-1])
+                times.append(recording.times[bisect_left(recording.ends, end)])
             for frame in packet.decode():
                 numbers.append(stamps.read(frame))
-                shown.append(float((frame.pts or 0) * packet.time_base) + came.starts.get("video", 0.0))
+                shown.append(float((frame.pts or 0) * packet.time_base) + recording.starts.get("video", 0.0))
     return numbers, times, shown
 
 

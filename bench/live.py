@@ -1,4 +1,4 @@
-"""How late live is: a clip, small enough for a CPU to keep up, sent at its own rate; each frame's way there and back is timed."""
+"""Latency of live streams: a clip, small enough for a CPU, is sent at its own rate, and each frame's round trip is measured."""
 
 import io
 import statistics
@@ -23,12 +23,12 @@ from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
 
 WIDTH, HEIGHT, FRAMES = 128, 72, 400
-SKIPPED = 150  # frames at first, while the attempt's process starts and catches up with what has come
+SKIPPED = 150  # first frames to ignore, while the attempt's process starts and catches up
 ENCODER = Encoder(preset="ultrafast", segment_seconds=1.0, fragment="frame", live=True)
 
 
 class Paced:
-    """A source whose frames come when they are due. sent: when each did."""
+    """A source that provides frames when they are due. sent: the time of each."""
 
     def __init__(self, frames: list[bytes], rate: Fraction) -> None:
         self._frames = frames
@@ -37,7 +37,7 @@ class Paced:
         self.sent: list[float] = []
 
     def read(self, size: int = -1, /) -> bytes:
-        """Give the next frame, when it is due; `size` is not looked at."""
+        """Return the next frame when it is due; `size` is ignored."""
         number = len(self.sent)
         if number == len(self._frames):
             return b""
@@ -48,19 +48,19 @@ class Paced:
 
     @property
     def data(self) -> bytes:
-        """All of it."""
+        """The complete source."""
         return b"".join(self._frames)
 
     def due(self, number: int) -> float:
-        """Say when a frame is to come, whatever holds it up, once the first has."""
+        """Return when a frame is due, after the first has been sent, regardless of delays."""
         assert self._start is not None
         return self._start + float(number / self._rate)
 
 
 def rows(client: Client, clip: Path, slug: str) -> list[tuple[str, float]]:
-    """Measure milliseconds: of the engine alone for a frame, then from a frame's bytes sent to its fragment here.
+    """Measure in milliseconds the engine alone for a frame, and the time from sending a frame to receiving its fragment.
 
-    By container, and while jobs keep the device busy. A demuxer of MPEG-TS gives a frame when the next but one starts.
+    Measured by container, and while jobs keep the device busy. An MPEG-TS demuxer returns a frame when the next but one starts.
     """
     model, _ = load(slug)
     config = pb.UpscaleConfig(model=slug, live=True, preset=ENCODER.preset, segment_seconds=ENCODER.segment_seconds)
@@ -88,7 +88,7 @@ def _delays(client: Client, source: Paced, config: pb.UpscaleConfig) -> Iterator
 
 
 def _engine(data: bytes, model: object) -> float:
-    """Add up the busy seconds a frame of every stage."""
+    """Sum the busy seconds per frame of all stages."""
     progress = Progress()
     with Reader(io.BytesIO(data), live=True) as reader:
         for _ in run(reader, Job((model,), ENCODER), MemoryLog({}), progress):
@@ -97,25 +97,25 @@ def _engine(data: bytes, model: object) -> float:
 
 
 def _small(clip: Path, container: str) -> tuple[list[bytes], Fraction]:
-    """Repeat the clip, small, each frame's bytes apart; give its rate, too."""
+    """Return a small version of the clip, repeated, as the bytes of each frame, and its rate."""
     frames, rate = scaled(clip, WIDTH, HEIGHT)
     return in_pieces((frames[number % len(frames)] for number in range(FRAMES)), rate, container), rate
 
 
 def scaled(clip: Path, width: int, height: int) -> tuple[list[VideoFrame], Fraction]:
-    """Decode a clip to frames of this size; give its rate, too."""
+    """Decode a clip to frames of a size; returns them and the rate."""
     with av.open(str(clip)) as source:
         rate = source.streams.video[0].average_rate or Fraction(25)
         return [frame.reformat(width, height, "yuv420p") for frame in source.decode(video=0)], rate
 
 
 def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, sound: bool = False) -> list[bytes]:
-    """Encode frames as a camera does, each frame's bytes apart; the first has the header. sound: with noise, in MP4 only."""
+    """Encode frames like a camera; returns the bytes of each, the first with the header. sound: add noise, in MP4 only."""
     file, ends = io.BytesIO(), []
     options = {"flush_packets": "1"}
     if container == "mp4":
-        # Not `frag_every_frame`, which starts a fragment where what still waits to be interleaved does: in its future.
-        # One microsecond, which each packet is longer than, ends a fragment as often.
+        # Not `frag_every_frame`, which starts a fragment at the time of packets that still wait to be interleaved: in the future.
+        # A duration of one microsecond, shorter than any packet, ends a fragment just as often.
         options |= {"movflags": "empty_moov+default_base_moof", "frag_duration": "1"}
     with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream(
@@ -135,13 +135,13 @@ def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, s
         if noise is not None:
             noise.end()
     data = file.getvalue()
-    if container == "mp4":  # its muxer writes a frame when the next one comes
+    if container == "mp4":  # its muxer writes a frame when the next one arrives
         ends = _fragments(data)
     return [data[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(data)], strict=False)]
 
 
 def _fragments(data: bytes) -> list[int]:
-    """Find where each fragment of an MP4 that has a frame ends; what has sound alone is in front of the next one."""
+    """Return the end of each MP4 fragment that has a frame; fragments with sound only are attached to the next one."""
     ends, at, shown = [], 0, False
     for kind, box in boxes(data):
         at += len(box)

@@ -1,4 +1,4 @@
-"""Measure the light networks beside their teachers: milliseconds a frame in turns, on every runtime and precision of a CPU."""
+"""Compare the light networks with their teachers: milliseconds per frame, alternating, on every CPU runtime and precision."""
 
 import statistics
 import sys
@@ -18,11 +18,11 @@ NETWORKS = ("realesr-live-x2", "realesr-animevideov3-x2", "realesr-live-x4", "re
 HOW = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
 ROUNDS = 9
 TEACHER_ROUNDS = 3
-"""A teacher takes a hundred times as long, so that it varies less."""
+"""A teacher takes a hundred times as long, so its time varies less."""
 
 
 def main(target: Path) -> None:
-    """Run every network in turns and record the median and the least time of each."""
+    """Run the networks alternately, and record the median and the minimum time of each."""
     frame = np.random.default_rng(1).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
     results: dict[str, dict[str, float]] = {}
     for runtime, precision in HOW:

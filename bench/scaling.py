@@ -1,9 +1,9 @@
-"""How one job scales over devices, which are simulated by a model that sleeps: python bench/scaling.py OUT.json [--ray N].
+"""Measure how a job scales over devices, simulated by a model that sleeps: python bench/scaling.py OUT.json [--ray N].
 
-Each of N devices is a worker of its own, here or on a node of a Ray cluster that this starts; decoding and encoding take a small
-part of the sleep, so that two cores suffice for many devices. Written: seconds of the same job for each N, efficiency to N = 1,
-how busy the machine was, and `cpu_seconds` that the job's workers took of it, whether the bytes are the same, and the milliseconds
-of an order that has nothing to do, to its verdict.
+Each of N devices is a separate worker, on this machine or on a node of a Ray cluster that this script starts; decoding and encoding
+take a small part of the sleep, so two cores suffice for many devices. Results: seconds of the same job for each N, efficiency
+relative to N = 1, CPU use of the machine, `cpu_seconds` of the job's workers, whether the bytes are the same, and the milliseconds
+of an empty order until its verdict.
 """
 
 import argparse
@@ -38,16 +38,16 @@ from upres.service.execution.order import Order
 from upres.service.storage.job_folder import JobFolder
 
 DEVICES = (1, 2, 4, 8, 16)
-SLEEP_SECONDS = 0.4  # a frame
+SLEEP_SECONDS = 0.4  # per frame
 FRAMES, RATE, WIDTH, HEIGHT = 160, 10, 64, 48
-ORDERS = 30  # that have nothing to do
+ORDERS = 30  # empty orders
 WAIT_SECONDS = 600.0
 MEMORY = 16 << 30
 
 
 @dataclass(frozen=True)
 class Sleeper:
-    """A model that repeats pixels after a sleep, and is its own session."""
+    """A model that repeats pixels after a sleep; it is also its session."""
 
     scale: int
     name: str = "sleeper"
@@ -60,7 +60,7 @@ class Sleeper:
         return self
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes of a session."""
+        """Estimate the memory of a session, in bytes."""
         return width * height * self.scale**2 * 3
 
     def push(self, frame: Frame) -> Iterator[Frame]:
@@ -69,34 +69,34 @@ class Sleeper:
         yield replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1))
 
     def flush(self) -> Iterator[Frame]:
-        """Yield nothing: no frame is held back."""
+        """Yield nothing, since no frame is held back."""
         yield from ()
 
     def close(self) -> None:
-        """Close nothing."""
+        """Do nothing, since there is nothing to close."""
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Sleeper, None]:
-    """Load the model, for a worker."""
+    """Return the model to a worker."""
     return Sleeper(scale), None
 
 
 class Run:
-    """An executor, and how long its orders take."""
+    """An executor whose orders are timed."""
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
         self._verdicts: dict[str, asyncio.Future[Report]] = {}
 
     async def start(self, devices: int) -> None:
-        """Wait until all devices are ready."""
+        """Start the executor and wait until all devices are ready."""
         await self._executor.start(self._take)
         async with asyncio.timeout(WAIT_SECONDS):
             while sum(worker.ready for worker in self._executor._workers) < devices:  # type: ignore[attr-defined]
                 await asyncio.sleep(0.1)
 
     async def seconds(self, order: Order) -> float:
-        """Run an order to its verdict."""
+        """Run an order and return the seconds until its verdict."""
         self._verdicts[order.request_id] = verdict = asyncio.get_running_loop().create_future()
         started = time.perf_counter()
         await self._executor.run(order)
@@ -112,7 +112,7 @@ class Run:
 
 
 def clip(path: Path) -> None:
-    """Write the source: frames that move, a key frame every half second."""
+    """Write the source: moving frames with a keyframe every half second."""
     with av.open(str(path), "w", format="mp4") as container:
         stream = container.add_stream("libx264", RATE, options={"preset": "ultrafast", "g": "5", "bf": "0"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -124,7 +124,7 @@ def clip(path: Path) -> None:
 
 
 def order(source: Path, folder: Path) -> Order:
-    """Order the job in a folder of its own."""
+    """Create the job in a separate folder; returns its order."""
     job = JobFolder(folder)
     job.make()
     job.append(0, source.read_bytes())
@@ -144,24 +144,24 @@ def order(source: Path, folder: Path) -> Order:
 
 
 def cpu_seconds(executor: Executor) -> float:
-    """Sum what workers of this machine, and all that they have started, took of its CPUs so far; none of workers on nodes."""
+    """Sum the CPU seconds of local workers and all their child processes so far; workers on nodes are not included."""
     workers = executor._workers if isinstance(executor, LocalExecutor) else []
     processes = [psutil.Process(worker._process.pid) for worker in workers]  # type: ignore[attr-defined]
     total = 0.0
     for process in [*processes, *(child for each in processes for child in each.children(recursive=True))]:
         with suppress(psutil.NoSuchProcess):
-            total += sum(process.cpu_times()[:4])  # its own, and of children that it has waited for
+            total += sum(process.cpu_times()[:4])  # including children that it has waited for
     return total
 
 
-async def measured(name: str, devices: int, source: Path, work: Path) -> dict[str, Any]:
-    """Measure one executor with so many devices."""
+async def measure(name: str, devices: int, source: Path, work: Path) -> dict[str, Any]:
+    """Measure an executor with a number of devices."""
     options = ExecutorOptions(workers=devices, models="scaling:load", memory_bytes=MEMORY, folder=work)
     executor = make_executor(name, options)
     run, job = Run(executor), order(source, work / f"{name}-{devices}")
     await run.start(devices)
     try:
-        psutil.cpu_percent()  # from here on
+        psutil.cpu_percent()  # starts the measurement
         before = cpu_seconds(executor)
         seconds = await run.seconds(job)
         busy, spent = psutil.cpu_percent() / 100, cpu_seconds(executor) - before
@@ -176,10 +176,12 @@ async def measured(name: str, devices: int, source: Path, work: Path) -> dict[st
 
 
 def main() -> None:
-    """Measure, and write what was measured after each row."""
+    """Measure, and write the results after each row."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--ray", type=int, default=0, metavar="N", help="on a cluster as well, up to N devices")
+    parser.add_argument(
+        "--ray", type=int, default=0, metavar="N", help="also measure on a Ray cluster, up to N devices"
+    )
     parser.add_argument("--devices", type=int, nargs="+", default=DEVICES)
     chosen = parser.parse_args()
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers load this module
@@ -190,7 +192,7 @@ def main() -> None:
         "frames": FRAMES,
         "sleep_seconds_a_frame": SLEEP_SECONDS,
         "load_at_start": os.getloadavg(),
-        "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),  # so that no other load is in the way
+        "real_time": os.sched_getscheduler(0) in (os.SCHED_FIFO, os.SCHED_RR),  # other load does not interfere
     }
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as work:
@@ -199,7 +201,7 @@ def main() -> None:
         cluster = _cluster() if chosen.ray else None
         for devices in chosen.devices:
             for name in ("local", *(["ray"] * (devices <= chosen.ray))):
-                rows.append(asyncio.run(measured(name, devices, source, Path(work))))
+                rows.append(asyncio.run(measure(name, devices, source, Path(work))))
                 one = next(row["seconds"] for row in rows if row["executor"] == name)
                 rows[-1]["efficiency"] = round(one / rows[-1]["seconds"] / (devices / chosen.devices[0]), 3)
                 sys.stdout.write(f"{json.dumps(rows[-1])}\n")
@@ -210,7 +212,7 @@ def main() -> None:
 
 
 def _cluster() -> Any:  # noqa: ANN401 - Ray's
-    """Start a cluster of one node, which offers CPUs enough for all devices, since they sleep."""
+    """Start a cluster of one node, which offers enough CPUs for all devices, since they sleep."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     from ray.cluster_utils import Cluster
 

@@ -1,6 +1,6 @@
-"""What the service costs over the engine, and how late live is: python bench/service.py CLIP [MODEL].
+"""Measure the overhead of the service over the engine, and live latency: python bench/service.py CLIP [MODEL].
 
-Starts a server of its own, prints one table.
+Starts a separate server and prints a table.
 """
 
 import os
@@ -33,7 +33,7 @@ def main() -> None:
     clip, slug = Path(sys.argv[1]), (sys.argv[2:] or ["RealESRGAN_Vid_x2"])[0]
     with tempfile.TemporaryDirectory() as folder:
         engine = by_engine(clip, slug, Path(folder))
-    with served() as client:
+    with connected_client() as client:
         rows = by_service(client, clip, pb.UpscaleConfig(model=slug, segment_seconds=0.5))
         lateness = live.rows(client, clip, slug)
     rows = [("engine, model loaded, s", engine), *rows, ("job over engine", rows[0][1] / engine), *lateness]
@@ -42,22 +42,22 @@ def main() -> None:
 
 
 class Serving(NamedTuple):
-    """A server of our own: a client of its gRPC, and the address of its HTTP."""
+    """A separate server: a gRPC client, and the base URL of its HTTP API."""
 
     client: Client
     base: str
 
 
 @contextmanager
-def served() -> Iterator[Client]:
-    """Start a server of our own; gives a client of it."""
+def connected_client() -> Iterator[Client]:
+    """Start a separate server; yields a client."""
     with serving() as server:
         yield server.client
 
 
 @contextmanager
 def serving() -> Iterator[Serving]:
-    """Start a server of our own, on ports that are free."""
+    """Start a separate server on free ports."""
     with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
         http, grpc_port = one.getsockname()[1], two.getsockname()[1]
     address = f"127.0.0.1:{grpc_port}"
@@ -78,7 +78,7 @@ def serving() -> Iterator[Serving]:
 
 
 def by_engine(clip: Path, slug: str, folder: Path) -> float:
-    """Time the plain engine, its model warm."""
+    """Measure the engine alone with a loaded model."""
     model, _ = load(slug)
     upscale(clip, folder / "warm.mp4", Job((model,)))
     start = time.perf_counter()
@@ -87,8 +87,8 @@ def by_engine(clip: Path, slug: str, folder: Path) -> float:
 
 
 def by_service(client: Client, clip: Path, config: pb.UpscaleConfig) -> list[tuple[str, float]]:
-    """Time a job from its first attempt to done, and from submit to done; a stream to its first fragment."""
-    list(client.watch(client.submit(clip, config).request_id))  # warm
+    """Measure a job from first attempt to done and from submit to done, and a stream to its first fragment and to its end."""
+    list(client.watch(client.submit(clip, config).request_id))  # warm-up
     start = time.perf_counter()
     job = list(client.watch(client.submit(clip, config).request_id))[-1]
     whole = time.perf_counter() - start

@@ -1,7 +1,7 @@
-"""A large fleet on paper: python bench/simulate.py [RESULTS.json] [--devices 1000] [--jobs 1000000] [--seed 1]; needs `simpy`.
+"""Simulate a large fleet: python bench/simulate.py [RESULTS.json] [--devices 1000] [--jobs 1000000] [--seed 1]; needs `simpy`.
 
-A day of jobs passes through the queue that the server uses, on devices that only take time. How long a job takes follows from what
-is assumed below and written into the results. Times are in seconds.
+A day of jobs passes through the server's queue, on simulated devices. The duration of a job follows from the assumptions below,
+which are included in the results. Times are in seconds.
 """
 
 import argparse
@@ -21,17 +21,17 @@ import simpy
 from upres.service.jobs.fair_queue import FairQueue
 
 HOUR, DAY = 3600.0, 86400.0
-SMALL = "tenant 49"  # the one with the fewest jobs
+SMALL = "tenant 49"  # the tenant with the fewest jobs
 
 
 @dataclass(frozen=True)
 class Assumed:
-    """What nobody measured on a fleet.
+    """Assumptions that were not measured on a fleet.
 
-    frames_a_second: of an H100 with 16 cores, which encode on the CPU, by floors of arithmetic and measured encoding; shares: of
-    jobs. clip_median, clip_spread: of a lognormal length. rate: frames a second of the clips. start: of an attempt, measured on two
-    CPU cores. swing: how much busier than the mean the busiest hour is. range_seconds: of work; half of it is lost where a
-    device dies. tenants: the n-th sends 1/n of what the first does.
+    frames_a_second: of an H100 with 16 cores that encode on the CPU, from arithmetic limits and measured encoding. shares: of
+    jobs. clip_median, clip_spread: of a lognormal duration. rate: frames per second of the clips. start: start-up of an attempt,
+    measured on two CPU cores. swing: relative excess of the busiest hour over the mean. range_seconds: work in a range; half of
+    it is lost if a device fails. tenants: the n-th sends 1/n of the jobs of the first.
     """
 
     frames_a_second: tuple[float, ...] = (78.0, 139.0, 66.0)  # 480p x4, 720p x2, 1080p x2
@@ -47,7 +47,7 @@ class Assumed:
 
 @dataclass(slots=True)
 class Job:
-    """One job. left: work that is to be done."""
+    """A job. left: remaining work. since: time of submission. waited: time until it first got a device."""
 
     owner: str
     left: float
@@ -56,33 +56,33 @@ class Job:
 
 
 class Queue(Protocol):
-    """What the server's queue and a plain one have in common."""
+    """The interface shared by the server's queue and a plain one."""
 
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
         """Add a job."""
 
     def take(self, running: Mapping[str, int]) -> str | None:
-        """Take the next; None where none waits."""
+        """Remove and return the next job; None if none is waiting."""
 
 
 class OneLine:
-    """First come, first served: what the fair queue is compared with."""
+    """A first-come, first-served queue, for comparison with the fair queue."""
 
     def __init__(self) -> None:
         self._waiting: deque[str] = deque()
 
     def put(self, request_id: str, owner: str, *, again: bool = False) -> None:
-        """Add a job, behind all others but where it was interrupted."""
+        """Add a job at the end, or at the front if it was interrupted."""
         (self._waiting.appendleft if again else self._waiting.append)(request_id)
 
     def take(self, running: Mapping[str, int]) -> str | None:
-        """Take the first."""
+        """Remove and return the first job."""
         return self._waiting.popleft() if self._waiting else None
 
 
 @dataclass
 class Fleet:
-    """Devices that work off a queue. lost: devices that are gone. done: jobs that have ended."""
+    """Devices that process a queue. lost: number of unavailable devices. done: jobs that have ended."""
 
     env: simpy.Environment
     devices: int
@@ -100,7 +100,7 @@ class Fleet:
         self._number = 0
 
     def submit(self, owner: str, seconds: float) -> None:
-        """Bring a job of so much work."""
+        """Add a job with an amount of work in seconds."""
         self._number += 1
         name = str(self._number)
         self._jobs[name] = Job(owner, seconds, self.env.now)
@@ -108,14 +108,14 @@ class Fleet:
         self._give()
 
     def lose(self, devices: int) -> None:
-        """Take devices away at once; their jobs wait again, with half a range to be made once more."""
+        """Remove devices; their jobs are queued again, and half a range of each has to be repeated."""
         self.lost += devices
         share = devices / self.devices
         for name in [*self._works][: round(share * len(self._works))]:
             self._works[name].interrupt()
 
     def give_back(self) -> None:
-        """Let all devices work again."""
+        """Make all devices available again."""
         self.lost = 0
         self._give()
 
@@ -139,13 +139,13 @@ class Fleet:
             self.done.append(self._jobs.pop(name))
         self.busy += self.env.now - began
         self._running[job.owner] -= 1
-        self._running += Counter()  # only what is positive
+        self._running += Counter()  # removes entries that are not positive
         del self._works[name]
         self._give()
 
 
 def arrivals(fleet: Fleet, jobs: float, assumed: Assumed, rng: random.Random) -> Iterator[simpy.Event]:
-    """Bring a day's jobs at random moments, most of them in its middle."""
+    """Submit a day's jobs at random times, most of them around noon."""
     shares = [1 / (1 + number) for number in range(assumed.tenants)]
     owners = [f"tenant {number}" for number in range(assumed.tenants)]
     most = jobs / DAY * (1 + assumed.swing)
@@ -157,20 +157,20 @@ def arrivals(fleet: Fleet, jobs: float, assumed: Assumed, rng: random.Random) ->
 
 
 def seconds_of_work(assumed: Assumed, rng: random.Random) -> float:
-    """Draw how long one device takes for a job."""
+    """Draw the seconds that one device needs for a job."""
     clip = rng.lognormvariate(math.log(assumed.clip_median), assumed.clip_spread)
     [speed] = rng.choices(assumed.frames_a_second, assumed.shares)
     return assumed.start + clip * assumed.rate / speed
 
 
 def at(fleet: Fleet, when: float, action: Any) -> Iterator[simpy.Event]:  # noqa: ANN401 - any call
-    """Do something at a time."""
+    """Call an action at a simulated time."""
     yield fleet.env.timeout(when)
     action()
 
 
 def day(devices: int, jobs: int, assumed: Assumed, seed: int, queue: Queue, *events: tuple[float, Any]) -> Fleet:
-    """Simulate a day. events: when something happens, and what, which is called with the fleet."""
+    """Simulate a day. events: times, and actions that are called with the fleet."""
     env = simpy.Environment()
     fleet = Fleet(env, devices, queue, assumed.range_seconds)
     env.process(arrivals(fleet, jobs, assumed, random.Random(seed)))
@@ -181,13 +181,13 @@ def day(devices: int, jobs: int, assumed: Assumed, seed: int, queue: Queue, *eve
 
 
 def waits(jobs: list[Job]) -> dict[str, float]:
-    """Say how long jobs waited for a device, by quantiles."""
+    """Return quantiles of the time that jobs waited for a device."""
     each = quantiles([job.waited or 0.0 for job in jobs], n=1000)
     return {"jobs": len(jobs), "p50": round(each[499], 2), "p99": round(each[989], 2), "p99.9": round(each[998], 2)}
 
 
-def described(fleet: Fleet) -> dict[str, Any]:
-    """Describe a day."""
+def summarize(fleet: Fleet) -> dict[str, Any]:
+    """Return the results of a day."""
     busiest = [job for job in fleet.done if DAY / 2 <= job.since < DAY / 2 + HOUR]
     return {
         "all day": waits(fleet.done),
@@ -199,11 +199,11 @@ def described(fleet: Fleet) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Simulate the days and write what came of them."""
+    """Simulate all scenarios and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", nargs="?", type=Path)
     parser.add_argument("--devices", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1_000_000, help="a day")
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="jobs per day")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     assumed, noon, most = Assumed(), DAY / 2, options.jobs
@@ -227,7 +227,7 @@ def main() -> None:
         "jobs a day": options.jobs,
         "seed": options.seed,
         "days": {
-            name: described(day(options.devices, options.jobs, assumed, options.seed, queue, *events))
+            name: summarize(day(options.devices, options.jobs, assumed, options.seed, queue, *events))
             for name, (queue, events) in days.items()
         },
     }

@@ -1,9 +1,9 @@
-"""What a slow object store costs: PYTHONPATH=tests/support python bench/slow_store.py OUT.json [--kept].
+"""Measure the cost of a slow object store: PYTHONPATH=tests/support python bench/slow_store.py OUT.json [--kept].
 
-Jobs go through the service onto devices that are simulated by a model that sleeps (`bench/scaling.py`), their results, and with
---kept their sources and logs as they are made, into a bucket of a local S3 server, which answers at once in every first run and
-after a delay in every second one. Written: the seconds that the jobs took together in each run, and the quotient of the medians.
-Needs what the tests need.
+Jobs run through the service on devices simulated by a model that sleeps (`bench/scaling.py`). Their results, and with --kept also
+their sources and logs, are written to a bucket of a local S3 server, which responds without delay in every first run and with a
+delay in every second one. Results: the total seconds of the jobs in each run, and the ratio of the medians. Needs the packages of
+the tests.
 """
 
 import argparse
@@ -35,16 +35,16 @@ from upres.service.storage.results import Results
 
 DEVICES = 4
 JOBS = 6
-RUNS = 2  # with each store
-DELAY = 0.2  # seconds before every answer of the slow one
+RUNS = 2  # per store
+DELAY = 0.2  # seconds before every response of the slow store
 LONGEST_SECONDS = 900.0
 SPEC = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 
 
 async def seconds(folder: Path, source: bytes, store: str, *, kept: bool) -> float:
-    """Return how long jobs take from the first one's submission to the last one's end, on devices that are ready.
+    """Return the seconds from the submission of the first job to the end of the last, on devices that are ready.
 
-    kept: the jobs are kept in the store.
+    kept: store the jobs' sources and logs as well.
     """
     policy = Policy(Limits())
     executor = LocalExecutor(ExecutorOptions(workers=DEVICES, slots=2, models="scaling:load", memory_bytes=16 << 30))
@@ -69,7 +69,7 @@ async def seconds(folder: Path, source: bytes, store: str, *, kept: bool) -> flo
 
 
 async def _pull(*_: Any) -> None:  # noqa: ANN401 - as of Pull
-    """Pull nothing: no job here is live."""
+    """Do nothing, since no job is live."""
 
 
 async def _submitted(jobs: Jobs, source: bytes) -> str:
@@ -91,10 +91,10 @@ async def _done(jobs: Jobs, name: str) -> None:
 
 
 def main() -> None:
-    """Measure, and write what was measured after each run."""
+    """Measure, and write the results after each run."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--kept", action="store_true", help="keep jobs in the store, too")
+    parser.add_argument("--kept", action="store_true", help="also keep the jobs' sources and logs in the store")
     options = parser.parse_args()
     out, kept = options.out, options.kept
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)  # workers load the model from there

@@ -1,14 +1,14 @@
-"""Numbers in pictures: blocks of black and white in luma, large enough to be read after upscaling and H.264."""
+"""Numbers in pictures, as dark and light blocks of luma that are large enough to be read after upscaling and H.264."""
 
 from av import VideoFrame
 
 COLUMNS, ROWS = 8, 2
-BITS = 12  # of the number; the other four say whether it was read right
+BITS = 12  # of the number; the other four are a checksum
 DARK, LIGHT, GRAY = 32, 224, 128
 
 
 def stamped(frame: VideoFrame, number: int) -> VideoFrame:
-    """Draw a number below 4096 over the upper third of a frame; gives a gray one in yuv420p."""
+    """Draw a number below 4096 over the upper third of a frame; returns a gray frame in yuv420p."""
     planes = frame.reformat(format="yuv420p").to_ndarray()
     high, wide = frame.height // 6, frame.width // COLUMNS
     code = number << 4 | _check(number)
@@ -21,7 +21,7 @@ def stamped(frame: VideoFrame, number: int) -> VideoFrame:
 
 
 def read(frame: VideoFrame) -> int | None:
-    """Read the number in a frame of any size; None where there is none."""
+    """Read the number in a frame of any size; None if there is none."""
     luma = frame.reformat(format="gray").to_ndarray()
     high, wide = frame.height // 6, frame.width // COLUMNS
     blocks = luma[: ROWS * high, : COLUMNS * wide].reshape(ROWS, high, COLUMNS, wide)
@@ -32,5 +32,5 @@ def read(frame: VideoFrame) -> int | None:
 
 
 def _check(number: int) -> int:
-    """Add up the number's digits, so that a picture all dark or all light is none."""
+    """Compute a checksum of the number, for which an all-dark or all-light picture is not valid."""
     return (5 + (number & 15) + 3 * (number >> 4 & 15) + 7 * (number >> 8)) & 15

@@ -1,7 +1,7 @@
-"""What it saves not to upscale again what did not change: python bench/unchanged.py [--out JSON].
+"""Measure what it saves not to upscale unchanged areas again: python bench/unchanged.py [--out JSON].
 
-Three films of 640x360: a screen on which a cursor moves and somebody types, animation drawn on threes (each drawing is shown for
-three frames), and a clip with noise, where every pixel changes. Each is upscaled with and without, in turns, and compared.
+Three films of 640x360: a screen with a moving cursor and typing, animation drawn on threes (each drawing is shown for three
+frames), and a clip with noise, where every pixel changes. Each is upscaled with and without reuse, alternating, and compared.
 """
 
 import argparse
@@ -27,7 +27,7 @@ FRAMES, ROUNDS = 24, 3
 
 
 def pictures(count: int, width: int, height: int) -> Iterator[Pixels]:
-    """Yield frames of the sample clip in a size."""
+    """Yield frames of the sample clip, resized."""
     with Reader(CLIP) as reader:
         to_rgb = ToRGB(reader.info.shape.color)
         for frame in islice(reader.frames(), count):
@@ -35,7 +35,7 @@ def pictures(count: int, width: int, height: int) -> Iterator[Pixels]:
 
 
 def screen(width: int, height: int) -> list[Pixels]:
-    """Draw a desktop with a cursor that moves, and a letter more each third frame."""
+    """Draw a desktop with a moving cursor and a new letter every third frame."""
     desktop, frames = next(pictures(1, width, height)), []
     rng = np.random.default_rng(0)
     for number in range(FRAMES):
@@ -51,12 +51,12 @@ def screen(width: int, height: int) -> list[Pixels]:
 
 
 def threes(width: int, height: int) -> list[Pixels]:
-    """Show each picture for three frames."""
+    """Return a clip that shows each picture for three frames."""
     return [picture for picture in pictures(FRAMES // 3, width, height) for _ in range(3)]
 
 
 def noisy(width: int, height: int) -> list[Pixels]:
-    """Put noise on a clip."""
+    """Return a clip with noise."""
     rng = np.random.default_rng(0)
     clip = pictures(FRAMES, width, height)
     return [np.clip(each + rng.integers(-9, 10, each.shape), 0, 255).astype(np.uint8) for each in clip]
@@ -65,8 +65,8 @@ def noisy(width: int, height: int) -> list[Pixels]:
 FILMS: dict[str, Callable[[int, int], list[Pixels]]] = {"screen": screen, "on threes": threes, "noisy": noisy}
 
 
-def upscaled(model: PerFrameModel, frames: list[Pixels], *, together: bool) -> tuple[float, list[Pixels]]:
-    """Return the seconds and the results. together: in one session; else each frame in one of its own."""
+def upscale(model: PerFrameModel, frames: list[Pixels], *, together: bool) -> tuple[float, list[Pixels]]:
+    """Upscale frames; returns the seconds and the results. together: in one session; else each frame in a separate one."""
     height, width, _ = frames[0].shape
     session, results = model.open(width, height), []
     start = time.perf_counter()
@@ -78,14 +78,14 @@ def upscaled(model: PerFrameModel, frames: list[Pixels], *, together: bool) -> t
 
 
 def measure(film: Callable[[int, int], list[Pixels]], width: int, height: int) -> dict[str, Any]:
-    """Take the median of what each way takes, in turns, and compare the bits."""
+    """Measure the median seconds of both ways, alternating, and check that the results are identical."""
     model, frames = load(NETWORK), film(width, height)
     ways: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
-        _, expected = upscaled(model, frames, together=False)  # also warms up
-        seconds, results = upscaled(model, frames, together=True)
+        _, expected = upscale(model, frames, together=False)  # also warms up
+        seconds, results = upscale(model, frames, together=True)
         ways[True].append(seconds)
-        ways[False].append(upscaled(model, frames, together=False)[0])
+        ways[False].append(upscale(model, frames, together=False)[0])
         assert all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
     fast, slow = statistics.median(ways[True]), statistics.median(ways[False])
     return {"runs_on": model.report, "frames": len(frames), "seconds": fast, "every_frame": slow, "faster": slow / fast}

@@ -1,6 +1,6 @@
-"""How right ncnn is on this machine's Vulkan, software or a GPU: python bench/vulkan.py [--out JSON].
+"""Measure the precision of ncnn on this machine's Vulkan, in software or on a GPU: python bench/vulkan.py [--out JSON].
 
-PSNR to ONNX Runtime in float32 of the networks that ship, with the options that upres sets and with others.
+PSNR of the included networks to ONNX Runtime in float32, with the options that upres sets and with others.
 """
 
 import argparse
@@ -28,41 +28,41 @@ OPTIONS = {
     "ncnn's own, float16": (),
     "float16 stored, float32 computed in": ("fp16_arithmetic", "bf16_packed", "bf16_storage"),
 }
-"""What ncnn must not use, by what that is."""
+"""Options of ncnn to disable, by their description."""
 
 
 def main() -> None:
-    """Compare, print, write."""
+    """Compare, print, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--size", default="64x48", help="of the frame, WxH")
     options = parser.parse_args()
     frame = picture(*map(int, options.size.split("x")))
     for network in NETWORKS:
-        rows = {name: compared(network, frame, off) for name, off in OPTIONS.items()}
+        rows = {name: compare(network, frame, off) for name, off in OPTIONS.items()}
         record(options.out, f"{network}, {options.size}, {device()}", rows)
         for name, row in rows.items():
             sys.stdout.write(f"{network} on {device()}, {name}: {row['psnr'] or 'equal'}\n")
 
 
 def device() -> str:
-    """Name what it runs on."""
+    """Return the name of the Vulkan device."""
     import ncnn
 
     return str(ncnn.get_gpu_info(ncnn.get_default_gpu_index()).device_name())
 
 
-def compared(network: str, frame: Pixels, off: tuple[str, ...]) -> dict[str, float | None]:
-    """Take the PSNR of one way to run, in dB, and the most levels that a value is off; None where nothing differs."""
+def compare(network: str, frame: Pixels, off: tuple[str, ...]) -> dict[str, float | None]:
+    """Measure the PSNR of a set of options, in dB, None if equal; and the maximum difference in levels."""
     path, _ = manifest.find(network)
     ncnn_cpu.OFF = off
     graph = ncnn_cpu.NcnnGraph(path, 1, vulkan=True)
-    found, wanted = (
+    found, expected = (
         each.run({"frame": frame[None]})["upscaled"].astype(float) for each in (graph, OnnxRuntimeGraph(path, 1))
     )
-    error = float(np.mean(np.square(found - wanted)))
+    error = float(np.mean(np.square(found - expected)))
     psnr = round(10 * math.log10(255**2 / error), 1) if error else None
-    return {"psnr": psnr, "most_levels": float(np.abs(found - wanted).max())}
+    return {"psnr": psnr, "most_levels": float(np.abs(found - expected).max())}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What B-frames would save is measured on any clip."""
+"""The measurement of B-frames works on any clip."""
 
 import json
 import subprocess

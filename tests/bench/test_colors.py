@@ -1,4 +1,4 @@
-"""What converting colors costs by swscale and in graphs is measured on the same frame, to nearly the same planes."""
+"""Color conversion by swscale and in graphs is measured on the same frame, with nearly the same results."""
 
 import importlib
 import json

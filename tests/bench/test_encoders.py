@@ -1,4 +1,4 @@
-"""Segments encoded at once cost what one after the other do, and the bench fails where their bytes differ."""
+"""The measurement of concurrent encoders, which fails if their bytes differ."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The measurement of FlashVSR that is made for a GPU runs on any machine with a small configuration."""
+"""The GPU measurement of FlashVSR runs on any machine with a small configuration."""
 
 import importlib
 import json
@@ -39,7 +39,7 @@ def test_runners_run_on_a_cpu_and_one_that_cannot_is_kept_with_its_reason(tmp_pa
         floor, share = found["floor"]["computed"], found["share_of_floor"]["computed"]
         assert share == pytest.approx(floor / found["seconds"] / found["matrix_peak"])
         assert found["peak_memory"] > 0
-    assert found["parts"].keys() >= {"bicubic upscale", "colors"}  # what the engine does outside the networks
+    assert found["parts"].keys() >= {"bicubic upscale", "colors"}  # the engine's work outside the networks
     assert found["runs_on"].startswith("ONNX Runtime")
 
 

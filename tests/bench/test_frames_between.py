@@ -1,4 +1,4 @@
-"""Both ways that frames pass between an attempt and its worker are measured."""
+"""Both transports of frames between an attempt and its worker are measured."""
 
 import json
 import subprocess

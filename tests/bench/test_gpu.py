@@ -1,4 +1,4 @@
-"""The measurement that is made for a GPU runs on any machine at tiny sizes, part by part, and says what it cannot do there."""
+"""The GPU measurement runs on any machine at tiny sizes, part by part, and reports the parts that cannot run."""
 
 import importlib
 import json
@@ -24,7 +24,7 @@ def bench(*words):
 
 @pytest.fixture
 def parts(monkeypatch):
-    """Modules of the benchmark, by name."""
+    """Return a function that imports modules of the benchmark."""
     monkeypatch.syspath_prepend(BENCH.parent)
     return importlib.import_module
 
@@ -58,7 +58,7 @@ def test_a_part_by_itself_adds_to_what_is_there_and_a_device_that_is_not_here_is
     done = bench("--device", "host", "--only", "flashvsr", "--out", out)
     assert done.returncode == 0, done.stderr
     assert list(json.loads(out.read_text())["results"]) == ["flashvsr, host"]
-    said = parts("gpu_networks").nothing("cuda")["skipped"]
+    said = parts("gpu_networks").nothing_runs("cuda")["skipped"]
     assert "no runtime runs on cuda here" in said and "onnxruntime: on the CPU" in said
 
 
@@ -84,7 +84,7 @@ def test_frames_that_change_places_or_values_are_seen(parts, monkeypatch):
     monkeypatch.setattr(gpu_correct, "upscale", push)
     sample = parts("gpu_networks").frames(2, 16, 12)
     black = [np.zeros((24, 32, 3), np.uint8)] * 2
-    assert gpu_correct._judged(X2, choice, sample, black, 2)["right"] is False
+    assert gpu_correct._compare(X2, choice, sample, black, 2)["right"] is False
 
 
 def test_pytorch_beside_x4plus_computes_the_same_network(parts, tmp_path):

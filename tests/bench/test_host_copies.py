@@ -1,4 +1,4 @@
-"""The host's copies of a frame between an attempt and a GPU are counted and timed step by step."""
+"""The host's copies of a frame between an attempt and a GPU are measured step by step."""
 
 import json
 import subprocess

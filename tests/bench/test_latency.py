@@ -1,4 +1,4 @@
-"""The bench of lateness: numbers in pictures that outlast the way, and figures that are right where the times are known."""
+"""The latency measurement: numbers in pictures that survive encoding, and correct figures for known times."""
 
 import importlib
 import io
@@ -21,7 +21,7 @@ RATE = Fraction(25)
 
 @pytest.fixture
 def parts(monkeypatch):
-    """Modules of the benchmark, by name."""
+    """Return a function that imports modules of the benchmark."""
     monkeypatch.syspath_prepend(BENCH.parent)
     return importlib.import_module
 
@@ -55,16 +55,16 @@ def test_a_picture_without_a_number_has_none(parts):
 
 def test_the_figures_are_those_of_the_times(parts):
     latency, live = parts("latency"), parts("live")
-    sent = pieces(parts, range(105))  # of which the last five do not count
+    sent = pieces(parts, range(105))  # the last five do not count
     paced = live.Paced(sent, RATE)
     paced._start, paced.sent = 1000.0, [1000.0 + number / 25 for number in range(105)]
     left_out = {number for number in range(60, 90) if number % 3}
     coming = [number for number in range(100) if number not in left_out]
-    came = latency.Came()
+    recording = latency.Recording()
     for piece, number in zip(pieces(parts, coming), coming, strict=True):
-        came.add(piece)
-        came.times[-1] = 1000.0 + number / 25 + (0.5 if number == 99 else 0.1)
-    found = latency.figures(came, paced, RATE, 0.02)
+        recording.add(piece)
+        recording.times[-1] = 1000.0 + number / 25 + (0.5 if number == 99 else 0.1)
+    found = latency.figures(recording, paced, RATE, 0.02)
     assert (found["sent"], found["came"], found["unreadable"]) == (105, 80, 0)
     assert (found["oldest_intervals"], found["most_intervals"], found["older"]) == (12, 3, 1)
     assert found["sound_ms"] is None
@@ -93,7 +93,7 @@ def test_sound_is_as_far_from_its_picture_as_it_is_moved(parts, start, apart):
 
 @pytest.mark.referee
 def test_every_frame_of_the_camera_arrives_whole(parts):
-    """Of several slices, as x264 makes them of all but small pictures where it has several threads."""
+    """Frames of several slices, as x264 writes them with several threads for all but small pictures."""
     rtsp.needed()
     frames, _ = parts("live").scaled(SAMPLE, 960, 540)
     stamped = [parts("stamps").stamped(frame, number) for number, frame in enumerate(frames[:60])]
@@ -105,7 +105,7 @@ def test_every_frame_of_the_camera_arrives_whole(parts):
         for piece in pieces:
             camera.process.stdin.write(len(piece).to_bytes(4, "big") + piece)
             camera.process.stdin.flush()
-            time.sleep(0.01)  # live, or GStreamer drops what it gets at once
+            time.sleep(0.01)  # at a live rate, or GStreamer drops frames
 
     sending, numbers = threading.Thread(target=send), []
     sending.start()

@@ -1,4 +1,4 @@
-"""The measurement of many jobs that wait runs anywhere, with few of them; and it shows that the queue is fair."""
+"""The measurement of many waiting jobs runs on any machine with few jobs, and shows that the queue is fair."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The measurement of what the CPUs compute at most runs anywhere, at tiny sizes."""
+"""The measurement of the CPUs' peak arithmetic runs on any machine at tiny sizes."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""The comparison with others: what is here runs at a tiny size, what is missing has no figures, and ratios are what they say."""
+"""The comparison with other programs: installed ones run at a tiny size, missing ones have no figures; ratios are correct."""
 
 import importlib
 import json
@@ -19,7 +19,7 @@ def peers(monkeypatch):
 
 def test_ways_take_turns_at_every_size_and_what_is_not_installed_has_no_figures(tmp_path):
     out = tmp_path / "peers.json"
-    here = tmp_path / "ncnn" / "bin"  # an environment with ONNX Runtime: ours
+    here = tmp_path / "ncnn" / "bin"  # an environment with ONNX Runtime: the current one
     here.mkdir(parents=True)
     (here / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (here / "python").chmod(0o755)
@@ -33,7 +33,7 @@ def test_ways_take_turns_at_every_size_and_what_is_not_installed_has_no_figures(
         rows = found["rows"]
         assert rows["upres exact"]["seconds"] > 0 and rows["ONNX Runtime fp32"]["cpu"] >= 0
         assert rows["upres exact"]["psnr"] is None or rows["upres exact"]["psnr"] > 80
-        assert rows["ncnn fp32"] == {"psnr": None}  # the package with its weights is not here
+        assert rows["ncnn fp32"] == {"psnr": None}  # the package with its weights is not installed
         assert "times as fast as ONNX Runtime fp32; the goal is 1.0" in found["goals"]["upres exact"]
 
 

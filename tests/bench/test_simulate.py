@@ -1,4 +1,4 @@
-"""The fleet on paper: what is known of queues is what it gives, and the queue of the server is fair in it."""
+"""The simulated fleet: it agrees with queueing theory, and the server's queue is fair in it."""
 
 import importlib
 import math
@@ -19,7 +19,7 @@ def simulate(monkeypatch):
 
 
 def erlang_c(servers, load):
-    """The share of arrivals that wait (A. K. Erlang, 1917). load: arrivals a service time."""
+    """Compute the share of arrivals that wait (A. K. Erlang, 1917). load: arrivals per service time."""
     last = load**servers / math.factorial(servers) * servers / (servers - load)
     return last / (sum(load**number / math.factorial(number) for number in range(servers)) + last)
 
@@ -49,7 +49,7 @@ def test_a_tenant_who_sends_much_at_once_holds_up_himself(simulate):
     for name, queue in (("fair", FairQueue(10**6)), ("one line", simulate.OneLine())):
         fleet = simulate.day(10, 8000, simulate.Assumed(), 1, queue, (simulate.DAY / 2, much))
         assert not [job for job in fleet.done if job.left < 0]
-        found[name] = simulate.described(fleet)["the smallest tenant in it"]["p99"]
+        found[name] = simulate.summarize(fleet)["the smallest tenant in it"]["p99"]
     assert found["fair"] < found["one line"] / 10
 
 
@@ -62,4 +62,4 @@ def test_devices_that_are_lost_lose_half_a_range_of_each_job_and_no_job(simulate
     env.process(simulate.at(fleet, 100, fleet.give_back))
     env.run(1000)
     assert len(fleet.done) == 3
-    assert fleet.busy == 310  # three jobs, and half a range made again
+    assert fleet.busy == 310  # three jobs, and half a range repeated

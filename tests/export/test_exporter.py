@@ -61,7 +61,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_weights_of_ones_own_are_exported_under_any_name(tmp_path):
-    """A network that is not in the catalogue has the scale that its weights say."""
+    """The scale of a network that is not in the catalogue is determined by its weights."""
     net = SRVGG(4, 1, 3)
     save_file(tensors(net), tmp_path / "x.safetensors")
     exported = export(tmp_path / "x.safetensors", "my.network-3", tmp_path / "out")
@@ -113,7 +113,7 @@ def test_what_ships_fits_its_manifest(name):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_comes_out_again_byte_for_byte(name, ncnn_models, tmp_path):
-    """Verified against ncnn on the way, or it would not be written."""
+    """The export is verified against ncnn, or it would not be written."""
     exported = export(ncnn_models / f"{name}.param", name, tmp_path)
     shipped, _ = manifest.find(name)
     assert exported.graph.read_bytes() == shipped.read_bytes()
@@ -123,7 +123,7 @@ def test_what_ships_comes_out_again_byte_for_byte(name, ncnn_models, tmp_path):
         "max_difference",
         "psnr",
         "variants",
-    }  # They depend on what measured, or are made of it later.
+    }  # these depend on the reference software, or are added later
     assert {key: again[key] for key in again.keys() - measured} == {
         key: before[key] for key in before.keys() - measured
     }

@@ -1,4 +1,4 @@
-"""Measurements kept as JSON."""
+"""Measurements stored as JSON."""
 
 import json
 

@@ -1,15 +1,15 @@
-"""Bytes that are nearly right, from a seed; and the smallest of them that still fail."""
+"""Mutation of valid inputs with a seeded generator, and minimization of inputs that fail."""
 
 import random
 from collections.abc import Callable, Sequence
 
 NUMBERS = [0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 63, (1 << 64) - 1]
 MOST_CHANGES = 8
-MOST_TRIES = 200  # of a smaller input
+MOST_TRIES = 200  # attempts to find a smaller input
 
 
-def mutated(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
-    """Return one of the seeds with a few changes: most of it is what a parser expects, so that it goes far into it."""
+def mutate(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
+    """Return one of the seeds with a few changes; most of it stays valid, so that it passes deep into a parser."""
     data = bytearray(chance.choice(seeds))
     for _ in range(chance.randint(1, MOST_CHANGES)):
         chance.choice(CHANGES)(chance, data, seeds)
@@ -17,7 +17,7 @@ def mutated(chance: random.Random, seeds: Sequence[bytes]) -> bytes:
 
 
 def _span(chance: random.Random, data: bytearray) -> tuple[int, int]:
-    """A place in the data, more often near its start, where headers lie, and a short length."""
+    """Return a position in the data, more often near its start, where headers are, and a short length."""
     end = len(data) if chance.random() < 0.5 else min(len(data), 256)
     return chance.randrange(end + 1), chance.choice((1, 2, 4, 8, 64, 1024))
 
@@ -63,8 +63,8 @@ def _cut(chance: random.Random, data: bytearray, seeds: Sequence[bytes]) -> None
 CHANGES = [_flip, _flip, _number, _number, _noise, _remove, _repeat, _splice, _cut]
 
 
-def minimized(data: bytes, fails: Callable[[bytes], object], tries: int = MOST_TRIES) -> bytes:
-    """Return a smaller input that still fails, by taking ever shorter pieces out of it: Zeller and Hildebrandt's ddmin."""
+def minimize(data: bytes, fails: Callable[[bytes], object], tries: int = MOST_TRIES) -> bytes:
+    """Return a smaller input that still fails, by removing ever shorter pieces: Zeller and Hildebrandt's ddmin."""
     size = len(data) // 2
     while size and tries > 0:
         at = 0

@@ -1,4 +1,4 @@
-"""What is sent nearly right to a real server, and what its answer may not be: sources, protobufs, HTTP requests."""
+"""Kinds of mutated inputs for a real server, and checks of its responses: sources, protobufs, HTTP requests."""
 
 import json
 import socket
@@ -16,7 +16,7 @@ from serving import KEY, Rpc, ServerProcess
 from upres.v2 import upscale_pb2 as pb
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
-SECONDS = 60.0  # within which everything has to be answered
+SECONDS = 60.0  # time limit of every response
 LARGEST_SEED = 20_000
 OURS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS}
 NOT_OURS = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "INPUT_TOO_LARGE", "MODEL_LIMIT", "CANCELLED", "INVALID"}
@@ -24,7 +24,7 @@ NOT_OURS = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "INPUT_TOO_LARGE", "MOD
 
 @dataclass(frozen=True)
 class Target:
-    """A kind of input. send: gives what is wrong with how the server took one, or nothing. at_once: how many are under way."""
+    """A kind of input. send: sends an input and returns the fault, if any. at_once: number of concurrent inputs."""
 
     name: str
     seeds: Sequence[bytes]
@@ -33,14 +33,14 @@ class Target:
 
 
 class Log:
-    """The server's log: what nobody may find in it."""
+    """The server's log, which is searched for errors."""
 
     def __init__(self, server: ServerProcess) -> None:
         self._server = server
         self._read = 0
 
     def faults(self) -> Iterator[str]:
-        """Tracebacks and errors that were logged since it was last asked."""
+        """Yield tracebacks and errors that were logged since the last call."""
         with self._server.log.open("rb") as file:
             file.seek(self._read)
             lines = file.read().splitlines(keepends=True)
@@ -53,14 +53,14 @@ class Log:
 def _fault(line: str) -> Iterator[str]:
     try:
         said = json.loads(line)
-    except ValueError:  # what a library or the interpreter prints
+    except ValueError:  # printed by a library or the interpreter
         said = {"level": "ERROR" if "Traceback" in line or "Fatal" in line else "INFO", "message": line}
     if said.get("exc_info") or said["level"] in ("ERROR", "CRITICAL"):
         yield line.strip()
 
 
 def sources(server: ServerProcess, folder: Path) -> Target:
-    """Containers of every kind, as the source of a job that runs to its end and is deleted."""
+    """Return the target of sources: containers of every kind, for jobs that run to their end and are deleted."""
     rpc = Rpc(server.target)
 
     def send(data: bytes) -> str | None:
@@ -78,7 +78,7 @@ def sources(server: ServerProcess, folder: Path) -> Target:
 
 
 def _clips(folder: Path) -> Iterator[bytes]:
-    """A small clip in each container."""
+    """Yield a small clip in each container."""
     kinds = {
         "a.mp4": "-c:v libx264 -bf 2 -c:a aac", "b.mp4": "-c:v libx264 -c:a aac -movflags frag_keyframe+empty_moov",
         "a.mov": "-c:v mjpeg -c:a pcm_s16le", "a.mkv": "-c:v libx264 -c:a libopus", "b.mkv": "-c:v ffv1 -c:a flac",
@@ -93,12 +93,12 @@ def _clips(folder: Path) -> Iterator[bytes]:
 
 
 def _cases() -> Iterator[bytes]:
-    """The sources that once failed, as far as they are small."""
+    """Return the small sources that failed in the past."""
     return (path.read_bytes() for path in sorted(CASES.rglob("*.*")) if path.stat().st_size <= LARGEST_SEED)
 
 
 def protobufs(server: ServerProcess, folder: Path) -> Target:
-    """Messages of every method of the contract: the first byte says which, the rest is the message."""
+    """Return the target of gRPC messages: the first byte selects the method, the rest is the message."""
     channel = grpc.insecure_channel(server.target)
     metadata = (("authorization", f"Bearer {KEY}"),)
     methods = [m for service in pb.DESCRIPTOR.services_by_name.values() for m in service.methods]
@@ -133,7 +133,7 @@ def protobufs(server: ServerProcess, folder: Path) -> Target:
 
 
 def requests(server: ServerProcess, folder: Path) -> Target:
-    """HTTP requests, byte by byte on a connection."""
+    """Return the target of raw HTTP requests."""
     address = ("127.0.0.1", server.settings["http_port"])
 
     def send(data: bytes) -> str | None:
@@ -153,7 +153,7 @@ def requests(server: ServerProcess, folder: Path) -> Target:
 
 
 def _requests(clip: bytes) -> Iterator[bytes]:
-    """One request of each kind."""
+    """Yield one request of each kind."""
     head = f"Host: 127.0.0.1\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\n"
     measures = json.dumps({"model": "RealESRGAN_Vid_x4", "width": 640, "height": 360, "duration": 2})
     for path in ("models", "account/balance", f"jobs/{uuid.uuid4()}"):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 import run
-from mutation import minimized, mutated
+from mutation import minimize, mutate
 from paths import SOAK, SUPPORT, TESTS
 
 RUN = [sys.executable, str(TESTS / "fuzz" / "run.py")]
@@ -22,12 +22,12 @@ def fuzz(*options, timeout):
 
 def test_the_same_seed_makes_the_same_inputs():
     seeds = [bytes(range(256)), b"short"]
-    made = [[mutated(random.Random(seed), seeds) for seed in range(200)] for _ in range(2)]
+    made = [[mutate(random.Random(seed), seeds) for seed in range(200)] for _ in range(2)]
     assert made[0] == made[1] and len({*made[0]}) > 150
 
 
 def test_what_fails_is_made_as_small_as_it_can_be():
-    assert minimized(bytes(500) + b"!" + bytes(400) + b"?", lambda data: b"!" in data and b"?" in data) == b"!?"
+    assert minimize(bytes(500) + b"!" + bytes(400) + b"?", lambda data: b"!" in data and b"?" in data) == b"!?"
 
 
 def test_what_is_never_answered_is_made_smaller_for_a_limited_time(tmp_path, monkeypatch):
@@ -39,7 +39,7 @@ def test_what_is_never_answered_is_made_smaller_for_a_limited_time(tmp_path, mon
 
     monkeypatch.setattr(run.time, "monotonic", lambda: now[0])
     target, watch = SimpleNamespace(name="requests", send=None), SimpleNamespace(fault=fault)
-    (name,) = run.kept(target, watch, {bytes(1000): "no answer"}, tmp_path)
+    (name,) = run.store_failures(target, watch, {bytes(1000): "no answer"}, tmp_path)
     assert (tmp_path / name).stat().st_size > 900 and now[0] <= 60 + run.SMALL_SECONDS + 60
 
 

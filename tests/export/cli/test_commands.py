@@ -13,7 +13,7 @@ GENERAL = "realesr-general-x4v3"
 
 @pytest.fixture
 def app(tmp_path, monkeypatch):
-    """A command line put together as the main one is: by the names in the entry points."""
+    """Build a command line from the entry points, like the main one."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     made = typer.Typer()
     for entry in entry_points(group="upres.commands"):

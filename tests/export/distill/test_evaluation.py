@@ -1,4 +1,4 @@
-"""Measures of a student: equal frames, softer and sharper ones, and means over files."""
+"""Measures of a student: equal, softer and sharper frames, and means over files."""
 
 import numpy as np
 import pytest

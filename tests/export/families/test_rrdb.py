@@ -1,4 +1,4 @@
-"""RRDBNet's graphs against the network run step by step."""
+"""RRDBNet's graphs compared with the network run layer by layer."""
 
 import pytest
 from reference_frames import levels, run_graph, run_steps

@@ -1,4 +1,4 @@
-"""SRVGGNetCompact's graphs against the network run step by step."""
+"""SRVGGNetCompact's graphs compared with the network run layer by layer."""
 
 import numpy as np
 import onnx
@@ -20,7 +20,7 @@ def test_the_graph_computes_the_network_at_any_size(network, size):
 
 
 def test_the_folded_half_is_the_network_halved():
-    """Exactly so within the pad: the outermost two pixels lack the edge that a bicubic halving repeats."""
+    """Exact except for the padding: the outermost two pixels lack the repeated edge of a bicubic halving."""
     weights, pixels = tensors(SMALL), frame(14, 10)
     upscaled = run_graph(SMALL.write(weights, 2, "x"), pixels)
     halved = levels(halve(run_steps(SMALL, weights, pixels)))

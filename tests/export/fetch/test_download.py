@@ -10,7 +10,7 @@ CONTENT = bytes(range(256)) * 40
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves CONTENT: /file with ranges, /whole without, /short breaks off, /gone is not there."""
+    """Server of CONTENT: /file with ranges, /whole without, /short is cut off, /gone does not exist."""
 
     def do_GET(self):
         self.server.ranges.append(self.headers.get("Range"))
@@ -62,7 +62,7 @@ def test_a_file_comes_whole(server, tmp_path):
     ],
 )
 def test_it_goes_on_from_what_is_there(server, tmp_path, path, have, asked):
-    """Where the server does not take ranges, or has nothing after it, from the start."""
+    """If the server does not support ranges, or has no more bytes, the download restarts."""
     (tmp_path / "file.part").write_bytes(CONTENT[:have])
     download(f"{server.url}/{path}", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT

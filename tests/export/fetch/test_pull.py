@@ -25,7 +25,7 @@ SAVED = f"{GENERAL}.safetensors"
 
 @pytest.fixture(autouse=True)
 def empty_cache(tmp_path, monkeypatch):
-    """A cache of its own, no mirror, and an upstream that is not there."""
+    """Set a separate cache, no mirror, and an unavailable upstream."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("UPRES_MODEL_MIRROR", raising=False)
     monkeypatch.setitem(NETWORKS, GENERAL, replace(NETWORKS[GENERAL], url="http://127.0.0.1:9/none.pth"))
@@ -60,7 +60,7 @@ def test_a_damaged_cache_is_exported_again(folder, file):
 
 
 def test_two_pulls_at_once_fetch_once(tmp_path, monkeypatch):
-    """The second waits for the first, and finds what it made."""
+    """The second waits for the first, and uses its result."""
     save_file(tensors(SMALL), tmp_path / SAVED)
     content, asked, waiting = (tmp_path / SAVED).read_bytes(), threading.Event(), threading.Event()
     requests = []
@@ -191,7 +191,7 @@ def test_what_pip_says_is_the_reason(tmp_path, monkeypatch):
 
 
 def fake_pip(files):
-    """A pip that leaves a wheel with these files where it is told to."""
+    """Replace pip with a fake that writes a wheel with the given files to the requested folder."""
 
     def run(command, **_):
         folder = next(word.removeprefix("--dest=") for word in command if word.startswith("--dest="))

@@ -22,7 +22,7 @@ NETWORK = "flashvsr-v1.1-tiny"
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """Weight files, and a cache of its own."""
+    """Write weight files, and set a separate cache."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
     return write_files(tmp_path / "FlashVSR-v1.1", monkeypatch)
 

@@ -50,7 +50,7 @@ def test_the_shipped_halo_is_right(name):
 
 
 def tile_differs(run, scale: int, halo: int) -> int:
-    """How many values of a tile cut with this halo differ from the frame's, on noise of black and white."""
+    """Count the values of a tile with a halo that differ from the whole frame's, on black and white noise."""
     pixels = np.where(frame(110, 90, seed=1) > 127, 255, 0).astype(np.uint8)
     top, left, height, width = 30, 35, 31, 40
     tile = run(pixels[top - halo : top + height + halo, left - halo : left + width + halo])
@@ -63,5 +63,5 @@ def test_operations_and_memory_per_input_pixel():
     net = SRVGG(4, 0, 2)
     found = analyze(net.write(tensors(net), 2, "x"))
     assert found.flops_per_pixel == 2 * (3 * 4 * 9 + 4 * 12 * 9 + 3 * 12)
-    # The frame as reals, what the last convolution and the repetition made, and their sum.
+    # The frame in float32, the results of the last convolution and of the repetition, and their sum.
     assert found.bytes_per_pixel == BYTES_MEASURED * 4 * (12 + 12 + 12)

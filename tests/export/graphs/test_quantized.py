@@ -1,4 +1,4 @@
-"""A convolution in a graph made int8: what a runtime gives is the arithmetic of whole numbers."""
+"""A convolution converted to int8: a runtime's result equals integer arithmetic."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""From a graph to its int8 variant: the same network, the same bytes every time, and what runtimes make of it."""
+"""Quantization of a graph to int8: the same network, reproducible bytes, and its results on runtimes."""
 
 import importlib
 import json
@@ -30,7 +30,7 @@ NAME = "realesr-live-x2"
 
 @pytest.fixture
 def work(tmp_path, monkeypatch):
-    """A folder with the only clip there is, and small crops of it."""
+    """Create a folder with a single clip, and configure small crops."""
     media = tmp_path / "work" / "media"
     media.mkdir(parents=True)
     for name in ("clip.mp4", "other.mp4"):
@@ -42,7 +42,7 @@ def work(tmp_path, monkeypatch):
     monkeypatch.setattr(samples, "OTHER_SCENES", (2.0, 2.5))
     monkeypatch.setattr(samples, "SEARCHED", ("other.mp4",))
     monkeypatch.setattr(samples, "SIDE", 48)
-    monkeypatch.setattr(run, "MARGIN", -10.0)  # a network of so few weights has little to spare
+    monkeypatch.setattr(run, "MARGIN", -10.0)  # such a small network loses more precision
     return media.parent
 
 
@@ -79,7 +79,7 @@ def test_scales_that_move_between_layers_change_nothing_and_compensation_helps(w
     with torch.inference_mode():
         balance(chain, crops)
         exact, inside = before.run(crops), run.layers_between(chain, 1, 0)
-        assert float((chain.run(crops) - exact).abs().max()) <= 1  # level of 255, where rounding falls the other way
+        assert float((chain.run(crops) - exact).abs().max()) <= 1  # one level of 255, caused by rounding
         plain = float((chain.run(crops, inside) - exact).square().mean())
         compensate(chain, crops)
         assert float((chain.run(crops, inside) - exact).square().mean()) < plain

@@ -1,4 +1,4 @@
-"""One graph through a TensorRT builder that needs no GPU, and what is said where there is no builder or it cannot."""
+"""A graph built with a TensorRT builder that needs no GPU, and the errors if there is no builder or it fails."""
 
 import importlib
 import os
@@ -73,14 +73,14 @@ def test_a_graph_that_it_cannot_build_is_named_with_its_own_words(tmp_path):
 def test_a_builder_that_cannot_serve_says_what_to_do(monkeypatch, target, module, driver, capability, message):
     if module != "real":
         monkeypatch.setattr(builder.importlib.util, "find_spec", lambda name: module)
-        # TensorRT itself cannot be installed without a GPU's machine: only its version is looked at here.
+        # TensorRT cannot be installed on a machine without a GPU, so only its version is checked here.
         monkeypatch.setitem(sys.modules, "tensorrt", SimpleNamespace(__version__=module))
     with pytest.raises((ModelError, SettingsError), match=message):
         builder.find(target, driver, capability)
 
 
 def test_tensorrt_is_called_by_names_that_it_has():
-    # TensorRT cannot be installed here; its parser, builder and flags are those of TensorRT for RTX, which targets set apart.
+    # TensorRT cannot be installed here; its parser, builder and flags are the same as those of TensorRT for RTX.
     real = importlib.import_module("tensorrt_rtx")
     names = ("Builder", "Logger", "NetworkDefinitionCreationFlag", "OnnxParser", "BuilderFlag")
     trt = SimpleNamespace(**{name: getattr(real, name) for name in names})

@@ -1,4 +1,4 @@
-"""`upres export NETWORK --target tensorrt-rtx`: engines that need no GPU, the same bytes every time, with manifests."""
+"""`upres export NETWORK --target tensorrt-rtx`: reproducible engines with manifests, built without a GPU."""
 
 import importlib
 import json
@@ -99,7 +99,7 @@ def _builds_twice(tmp_path, network, precision, size):
 
 
 def _first_run_passes(engine, known, network):
-    """Run the graph in the engine's precision on a CPU instead of the engine."""
+    """Check an engine's first run with the graph in the engine's precision, on a CPU."""
     graph = in_precision(manifest.find(network)[0], known.contents.precision)
     session = onnxruntime.InferenceSession(graph)
     inputs = first_run.fixed_inputs({"frame": (known.contents.inputs["frame"], np.dtype(np.uint8))})
@@ -107,7 +107,7 @@ def _first_run_passes(engine, known, network):
 
 
 def _put(folder, network, name):
-    """Put a network with random weights where those that were exported are."""
+    """Write a network with random weights to the folder of exported networks."""
     graph = network.write(tensors(network), network.scale, name)
     folder.mkdir()
     (folder / f"{name}.onnx").write_bytes(graph)

@@ -1,4 +1,4 @@
-"""FlashVSR's graphs through a TensorRT builder that needs no GPU."""
+"""Engines of FlashVSR's graphs from a TensorRT builder that needs no GPU."""
 
 import importlib
 import os
@@ -37,13 +37,15 @@ def test_every_graph_builds_to_the_same_bytes_twice(tmp_path, monkeypatch, preci
     folder = tmp_path / "graphs"
     manifest = write_graphs(random_weights(SMALL, prompt_tokens=10), folder, Settings(TILES, precision, exact))
     rtx = find("tensorrt-rtx", Driver(None, None, (), "no driver", False))
-    command = None if precision == "bf16" else "upres export FlashVSR_Tiny"  # no CPU computes its first run
+    command = (
+        None if precision == "bf16" else "upres export FlashVSR_Tiny"
+    )  # no CPU runtime can compute bf16's first run
     engines = list(build_engines(folder, tmp_path / "one", builder=rtx, command=command))
     assert {engine.graph for engine in engines} == manifest.graphs.keys()
     assert len({engine.path for engine in engines}) == 4 * len(TILES)
     assert all(engine.path.stat().st_size == engine.nbytes > 100_000 for engine in engines)
     assert all(command is None or _first_run_is_its_graphs(engine, folder) for engine in engines)
-    # Again from elsewhere: another folder, another environment, other lengths of every path.
+    # Build again with another folder, another environment, and paths of other lengths.
     moved = folder.rename(tmp_path / "graphs in another folder, with a name of some length")
     monkeypatch.setenv("SOMETHING", "else" * 1000)
     monkeypatch.setenv("MALLOC_ARENA_MAX", "1")
@@ -53,7 +55,7 @@ def test_every_graph_builds_to_the_same_bytes_twice(tmp_path, monkeypatch, preci
 
 
 def _first_run_is_its_graphs(engine, folder):
-    """Run the graph that an engine was built from on a CPU instead of the engine."""
+    """Check an engine's first run with the graph that it was built from, on a CPU."""
     known, graph = read(engine.path), folder / engine.graph
     inputs = inputs_of(graph, SIZES)
     assert known.contents.inputs == {name: shape for name, (shape, _) in inputs.items()}

@@ -1,4 +1,4 @@
-"""`upres warm` on a fake of TensorRT: what is missing or stale is built, and nothing else."""
+"""`upres warm` on a fake TensorRT: only missing and stale engines are built."""
 
 import sys
 
@@ -15,12 +15,12 @@ from upres.export.trt import warm
 from upres.export.trt.engine import Engine
 
 X2 = "realesr-animevideov3-x2"
-SHAPE = (1, 28, 36, 3)  # of a frame of 32x24, padded
+SHAPE = (1, 28, 36, 3)  # a padded frame of 32x24
 
 
 @pytest.fixture
 def builds(monkeypatch, tmp_path):
-    """A machine with TensorRT; what was built, and a fault of what is built from now on."""
+    """Simulate a machine with TensorRT; yields the built engines and a fault to apply to later builds."""
     path, facts = manifest.find(X2)
     made, fault = [], {}
     device = HostDevice()

@@ -1,4 +1,4 @@
-"""Graphs compared with references on the frames that ship."""
+"""Comparison of graphs with references on the included frames."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def test_the_frames_are_real_ones():
 
 @pytest.mark.parametrize(("scale", "pad", "tail"), [(4, 0, ()), (2, 2, HALVE), (2, 2, ())])
 def test_a_graph_agrees_with_ncnn_on_the_whole_frame(tmp_path, scale, pad, tail):
-    """Halved by ncnn itself, and by us where its file makes the frame of twice the size."""
+    """Halved by ncnn itself, or by our code if the ncnn model upscales by twice the scale."""
     weights = tensors(SMALL, dtype=np.float16)
     referee = reference(SMALL, weights, write_srvgg(tmp_path, SMALL, weights, tail=tail))
     agreement = verify(SMALL.write(weights, scale, "x"), referee, scale=scale, pad=pad)

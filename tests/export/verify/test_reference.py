@@ -1,4 +1,4 @@
-"""Which reference is used, and that the two kinds agree."""
+"""The choice of a reference, and agreement of both kinds."""
 
 import numpy as np
 from small_networks import SMALL, frame, tensors, write_srvgg

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a file of weights, it is read or refused: nothing else happens."""
+"""Any damaged weights file is either read or rejected with ModelError."""
 
 import numpy as np
 import pytest

@@ -92,7 +92,7 @@ def test_a_damaged_pickle_is_refused(tmp_path, data, message):
 
 
 def test_a_compressed_zip_is_refused(tmp_path):
-    """A few bytes of it could fill the memory."""
+    """A few compressed bytes could fill the memory."""
     with zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("archive/data.pkl", bytes(10_000))
     with pytest.raises(ModelError, match="compressed"):
@@ -100,7 +100,7 @@ def test_a_compressed_zip_is_refused(tmp_path):
 
 
 def test_a_pickle_cannot_change_a_tensor():
-    """BUILD, the instruction that would, finds nothing to set."""
+    """BUILD, the instruction that could change it, has no effect on a tuple."""
     tensor = pth._rebuild(np.zeros(1, np.float32), 0, (1,), (1,))
     assert not hasattr(tensor, "__setstate__")
     assert not hasattr(tensor, "__dict__")

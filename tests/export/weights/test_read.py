@@ -1,4 +1,4 @@
-"""`.safetensors`, and which file is of which format."""
+"""Reading of `.safetensors`, and detection of formats."""
 
 import json
 

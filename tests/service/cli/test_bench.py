@@ -1,4 +1,4 @@
-"""How many frames `upres bench` measures on."""
+"""The number of frames that `upres bench` measures."""
 
 import numpy as np
 from paths import SAMPLE
@@ -8,7 +8,7 @@ from upres.service.cli.bench import frames_for
 
 
 class Seen:
-    """A model that keeps what it is given."""
+    """A model that records its input pixels."""
 
     def __init__(self):
         self.pixels = []

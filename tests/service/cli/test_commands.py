@@ -1,4 +1,4 @@
-"""The service's commands, as a user calls them."""
+"""The service's commands through the command line."""
 
 import os
 import signal
@@ -137,7 +137,7 @@ def test_a_result_comes_through_a_pipe_while_it_is_made(server, clip, tmp_path):
 
 
 def until(look):
-    """What a look gives, once it gives something; the test's own limit ends it."""
+    """Poll a function until its result is truthy, and return it; the test's timeout limits the wait."""
     while not (found := look()):
         time.sleep(0.01)
     return found
@@ -145,7 +145,7 @@ def until(look):
 
 @contextmanager
 def streaming_live(server, clip, target):
-    """`upres stream` of a live source that stays open behind what was sent; and the job."""
+    """Run `upres stream` on a live source that stays open after the clip; yields the process and the job's id."""
     env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
     arguments = ["stream", "-", str(target), "--model", "RealESRGAN_Vid_x2", "--live"]
     command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", *arguments]
@@ -163,7 +163,7 @@ def streaming_live(server, clip, target):
 def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, clip, tmp_path, number):
     with streaming_live(server, clip, tmp_path / "live.mp4") as (streaming, request_id):
         streaming.send_signal(number)
-        assert streaming.wait(20) == 130, streaming.stderr.read()  # though its source is still open
+        assert streaming.wait(20) == 130, streaming.stderr.read()  # although its source is still open
         said = streaming.stderr.read().splitlines()
         assert (
             next(line for line in said if not line.startswith(("live job", "for LL-HLS players")))
@@ -171,7 +171,7 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
         )
     with Rpc(server.target) as rpc:
         assert list(rpc.watch(request_id))[-1].job.status in (pb.Job.STATUS_DONE, pb.Job.STATUS_ERROR)
-    assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # which is there if a frame had come
+    assert {path.name for path in tmp_path.iterdir()} <= {"live.mp4"}  # it exists if a frame was received
 
 
 @pytest.mark.parametrize("end", ["the client is interrupted", "the server dies"])
@@ -190,7 +190,7 @@ def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
 
 @pytest.fixture(scope="module")
 def pulling(tmp_path_factory):
-    """A server that pulls one stream, from a camera."""
+    """Start a server that pulls one stream from a camera."""
     with Camera() as camera:
         streams = {"entrance": f"tcp://localhost:{camera.port}"}
         with ServerProcess(tmp_path_factory.mktemp("pulling") / "state", live_sources=streams, live_slots=2) as process:
@@ -199,7 +199,7 @@ def pulling(tmp_path_factory):
 
 
 def begun(server, *words):
-    """Start `upres stream`; give it, and a function that reads what it says up to a word."""
+    """Start `upres stream`; return the process, and a function that reads stderr up to a line with a word."""
     env = {**os.environ, "UPRES_SERVER": server.target, "UPRES_KEY": KEY, "COLUMNS": "200"}
     command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "stream", *map(str, words)]
     running = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)

@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Formatting of numbers, names and progress for people."""
 
 import re
 from io import StringIO
@@ -70,7 +70,7 @@ def test_one_frame_is_one():
 
 
 class Bar:
-    """Keeps what it is to show."""
+    """A progress bar that records its text."""
 
     def show(self, text, percent):
         self.text = text
@@ -84,7 +84,7 @@ def test_a_live_run_says_how_fast_it_is_of_how_fast_its_source_is_and_how_late(m
     for second in range(1, 11):
         now[0] = second
         line.show(25 * second + 100 * (second > 8), 10 * second, 15 * second, 0.143)
-    assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 dropped"  # of the last four seconds
+    assert bar.text == "100 frames, 10.0 of 50.0 fps, 143 ms late, 150 dropped"  # speeds of the last four seconds
     line.show(350, 1, 0, None, ", 2 interruptions")
     assert bar.text.startswith("1 frame, ") and bar.text.endswith(" fps, 2 interruptions")
     now[0] = 70

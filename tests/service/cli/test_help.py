@@ -1,4 +1,4 @@
-"""What `upres --help` shows, and every command's help."""
+"""The output of `upres --help`, and of every command's help."""
 
 import pytest
 from typer.testing import CliRunner

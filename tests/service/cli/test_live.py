@@ -1,4 +1,4 @@
-"""`upres live` as it is typed: a small clip at its own pace, with the network that ships."""
+"""`upres live` through the command line: a small clip at its own rate, with the included network."""
 
 import shutil
 import socket
@@ -32,7 +32,7 @@ def test_a_clip_goes_to_two_places_and_one_that_fails_is_named(clip, tmp_path):
 
 
 def test_secrets_in_addresses_are_seen_nowhere(clip, tmp_path):
-    """Two whose names are the same without them are two still."""
+    """Two destinations whose names are equal without their secrets are still separate."""
     places = (
         "rtmp://user:SECRET@127.0.0.1:1/live?key=SECRET",
         "srt://127.0.0.1:1?passphrase=SECRET SECRET&connect_timeout=500",
@@ -73,7 +73,7 @@ def test_with_step_down_it_begins_with_the_models_own_network(clip, tmp_path):
 
 
 def test_a_source_is_opened_once_its_frames_can_be_upscaled(tmp_path):
-    """What came while a model is loaded would be late from the start."""
+    """Frames that arrive while a model is being loaded would be late from the start."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.setblocking(False)
         address = f"tcp://127.0.0.1:{server.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""Times as people write them."""
+"""Parsing of times in options."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""How the command line starts: what it imports for its help, and what a shell is offered to complete."""
+"""Start of the command line: imports for the help, signals, and shell completion."""
 
 import importlib.util
 import logging
@@ -11,7 +11,7 @@ import pytest
 from upres.service.cli import app, main, signals
 
 HEAVY = ("numpy", "av", "onnxruntime", "openvino", "grpc", "sqlalchemy")
-DRAWS = ("rich.console", "rich.markdown")  # what draws frames around the help of a command
+DRAWS = ("rich.console", "rich.markdown")  # these draw frames around a command's help
 START = "import sys; from upres.service.cli.app import build; build()(sys.argv[1:], prog_name='upres', standalone_mode=False); "
 
 
@@ -91,7 +91,7 @@ def test_the_first_help_imports_nothing_that_draws():
         ("upres clips/ out/ --container m", 4, ["mp4", "mov", "mkv"]),
         ("upres in.mp4 --prefilter deb", 3, ["deblock"]),
         ("upres pro", 1, ["probe"]),
-        ("upres in.mp4 o", 2, []),  # the shell then offers files
+        ("upres in.mp4 o", 2, []),  # the shell then completes file names
     ],
 )
 def test_the_documented_form_is_completed(words, at, offered, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""The Python client, against a real server that goes away in the middle."""
+"""The Python client against a real server that becomes unavailable during calls."""
 
 import asyncio
 import errno
@@ -54,7 +54,7 @@ def test_a_file_is_submitted_watched_and_downloaded(server, clip, tmp_path):
 
 @pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
 def test_a_stream_goes_on_through_a_restart_of_the_server(server, clip, tmp_path, delivery):
-    """The server is killed when the first picture has come, while half of the source is not sent yet."""
+    """The server is killed after the first fragment was received, while half of the source is not sent yet."""
     source, target = clip("a.ts", 6), tmp_path / "out.mp4"
 
     class Gated(io.BytesIO):
@@ -94,7 +94,7 @@ def test_no_job_without_a_name_is_read_along_with():
 
 
 def test_a_stream_goes_on_although_its_job_is_done_and_its_source_gone(server, tmp_path):
-    """The server is killed when it has made everything, while most of it is still on its way to the client."""
+    """The server is killed after the job is done, while most of the result is still on its way to the client."""
     noise = "nullsrc=size=160x120:rate=10:duration=8,geq=random(1)*255:128:128"
     source = media.clip(tmp_path / "noise.ts", "-c:v", "libx264", "-preset", "ultrafast", "-g", "5", picture=noise)
     killed, frames, config = False, 0, pb.UpscaleConfig(codec="lossless")
@@ -133,7 +133,7 @@ def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
 
 
 def test_a_server_that_vanishes_without_closing_is_noticed(server, monkeypatch):
-    """Its connections stay open, and nothing comes by them: as where its machine has lost its power."""
+    """The connections stay open without any traffic, as when the server's machine loses power."""
     soon = tuple((name, min(value, 500)) for name, value in aio.CONNECTION)
     monkeypatch.setattr(aio, "CONNECTION", soon)
     gate = threading.Event()
@@ -253,9 +253,9 @@ def test_an_error_in_reading_the_source_reaches_the_caller(server, clip, tmp_pat
 
 
 def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(server, tmp_path, monkeypatch):
-    """Every connection is cut after some of the upload; the client waits for four ticks of its clock without progress.
+    """Every connection is cut after a part of the upload; the client gives up after four clock ticks without progress.
 
-    The clock ticks at each failure, so that it does not matter how fast the machine is.
+    The clock ticks at each failure, so that the speed of the machine does not matter.
     """
     ticks = itertools.count()
     monkeypatch.setattr(retry, "time", SimpleNamespace(monotonic=lambda: next(ticks)))
@@ -267,5 +267,5 @@ def test_an_upload_is_not_given_up_while_each_connection_brings_it_further(serve
         pytest.raises(RemoteError) as refused,
     ):
         client.submit(source, CONFIG)
-    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT  # all of it arrived, and is no video
+    assert refused.value.code is grpc.StatusCode.INVALID_ARGUMENT  # the complete upload arrived, and is not a video
     assert proxy.connections > 10

@@ -1,4 +1,4 @@
-"""A growing file names the tracks that have come by then, and holds nothing back for those that have not."""
+"""A growing file contains the tracks that have arrived, and does not wait for others."""
 
 import io
 
@@ -23,7 +23,7 @@ INPUTS = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10:duration=4", *("-f",
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    """What a server sends of a clip with two tracks of sound: headers, and each track's fragments with their times."""
+    """Return a server's messages for a clip with two sound tracks: headers, and each track's fragments with timestamps."""
     path = tmp_path_factory.mktemp("growing") / "in.mkv"
     maps = ("-map", 0, "-map", 1, "-map", 2)
     media.ffmpeg(*INPUTS, *maps, "-c:v", "libx264", "-c:a", "aac", path)

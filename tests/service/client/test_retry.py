@@ -1,4 +1,4 @@
-"""What is said of a server that does not answer."""
+"""The messages about a server that does not respond."""
 
 import asyncio
 

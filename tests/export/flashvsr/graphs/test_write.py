@@ -1,4 +1,4 @@
-"""FlashVSR's graphs on disk: determinism, failures, and what runtimes can take."""
+"""FlashVSR's graphs on disk: determinism, failures, and limits of runtimes."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_graphs_are_valid_and_free_of_what_runtimes_lack(weights, tmp_path):
 
 @pytest.mark.parametrize("topk_ratio", [None, 0.3])
 def test_the_published_rule_runs_on_a_gpu_with_no_way_through_the_cpu(weights, tmp_path, topk_ratio):
-    # docs/OperatorKernels.md of ONNX Runtime 1.24: the newest version of each operator that its CUDA provider has.
+    # docs/OperatorKernels.md of ONNX Runtime 1.24: the newest version of each operator in its CUDA provider.
     newest = {"Cast": 19, "Gelu": 20, "Identity": 19, "LayerNormalization": 17, "Pad": 18, "Resize": 18, "Reshape": 23}
     newest |= {"Conv": 11, "ReduceL2": 18, "ReduceMean": 18, "Split": 18, "TopK": 11, "Transpose": 23, "Where": 16}
     newest |= dict.fromkeys(("Add", "Div", "Mul", "Relu", "Sub"), 14)
@@ -97,7 +97,7 @@ def test_first_next_and_profiles_share_their_weights(weights, tmp_path):
 
 
 def test_an_export_that_dies_while_it_is_replaced_is_not_taken_for_a_whole_one(weights, tmp_path, monkeypatch):
-    """The old graphs must never be read with the new weights, which are as many bytes."""
+    """The old graphs must never be read with the new weights, which have the same size."""
     settings = Settings(((128, 128),))
     write_graphs(weights, tmp_path, settings)
     negated = replace(weights, tc={key: -value for key, value in weights.tc.items()})

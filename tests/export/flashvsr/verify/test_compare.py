@@ -1,4 +1,4 @@
-"""Parity with the public implementation, and that a wrong rule is noticed."""
+"""Parity with the public implementation, and detection of a wrong rule."""
 
 import importlib
 import os

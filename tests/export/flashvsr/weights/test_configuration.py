@@ -1,4 +1,4 @@
-"""The tensors of the full size."""
+"""The tensors of the full-size model."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""FlashVSR's weight files: original and repacked names, versions, what is missing."""
+"""FlashVSR's weight files: original and repacked names, versions, missing files."""
 
 import importlib
 import os

@@ -1,4 +1,4 @@
-"""What is wrong with a set of weights, all at once."""
+"""Validation of a set of weights: all problems are reported at once."""
 
 import numpy as np
 import paths

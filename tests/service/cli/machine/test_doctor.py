@@ -1,4 +1,4 @@
-"""`upres doctor` on machines that are not this one: what each is told, and what to do."""
+"""`upres doctor` on simulated machines: its findings and remedies."""
 
 import json
 from importlib.metadata import EntryPoint
@@ -21,7 +21,7 @@ CPU_ONLY = {"onnxruntime": "1.32.0"}
 
 
 def judged(driver, installed=CPU_ONLY, engines=OPEN):
-    """Findings by name."""
+    """Return the findings by name."""
     return {finding.name: finding for finding in doctor.findings(driver, dict(installed), engines)}
 
 
@@ -46,7 +46,7 @@ def test_two_gpus_are_named_each_with_what_runs_on_it():
     assert found["NVIDIA driver"].state == "driver 580.65, CUDA 13.0, 2 GPUs"
     assert "NVIDIA H100, compute capability 9.0, 85.9 GB" in found["GPU 0"].state and found["GPU 0"].remedy is None
     assert "TensorRT" in found["GPU 1"].remedy
-    assert "onnxruntime-gpu" in found["ONNX Runtime"].remedy  # the wheel that is here has no CUDA
+    assert "onnxruntime-gpu" in found["ONNX Runtime"].remedy  # the installed wheel has no CUDA
 
 
 def test_a_gpu_that_no_wheel_has_code_for_is_not_sent_to_get_one():

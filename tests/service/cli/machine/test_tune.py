@@ -1,4 +1,4 @@
-"""`upres tune` and `upres selftest`, as a user calls them; trials run in this process, which is faster."""
+"""`upres tune` and `upres selftest` through the command line; trials run in this process, which is faster."""
 
 import json
 from dataclasses import replace

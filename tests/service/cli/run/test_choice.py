@@ -1,4 +1,4 @@
-"""Which model a source gets without a name, and what a scale or a short form means."""
+"""The choice of a model by height or scale, and the meaning of short names."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which of the names on a command line are inputs, and where each goes."""
+"""Separation of inputs and target on a command line, and the target of each input."""
 
 import sys
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""What takes long is said with what is faster, and asked for where somebody can answer."""
+"""Long runs: the warning with faster alternatives, and the question at a terminal."""
 
 import sys
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ DEFAULTS = RunOptions()
 
 
 class Asked:
-    """A report that remembers what was said, and answers."""
+    """A report that records notes and questions, and answers them."""
 
     def __init__(self, answer):
         self.answer, self.notes, self.questions = answer, [], []
