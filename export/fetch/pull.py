@@ -63,7 +63,7 @@ def _export_first(entry: Network, folder: Path | None, models: Path, report: Cal
             with _temporary_folder() as place:
                 path = source.get(place)
                 _check_hash(path, entry)
-                report(f"{network}: downloaded from {source.name}; converting and verifying it, which can take minutes")
+                report(f"{network}: weights from {source.name}; converting and verifying them, which can take minutes")
                 return export(path, network, models)
         except (SourceError, ModelError) as error:
             failures.append(f"{source.name}: {error}")

@@ -32,7 +32,7 @@ CONNECTION = (  # without keepalive, a client with nothing to send would wait in
 )
 LIVE = (
     *CONNECTION,
-    # Or gRPC receives several MB ahead of a caller who reads slowly, which only gets later by them: the server sees nothing of it.
+    # Limits what gRPC receives ahead of a slow caller: otherwise several MB, which only increase latency unnoticed by the server.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", 512 << 10),
 )

@@ -48,7 +48,7 @@ class Watch:
         """Send an input and return the fault, if any; with concurrent inputs, another one may have caused a logged fault."""
         answer = send(data)
         with self._lock:
-            logged = next(iter([*self._log.faults()]), None)  # all of it is read now, or the next input would be blamed
+            logged = next(iter([*self._log.faults()]), None)  # reads the whole log, or the next input would be blamed
         if (code := self._server.process.poll()) is not None:
             return f"the server ended with {code}"
         return answer or logged

@@ -160,7 +160,7 @@ def test_a_server_that_vanishes_without_closing_is_noticed(server, monkeypatch):
 
 
 def test_little_of_a_live_job_is_received_ahead_of_a_caller_who_reads_nothing():
-    """gRPC received 4 to 9 MB, all of it late by when it was read, before the server could notice and drop anything."""
+    """Without limits, gRPC received 4 to 9 MB, all of which was late when read, before the server could drop anything."""
     sent = 0
 
     async def upscale(requests, context):
