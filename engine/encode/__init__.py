@@ -1,1 +1,1 @@
-"""Frames to fragments and files: video, audio, carried tracks, and the join."""
+"""Encoding of frames to fragments and files: video, audio, other tracks copied from the source, and joining of a log."""

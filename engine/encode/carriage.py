@@ -1,4 +1,4 @@
-"""What becomes of each thing that a source holds: carried, converted, or left out because. The one place that decides it."""
+"""Decides for each item of a source whether it is carried to the result, converted, or left out, and why."""
 
 import io
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from .subtitles import TEXT
 
 
 class Fate(Enum):
-    """What becomes of an item."""
+    """What happens to an item."""
 
     CARRIED = "carried"
     CONVERTED = "converted"
@@ -31,16 +31,16 @@ class Fate(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """An item's fate. note: what a user should know of it; None where nothing is lost."""
+    """The fate of an item. note: message for the user; None if nothing is lost."""
 
     item: Item
     fate: Fate
     note: str | None = None
 
 
-MOST_NAMES = 10  # of tags in a note
-LARGEST_ATTACHMENT = 32 << 20  # bytes: they lie in the log's index
-HEADER_FROM_PACKETS = ("ac3", "eac3")  # MP4's header for these is made of the first packets
+MOST_NAMES = 10  # maximum number of tag names in a note
+LARGEST_ATTACHMENT = 32 << 20  # bytes; attachments are stored in the log's index
+HEADER_FROM_PACKETS = ("ac3", "eac3")  # codecs whose header in MP4 is derived from the first packets
 DYNAMIC = "it goes with the source's own frames; the picture below it, which every player shows, is upscaled"
 LEFT_OUT = {
     Kind.OTHER_VIDEO: "one video track is upscaled",
@@ -53,14 +53,14 @@ LEFT_OUT = {
     Kind.HDR_VIVID: DYNAMIC,
     Kind.DOLBY_VISION: DYNAMIC,
 }
-"""Why, for kinds that no container takes from here."""
+"""Reasons, for kinds of items that are never carried."""
 MARKS = {
     "matroska": ("dub", "original", "comment", "forced", "hearing_impaired", "visual_impaired"),
     "mp4": ("dub", "comment", "forced", "hearing_impaired", "visual_impaired"),
     "webm": ("forced",),
     "mov": (),
 }
-"""What a track is marked as, FFmpeg's names, that libavformat writes into each container, besides the default."""
+"""Dispositions of a track, in FFmpeg's names, that libavformat can write to each container, in addition to `default`."""
 
 
 def decide(
@@ -73,10 +73,11 @@ def decide(
     streamed: bool,
     later: bool,
 ) -> Decision:
-    """Decide what becomes of an item in a result of this container (libavformat's name).
+    """Decide what happens to an item in a result of this container (libavformat's name).
 
-    channels: of tracks of sound. rate: of the result's picture, in frames a second. library: FFmpeg's name of its encoder.
-    streamed: the result is written while it is made. libavformat's fragments of MP4 cannot hold gaps between subtitles.
+    channels: channel layouts of the audio tracks, by track index. rate: frames per second of the result.
+    library: FFmpeg's name of the video encoder.
+    streamed: the result is written while it is produced. libavformat's MP4 fragments cannot represent gaps between subtitles.
     later: the result begins later than the source.
     """
     if item.obstacle is not None:
@@ -86,15 +87,19 @@ def decide(
     if item.kind is Kind.AUDIO and item.stream is not None:
         return _audio(item, item.stream, container, channels[item.stream.index])
     if item.kind is Kind.SUBTITLES and streamed and container not in MATROSKA:
-        return _left_out(item, f"{container} that is written while it is made has no subtitles; use `container` mkv")
-    if item.kind is Kind.SUBTITLES and item.stream is not None and not takes(container, item.stream):
+        return _left_out(item, f"{container} written as a stream has no subtitles; use `container` mkv")
+    if item.kind is Kind.SUBTITLES and item.stream is not None and not can_hold(container, item.stream):
         return _subtitles(item, item.stream, container)
     if item.kind is Kind.CAPTIONS and library not in CAPTIONED:
-        return _left_out(item, f"{library} has no place for them; `codec` h264 and hevc have")
+        return _left_out(item, f"{library} cannot carry them; `codec` h264 and hevc can")
     if item.kind is Kind.TIMECODE and later:
         return _left_out(item, "it says when the source begins, and the result begins later")
-    if item.kind is Kind.TIMECODE and container not in MATROSKA and not _counts_by(dict(item.tags), container, rate):
-        return _left_out(item, f"{container} does not take it at {number(rate, 4)} frames a second; mkv does")
+    if (
+        item.kind is Kind.TIMECODE
+        and container not in MATROSKA
+        and not _supports_timecode(dict(item.tags), container, rate)
+    ):
+        return _left_out(item, f"{container} cannot carry it at {number(rate, 4)} frames a second; mkv can")
     if item.kind is Kind.TAGS:
         return _tags(item, container)
     if item.kind is Kind.ATTACHMENT:
@@ -109,40 +114,40 @@ def decide(
 
 def _audio(item: Item, stream: Stream, container: str, channels: Channels) -> Decision:
     ordered = channels.native or not stream.codec_context.name.startswith("pcm_")
-    if ordered and takes(container, stream):
+    if ordered and can_hold(container, stream):
         return Decision(item, Fate.CARRIED)
-    what = "cannot be copied into " + container if ordered else "has its channels in an order of its own"
+    what = "cannot be copied into " + container if ordered else "has its channels in a non-standard order"
     codec = codec_in(container)
     layout = "" if ordered else f", from {'+'.join(channels.names)} to {codec.layout_for(channels)}"
     return Decision(item, Fate.CONVERTED, f"{item.name} {what} and becomes {codec.name}{layout}")
 
 
-def unmarked(decision: Decision, container: str) -> str | None:
-    """Say what a track in a result of this container (libavformat's name) is no longer marked as; None where nothing is lost."""
+def lost_marks_note(decision: Decision, container: str) -> str | None:
+    """Return a message about dispositions and languages that a carried track loses in this container; None if it loses none."""
     item = decision.item
     if item.stream is None or item.kind not in (Kind.AUDIO, Kind.SUBTITLES) or decision.fate is Fate.LEFT_OUT:
         return None
     lost = _lost_marks(item.stream, container)
-    said = f"{item.name} is no longer marked as {', '.join(lost)}: {container} has no place for that, and mkv has"
-    return said if lost else None
+    note = f"{item.name} is no longer marked as {', '.join(lost)}: {container} has no place for that, and mkv has"
+    return note if lost else None
 
 
-def unsaid_aspect(container: str, library: str, aspect: Fraction) -> list[str]:
-    """Say that the pixels of a result are no squares and that its file does not say so; nothing where it does.
+def aspect_warnings(container: str, library: str, aspect: Fraction) -> list[str]:
+    """Return a warning if the pixels of a result are not square and its file cannot store that; otherwise an empty list.
 
-    H.264 and HEVC say it themselves, and MP4 and QuickTime of all codecs; PyAV gives no way to let Matroska's header say it.
+    H.264 and HEVC bitstreams store it, and so do MP4 and QuickTime for all codecs; PyAV cannot write it to Matroska's header.
     library: FFmpeg's name of the encoder. aspect: of a pixel, width over height.
     """
     if aspect == 1 or container not in MATROSKA or library in CAPTIONED:
         return []
     shape = f"{aspect.numerator}:{aspect.denominator}"
     return [
-        f"players show it with square pixels, and they are {shape}: {container} of {library} does not say it, and mp4 does"
+        f"players will show its {shape} pixels as squares: {container} with {library} does not store the shape; mp4 does"
     ]
 
 
 def _lost_marks(stream: Stream, container: str) -> list[str]:
-    """Return what a track is marked as that the container does not say: roles, and its language."""
+    """Return the dispositions of a track that the container cannot store, and its language if that is lost."""
     marks = {name for names in MARKS.values() for name in names} - {*MARKS.get(container, ())}
     lost = [name.replace("_", " ") for name in sorted(marks) if Disposition[name] in stream.disposition]
     language = next((value for key, value in stream.metadata.items() if key.lower() == "language"), "und")
@@ -163,7 +168,7 @@ def _subtitles(item: Item, stream: Stream, container: str) -> Decision:
 def _attachment(item: Item, container: str) -> Decision:
     if container != "matroska":
         return _left_out(item, "only Matroska holds attachments")
-    if len(attached(item.stream)) > LARGEST_ATTACHMENT:
+    if len(attachment_data(item.stream)) > LARGEST_ATTACHMENT:
         return _left_out(item, f"attachments over {LARGEST_ATTACHMENT >> 20} MiB are not carried")
     return Decision(item, Fate.CARRIED)
 
@@ -178,20 +183,23 @@ def _tags(item: Item, container: str) -> Decision:
 
 
 def lost_tags(tags: Mapping[str, str], container: str, *, of_track: bool) -> list[str]:
-    """Try in memory which tags MP4 or QuickTime has no place for; returns their names. of_track: they are a track's."""
-    whole, track = _kept(tags, container, of_track=of_track)[:2]
-    kept = track if of_track else whole
+    """Return the names of tags that MP4 or QuickTime cannot store, found by writing a file in memory.
+
+    of_track: the tags belong to a track, not to the file.
+    """
+    whole_file, track = _kept(tags, container, of_track=of_track)[:2]
+    kept = track if of_track else whole_file
     names = {key.lower() for key in kept}
     return [key for key, value in tags.items() if key.lower() not in names and value not in kept.values()]
 
 
-def _counts_by(timecode: Mapping[str, str], container: str, rate: Fraction) -> bool:
-    """Try in memory whether MP4 or QuickTime makes a track of a time code: only where it counts as many frames a second."""
+def _supports_timecode(timecode: Mapping[str, str], container: str, rate: Fraction) -> bool:
+    """Report whether MP4 or QuickTime can store a time code at a frame rate, found by writing a file in memory."""
     return any(TIMECODE in tags for tags in _kept(timecode, container, rate=max(1, round(rate))))
 
 
 def _kept(tags: Mapping[str, str], container: str, *, of_track: bool = False, rate: int = 1) -> list[dict[str, str]]:
-    """Write a file with these tags in memory; return those that it has, and those of each of its tracks."""
+    """Write a file with these tags in memory; return the tags of the file, then those of each of its tracks."""
     file = io.BytesIO()
     options = {"movflags": "+".join(("empty_moov", *tag_flags(tags)))}
     with av.open(file, "w", format=container, options=options) as output:
@@ -205,15 +213,15 @@ def _kept(tags: Mapping[str, str], container: str, *, of_track: bool = False, ra
         return [written.metadata, *(stream.metadata for stream in written.streams)]
 
 
-def attached(stream: Stream | None) -> bytes:
-    """Return the content of an attachment."""
+def attachment_data(stream: Stream | None) -> bytes:
+    """Return the content of an attachment stream; empty for any other stream."""
     return bytes(stream.data or b"") if isinstance(stream, AttachmentStream) else b""
 
 
-def takes(container: str, stream: Stream) -> bool:
-    """Try in memory whether a container format (libavformat's name) can hold this stream's packets.
+def can_hold(container: str, stream: Stream) -> bool:
+    """Report whether a container (libavformat's name) can hold a stream's packets, found by writing a header in memory.
 
-    Raw sound in MP4 (ISO/IEC 23003-5) counts as not held: FFmpeg before 6 and most players do not know it.
+    Raw audio in MP4 (ISO/IEC 23003-5) is treated as unsupported, because FFmpeg before 6 and most players do not support it.
     """
     if container == "mp4" and stream.codec_context.name.startswith("pcm_"):
         return False

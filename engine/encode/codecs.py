@@ -1,15 +1,15 @@
-"""The codecs of a result as data, and which of an encoder's own options would break the log's rules.
+"""Table of the result's codecs, and the encoder options that would break the log's rules.
 
-The log holds segments that are encoded apart, in any number at once and again after an interruption, to the same bytes. So an
-encoder shows frames in the order in which it takes them, starts each segment with a key frame that nothing reaches behind, and
-does the same work whatever the machine does beside it.
+The segments of a log are encoded independently, several at a time, or again after an interruption, always to the same bytes. An
+encoder must therefore not reorder frames, must start each segment with a keyframe that no later frame refers past, and must give
+the same output regardless of the machine's load.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the help of a command, which names the codecs, needs no arrays
+if TYPE_CHECKING:  # not imported at run time, because the command line's help lists the codecs and must not load NumPy
     from upres.engine.core.frame import Light
 
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
@@ -17,13 +17,15 @@ PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "sl
 
 @dataclass(frozen=True, slots=True)
 class CodecFacts:
-    """One codec. library: the encoder. containers: that take it, libavformat's names. pixel_format: by default.
+    """Properties of a codec.
 
-    deep_format: likewise, for frames of more than 8 bits a channel; None where it takes none. odd_format: likewise, for frames of
-    an odd side, which `pixel_format` does not hold.
-    crf: by default, None where it has no such quality; worst: the largest. preset: the option that a preset sets, and its value
-    for each. options: what always holds. params: the option in which the library's own options stand. prompt: whether it can
-    give single frames as they come. container: what its segments are written in.
+    library: FFmpeg's name of the encoder. containers: those that support the codec, in libavformat's names.
+    pixel_format: default. deep_format: default for more than 8 bits per channel; None if these are not supported.
+    odd_format: default for odd frame sizes if `pixel_format` does not support them.
+    crf: default; None if the encoder has no constant quality. worst: the largest crf.
+    preset: the encoder's option for presets, and its value for each of PRESETS. options: always set.
+    params: the option that holds the library's native options. prompt: whether it can encode frame by frame without delay.
+    container: in which its segments are written. bits: bits per pixel of clean upscaled video at the default quality, rounded up.
     """
 
     library: str
@@ -38,11 +40,11 @@ class CodecFacts:
     prompt: bool = False
     container: str = "mp4"
     odd_format: str | None = None
-    bits: float = 0.25  # of a pixel of clean upscaled video, at the default quality and less
+    bits: float = 0.25
 
 
 EVERY = ("mp4", "mov", "matroska")
-MATROSKA = ("matroska", "webm")  # WebM is Matroska for a few codecs
+MATROSKA = ("matroska", "webm")  # WebM is a subset of Matroska
 CODECS = {
     "h264": CodecFacts(
         *("libx264", EVERY, "yuv420p", "yuv420p10le", 18, 51, ("preset", PRESETS)), params="x264-params", prompt=True
@@ -80,32 +82,33 @@ CODECS = {
 }
 
 CAPTIONED = ("libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc")
-"""Encoders that write closed captions beside their frames, or are written to by us."""
+"""Encoders whose packets can hold closed captions, written by the encoder itself or added afterwards."""
 NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc"}
-"""The encoders of NVIDIA GPUs, by codec. They take 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
+"""The encoders of NVIDIA GPUs, by codec. They accept 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
 NVENC_FORMAT = "yuv420p"
 NVENC_MOST = {"h264": 4096, "hevc": 8192}
-"""Pixels of a side at most, on every GPU since 2016 (NVIDIA, NVENC Application Note)."""
-NVENC_OURS = ("rc", "qp", "b", "tune", "zerolatency", "delay", "rc-lookahead")  # that what it is set to rests on
+"""Maximum side length in pixels, supported by every GPU since 2016 (NVIDIA, NVENC Application Note)."""
+# Options on which `nvenc_options` relies.
+NVENC_OURS = ("rc", "qp", "b", "tune", "zerolatency", "delay", "rc-lookahead")
 NVENC_PRESETS = dict(zip(PRESETS, ("p1", "p1", "p2", "p3", "p4", "p4", "p5", "p6", "p7"), strict=True))
 
 
 def nvenc_options(crf: int, preset: str, *, prompt: bool) -> tuple[tuple[str, str], ...]:
-    """Return what NVENC is set to. prompt: it gives every frame as it comes."""
+    """Return the options for NVENC. prompt: encode frame by frame without delay."""
     return (
         *(("bf", "0"), ("flags", "+frame_duration"), ("preset", NVENC_PRESETS[preset])),
-        *(("rc", "vbr"), ("cq", str(crf)), ("b", "0")),  # of a constant quality, at whatever rate that takes
+        *(("rc", "vbr"), ("cq", str(crf)), ("b", "0")),  # constant quality at any bitrate
         ("chroma_sample_location", "center"),
         *((("tune", "ll"), ("zerolatency", "1"), ("delay", "0"), ("forced-idr", "1")) if prompt else ()),
     )
 
 
-ORDER = "the log holds no frames that are decoded before they are shown"
-CUTS = "segments are cut by the settings `segment` and `split`, each with a key frame of its own"
+ORDER = "frames must not be reordered in the log"
+CUTS = "segments and their keyframes are controlled by the settings `segment` and `split`"
 SAME = "how the work is divided is fixed, so that a resumed run gives the same bytes"
-APART = "segments are encoded one by one as they come, so there is no first pass over all of them"
-OURS = "it has a setting of its own"
-HANGS = "low delay can hang, and how far the encoder looks ahead is fixed, as its memory is planned"
+APART = "segments are encoded one after the other, without a first pass over the whole video"
+OURS = "there is a separate setting for it"
+HANGS = "low delay can hang, and the look-ahead is fixed because memory is planned for it"
 FORBIDDEN = {
     ORDER: "bf bframes b_strategy b-adapt b-pyramid b-bias weightb auto-alt-ref lag-in-frames arnr-maxframes "
     "enable-overlays enable-tf frame-parallel b_ref_mode b_adapt",
@@ -117,13 +120,13 @@ FORBIDDEN = {
     APART: "pass passes passlogfile stats multi-pass-opt-analysis analysis-save analysis-load",
     OURS: "crf preset pix_fmt cpu-used b:v s r aspect cq chroma_sample_location",
 }
-"""Options that no user may set, by why."""
+"""Encoder options that users must not set, by reason."""
 
 
 def problems_of(options: Iterable[tuple[str, str]], *, nvenc: bool = False) -> list[str]:
-    """Name the options that would break the log's rules, those inside a library's own list included, each with the reason.
+    """Return a message for each option that would break the log's rules, including those inside a library's native options.
 
-    nvenc: a GPU encodes.
+    nvenc: NVENC is used.
     """
     reasons = {name: reason for reason, names in FORBIDDEN.items() for name in names.split()}
     reasons |= dict.fromkeys(NVENC_OURS, "it would undo how NVENC keeps `crf` and the log's rules") if nvenc else {}
@@ -139,7 +142,7 @@ def _names(options: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def light_parameters(light: "Light | None", library: str) -> tuple[str, ...]:
-    """Return what the encoder's own list of options says of it, in the library's own words."""
+    """Return the encoder's native options for HDR metadata, in the library's notation; empty if there are none."""
     if light is None or library not in ("libx264", "libx265", "libsvtav1"):
         return ()
     mastering, content = {
@@ -147,13 +150,13 @@ def light_parameters(light: "Light | None", library: str) -> tuple[str, ...]:
         "libx265": ("master-display", "max-cll"),
         "libsvtav1": ("mastering-display", "content-light"),
     }[library]
-    found = ["hdr10=1"] if library == "libx265" else []
+    parameters = ["hdr10=1"] if library == "libx265" else []
     if light.primaries and light.luminance:
         units = (50_000, 10_000) if library == "libsvtav1" else (1, 1)
-        found.append(f"{mastering}={_display(light.primaries, light.luminance, units)}")
+        parameters.append(f"{mastering}={_display(light.primaries, light.luminance, units)}")
     if light.content:
-        found.append(f"{content}={light.content[0]},{light.content[1]}")
-    return tuple(found)
+        parameters.append(f"{content}={light.content[0]},{light.content[1]}")
+    return tuple(parameters)
 
 
 def _display(primaries: Sequence[int], luminance: Sequence[int], units: tuple[int, int]) -> str:

@@ -1,4 +1,4 @@
-"""One encoder: frames of one or more segments to packets."""
+"""Video encoder that turns frames of one or more segments into packets."""
 
 import io
 import os
@@ -21,11 +21,11 @@ from .options import Encoding
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What becomes one fragment: packets in order, and a stream as theirs. A segment is one piece, or several.
+    """Encoded packets that become one fragment. A segment is one piece or several.
 
-    codec: the encoder, FFmpeg's name. container: what it is written in, libavformat's name.
-
-    last: whether it ends its segment, which is a closed GOP. shot: whether a shot starts with it.
+    template: the stream that the packets belong to. codec: FFmpeg's name of the encoder. pts, duration: ticks.
+    last: whether it ends its segment, which is a closed GOP. shot: whether it starts a shot.
+    container: libavformat's name of the fragment's format.
     """
 
     packets: list["Packet[VideoStream]"]
@@ -39,21 +39,21 @@ class Piece:
 
 
 class SegmentEncoding(Protocol):
-    """What encodes segments one after the other, in this process or in another. start, pending: as of SegmentEncoder."""
+    """Interface of an encoder in this process or in another. start, pending: as for SegmentEncoder."""
 
     start: int
     pending: bool
 
     def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
-        """Encode a frame; the first one of a segment becomes a key frame. key: so does this one."""
+        """Encode a frame; the first one of a segment becomes a keyframe. key: make this one a keyframe."""
         ...
 
     def take(self, *, last: bool) -> Piece:
-        """Return what was encoded since the last call, which stays valid until the next. last: the next frame starts a segment."""
+        """Return the packets encoded since the last call; valid until the next one. last: the next frame starts a segment."""
         ...
 
     def finish(self) -> Piece:
-        """Return the rest, which ends a segment."""
+        """Flush the encoder; return the remaining packets, which end a segment."""
         ...
 
     def close(self) -> None:
@@ -65,9 +65,10 @@ OpenEncoder = Callable[[Encoding, Shape], SegmentEncoding]
 
 
 class SegmentEncoder:
-    """One encoder. Its container is never written to: PyAV makes encoders as streams only.
+    """An encoder in this process. Its container is never written to, but PyAV creates encoders only as streams of a container.
 
-    start: pts of the segment's first frame. pending: whether anything was encoded that was not taken; held: its bytes.
+    start: pts of the segment's first frame. pending: whether frames were encoded since the last `take`. held: bytes of packets that
+    were not taken yet.
     """
 
     def __init__(self, encoding: Encoding, shape: Shape) -> None:
@@ -78,7 +79,7 @@ class SegmentEncoder:
         self._time_base = shape.time_base
         self._packets: list[Packet[VideoStream]] = []
         if encoding.library == "libsvtav1":
-            os.environ.setdefault("SVT_LOG", "1")  # errors only: it writes to stderr by itself
+            os.environ.setdefault("SVT_LOG", "1")  # only errors, because the library writes directly to stderr
         self._container = av.open(io.BytesIO(), "w", format=encoding.container)
         with _translated(encoding):
             stream = self._container.add_stream(encoding.library, rate=shape.rate, options=dict(encoding.options))
@@ -90,12 +91,12 @@ class SegmentEncoder:
         _tag(stream, encoding.color)
         with _translated(encoding), ordinary_priority():
             self._container.start_encoding()
-        _check_taken(stream, encoding)
+        _check_options(stream, encoding)
         self._stream = stream
         self._encoding = encoding
 
     def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
-        """Encode a frame; the first one of a segment becomes a key frame. key: so does this one."""
+        """Encode a frame; the first one of a segment becomes a keyframe. key: make this one a keyframe."""
         if self._key:
             self.start = frame.pts
         if self._key or key:
@@ -111,7 +112,7 @@ class SegmentEncoder:
         self.held += sum(packet.size for packet in packets)
 
     def take(self, *, last: bool) -> Piece:
-        """Return what was encoded since the last call. last: the next frame starts a segment."""
+        """Return the packets encoded since the last call. last: the next frame starts a segment."""
         packets, self._packets = self._packets, []
         self.pending, self._key, self.held = False, last, 0
         span = self._begin, self._end - self._begin
@@ -126,7 +127,7 @@ class SegmentEncoder:
         )
 
     def finish(self) -> Piece:
-        """Return the rest, which ends a segment."""
+        """Flush the encoder; return the remaining packets, which end a segment."""
         with _translated(self._encoding):
             self._packets += self._stream.encode(None)
         return self.take(last=True)
@@ -136,10 +137,10 @@ class SegmentEncoder:
         self._container.close()
 
 
-def _check_taken(stream: VideoStream, encoding: Encoding) -> None:
-    """Raise SettingsError where the encoder has left an option of the user's alone, which it then does not know."""
-    left = stream.codec_context.options
-    if unknown := [name for name, _ in encoding.encoder.options if name in left]:
+def _check_options(stream: VideoStream, encoding: Encoding) -> None:
+    """Raise SettingsError if the encoder has not consumed one of the user's options, because it does not know it."""
+    unused = stream.codec_context.options
+    if unknown := [name for name, _ in encoding.encoder.options if name in unused]:
         raise SettingsError(
             f"{encoding.library} has no option {', '.join(unknown)}; `ffmpeg -h encoder={encoding.library}` lists them"
         )
@@ -157,7 +158,7 @@ def _translated(encoding: Encoding) -> Iterator[None]:
 
 
 def _tag(stream: VideoStream, color: Color) -> None:
-    """Write the color into the stream, so that no player has to guess it from the upscaled size."""
+    """Set the stream's color properties, so that players do not have to guess them from the upscaled size."""
     context = stream.codec_context
     context.colorspace = _number(MATRICES, color.matrix)
     context.color_range = 2 if color.range == "pc" else 1

@@ -1,4 +1,4 @@
-"""How much memory an encoder takes, fitted to what x264, x265 and SVT-AV1 were seen to take with the threads that they get."""
+"""Prediction of an encoder's memory, fitted to measurements of x264, x265 and SVT-AV1 with the number of threads used here."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,12 @@ from .options import Encoding, bits_of
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Bytes a pixel of the result: of the encoder, and of each frame that it looks ahead, by preset, or keeps as a reference.
+    """Memory in bytes per pixel of the result.
 
-    Fitted over six presets of x264 at 1920x1080, at most 7 % off, four of x265, which takes up to 20 % more for noise, and six
-    of SVT-AV1, which takes up to 20 % more at 1280x720.
+    base: of the encoder itself. ahead, reference: of each frame of look-ahead, and of each reference frame.
+    frames_ahead, references: numbers of these frames, by preset.
+    Fitted to six presets of x264 at 1920x1080 (error at most 7 %), four of x265 (up to 20 % more for noise), and six of SVT-AV1 (up
+    to 20 % more at 1280x720).
     """
 
     base: float
@@ -34,7 +36,7 @@ COSTS = {
         *(100, 0.0, dict.fromkeys(PRESETS, 0), 12),
         dict(zip(PRESETS, (0, 0, 0, 1, 2, 8, 9, 11, 13), strict=True)),
     ),
-    # The rest: seen at the preset `fast`, and half as much again.
+    # All others: 1.5 times the value measured at the preset `fast`.
     "libvpx-vp9": Cost(120, 0.0, dict.fromkeys(PRESETS, 0)),
     "prores_ks": Cost(40, 0.0, dict.fromkeys(PRESETS, 0)),
     "ffv1": Cost(100, 0.0, dict.fromkeys(PRESETS, 0)),
@@ -42,13 +44,13 @@ COSTS = {
     "hevc_nvenc": Cost(20, 0.0, dict.fromkeys(PRESETS, 0)),
     "libx265": Cost(85, 5.2, dict(zip(PRESETS, (5, 10, 15, 15, 15, 20, 25, 40, 40), strict=True))),
 }
-FULL_CHROMA = 1.6  # times as much for 4:4:4
-DEEP = 1.7  # and for more than 8 bits a channel, of encoders whose samples then take two bytes
+FULL_CHROMA = 1.6  # factor for 4:4:4
+DEEP = 1.7  # factor for more than 8 bits per channel, for encoders whose samples then have two bytes
 SAMPLES_OF_16_BITS = ("libx264", "libx265", "libsvtav1")
 
 
 def encoder_memory(encoding: Encoding, frames: int | None = None) -> int:
-    """Predict the bytes that an encoder takes at its peak. frames: that it gets at most."""
+    """Predict an encoder's peak memory in bytes. frames: maximum number of frames that it encodes."""
     cost, encoder = COSTS[encoding.library], encoding.encoder
     ahead = 0 if encoder.live or encoder.fragment == "frame" else cost.frames_ahead[encoder.preset]
     references = 0 if cost.references is None else cost.references[encoder.preset]

@@ -1,4 +1,4 @@
-"""Settings of a result: those a user chooses, and the codec, size and pixel format that follow for frames of one shape."""
+"""Encoding settings: those that a user chooses, and the codec, size and pixel format derived from them for a frame shape."""
 
 from dataclasses import dataclass, replace
 from functools import cache
@@ -26,39 +26,41 @@ from .codecs import (
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
 Unit = Literal["segment", "frame"]
 SEGMENT_SECONDS = 2.0
-LONGEST_SIDE = 16384  # pixels, that x264 takes, and that decoders of HEVC do
-MOST_PIXELS = 1 << 28  # that libavutil takes, with 128 more a side (av_image_check_size)
-SMALLEST_HEVC = 16  # a side, that libx265 takes
-LARGEST_H264 = 4096  # a side; H.264's level 5.2, the last that hardware decoders take, ends at 4096x2304
-# Every packet of AV1 shows one frame, whatever else it holds, so that frames may refer to later ones. Its low delay is a third
-# larger, and hangs now and then (SVT-AV1 4.1), as several threads a stage do (lp > 1, which changes no byte). Groups of four frames
-# take a quarter of the memory of the usual ones, and are as small.
+LONGEST_SIDE = 16384  # pixels, supported by x264 and by decoders of HEVC
+MOST_PIXELS = 1 << 28  # supported by libavutil, including a margin of 128 per side (av_image_check_size)
+SMALLEST_HEVC = 16  # minimum side length of libx265
+LARGEST_H264 = 4096  # side length; H.264's level 5.2, the highest that hardware decoders support, ends at 4096x2304
+# Each packet of AV1 shows exactly one frame, even with reordered references, so random access is used: low delay gives files larger
+# by a third and sometimes hangs (SVT-AV1 4.1), as do several threads per stage (lp > 1, with the same output). Groups of
+# four frames need a quarter of the memory of the default, at the same file size.
 SVT = "pred-struct=2:hierarchical-levels=2:scd=0:lp=1"
 PARAMS = frozenset(facts.params for facts in CODECS.values() if facts.params)
-LOSSLESS_DEEP = "gbrp12le"  # for the rounding of 10 bits of YUV to be lost in it
-THREADS = 4  # pinned: the same frames and settings then give the same bytes
+LOSSLESS_DEEP = "gbrp12le"  # precise enough that the conversion from 10-bit YUV loses nothing
+THREADS = 4  # fixed, so that the same frames and settings give the same bytes
 X265 = "log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:"
 X265 += f"pools={THREADS}:frame-threads=1:info=0"
 ODD = "{}x{} has an odd side, so it is encoded as 4:4:4, which not every player shows"
-CAPTIONS = ("a53cc", "1")  # libx264 takes them by itself
-# libx264 and libx265 look ahead in blocks of 16 pixels and weigh how later frames depend on each (mbtree, cuTree), 8 blocks at
-# a time. In rows of other widths, x264's code for AVX-512 also counts blocks behind the row: behind the last row, whatever
-# earlier encoders left in memory. x265 writes behind its buffer. So one does without AVX-512 there, and the other without the
-# tree. Whether that applies depends on the width only; without AVX-512 x264 gives the same bytes as on a CPU that has none.
+CAPTIONS = ("a53cc", "1")  # for libx265; libx264 writes captions by default
+# The look-ahead of libx264 and libx265 works on blocks of 16 pixels and weights them by how later frames depend on them (mbtree,
+# cuTree), 8 blocks at a time. If a row is not a multiple of 8 blocks, x264's AVX-512 code reads blocks after the row, which for
+# the last row is memory left by earlier encoders, and x265 writes past its buffer. For such widths x264 is therefore used without
+# AVX-512, and x265 without cuTree. Without AVX-512, x264 gives the same bytes as on a CPU that does not have it.
 TREE_STEP = 8 * 16
-BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"  # in x264's names; a CPU with AVX-512 has them all
+# X264's names; all are present on CPUs with AVX-512.
+BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """How the result is encoded.
+    """Settings for the encoding of the result.
 
-    crf: None for the codec's usual. segment_seconds: a segment starts at each multiple of it.
-    height: to resample the result down to, or None.
-    fragment: what is published at once; single frames are encoded without look-ahead.
-    live: encode with one encoder, without delay; such a run cannot be resumed.
-    pixel_format: FFmpeg's name, or None for the codec's usual one. options: of the encoder's own, as FFmpeg names them.
-    nvenc: an NVIDIA GPU encodes H.264 and HEVC, where they are 8-bit 4:2:0; again it gives the same frames, not the same bytes.
+    crf: None for the codec's default. segment_seconds: segments start at multiples of it.
+    height: height in pixels to resample the result down to, or None.
+    fragment: unit of publication; with "frame", frames are encoded without look-ahead.
+    live: use a single encoder without delay; such a run cannot be resumed.
+    pixel_format: FFmpeg's name, or None for the codec's default. options: native options of the encoder, in FFmpeg's names.
+    nvenc: encode H.264 and HEVC on an NVIDIA GPU if they are 8-bit 4:2:0. A repeated run gives the same frames, but not necessarily
+    the same bytes.
     """
 
     codec: Codec = "auto"
@@ -106,32 +108,32 @@ class Encoder:
 
     @property
     def facts(self) -> CodecFacts:
-        """What is known of the codec; of one that is chosen later, or unknown, that of H.264."""
+        """Properties of the codec; those of H.264 if the codec is chosen later or unknown."""
         return CODECS.get(self.codec, CODECS["h264"])
 
     @property
     def quality(self) -> int:
-        """Return the constant rate factor; 0 for a codec that has none."""
+        """The constant rate factor; 0 for a codec without one."""
         return (self.facts.crf or 0) if self.crf is None else self.crf
 
     def within(self, container: str) -> "Encoder":
-        """Choose the codec where none is named, for a container (libavformat's name) that takes none of the usual."""
+        """Return a copy with a codec set if none is and the container (libavformat's name) does not support the default ones."""
         return replace(self, codec="vp9") if self.codec == "auto" and container == "webm" else self
 
     @property
     def eight_bits(self) -> str | None:
-        """Say what of it holds 8 bits a channel and no more; None where nothing does."""
+        """The reason why the result is limited to 8 bits per channel; None if it is not."""
         if self.live:
             return "a live result has 8"
-        wanted = self.pixel_format or self.facts.deep_format
-        return f"{self.pixel_format or self.codec} holds 8" if wanted is None or bits_of(wanted) <= 8 else None
+        name = self.pixel_format or self.facts.deep_format
+        return f"{self.pixel_format or self.codec} holds 8" if name is None or bits_of(name) <= 8 else None
 
 
 @dataclass(frozen=True, slots=True)
 class Encoding:
-    """An encoder's settings, resolved for one frame size. why: what a user should know about the choice.
+    """Settings of an encoder, resolved for one frame size. why: message for the user about the choice.
 
-    container: what its segments are written in, libavformat's name.
+    container: libavformat's name of the segments' format.
     """
 
     library: str
@@ -146,9 +148,9 @@ class Encoding:
 
 
 def resolve(encoder: Encoder, shape: Shape) -> Encoding:
-    """Resolve settings for frames of this shape, the upscaled one.
+    """Resolve settings for upscaled frames of this shape.
 
-    Raises SettingsError where `height` would upscale, or the size is one that no encoder takes, or not the chosen one.
+    Raises SettingsError if `height` is larger than the frames, or if no encoder, or not the chosen one, supports the size.
     """
     width, height = _size(encoder, shape)
     if max(width, height) > LONGEST_SIDE or (width + 128) * (height + 128) >= MOST_PIXELS:
@@ -172,7 +174,7 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
     pixel_format = ("yuv444p" if odd else "yuv420p") + "10le" * shape.deep
     codec, why = _codec(encoder, shape, width, height)
     if codec not in ("h264", "hevc"):
-        return _other(encoder, shape, width, height, color)
+        return _resolve_other(encoder, shape, width, height, color)
     if encoder.pixel_format:
         pixel_format, odd = (
             _checked_format(encoder, width, height, encoder.pixel_format),
@@ -187,12 +189,12 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
         limits = "8-bit 4:2:0" if fits else f"{codec} of at most {NVENC_MOST[codec]} pixels a side"
         why = _joined(why, f"NVENC takes {limits}, so the CPU encodes {pixel_format} of {width}x{height}")
     quality = (*common, ("crf", str(encoder.quality)), *(each for each in encoder.options if each[0] not in PARAMS))
-    # swscale puts chroma in the middle of its four pixels; unsaid, players take it for left.
+    # swscale places chroma in the middle of its four pixels; players assume left if it is not specified.
     centered = () if odd else ("chromaloc=1",)
     if codec == "h264":
-        spared = (f"asm={BEFORE_AVX512}",) if not _is_whole(width) and _has_avx512() else ()
+        instructions = (f"asm={BEFORE_AVX512}",) if not _fits_tree(width) and _has_avx512() else ()
         parameters = ":".join(
-            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *spared),
+            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *instructions),
         )
         quality = (*quality, *((("x264-params", parameters),) if parameters else ()))
         return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
@@ -201,7 +203,10 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
 
 
 def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str, str | None]:
-    """Choose the codec of a result of this size, and say what a user should know about it; SettingsError where it takes none."""
+    """Return the codec for a result of this size, and a message for the user about the choice, if any.
+
+    Raises SettingsError if the codec does not support the size.
+    """
     odd = width % 2 or height % 2
     why = ODD.format(width, height) if odd else None
     codec = encoder.codec
@@ -212,7 +217,7 @@ def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str
             why = f"{shape.bits} bits a channel are encoded as HEVC: few players show them as H.264, which `codec` h264 gives"
         elif codec == "hevc":
             why = (
-                f"{width}x{height} is beyond what H.264 players take ({LARGEST_H264} a side), so it is encoded as HEVC"
+                f"{width}x{height} exceeds what H.264 players support ({LARGEST_H264} a side), so it is encoded as HEVC"
             )
     if codec == "hevc" and min(width, height) < SMALLEST_HEVC:
         raise SettingsError(
@@ -222,17 +227,18 @@ def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str
 
 
 def _x265(shape: Shape, parameters: tuple[str, ...], width: int) -> tuple[str, str]:
-    """Give the option that holds x265's own, ours behind the user's."""
-    tree = () if _is_whole(width) else ("cutree=0",)
+    """Return the option with x265's native parameters: first the user's, then the required ones."""
+    tree = () if _fits_tree(width) else ("cutree=0",)
     return "x265-params", ":".join((*parameters, *tree, *light_parameters(shape.light, "libx265")))
 
 
-def _is_whole(width: int) -> bool:
+def _fits_tree(width: int) -> bool:
+    """Report whether a row of blocks is a multiple of TREE_STEP."""
     return -(-width // 16) * 16 % TREE_STEP == 0
 
 
 def bits_of(pixel_format: str) -> int:
-    """Return the bits a channel of a pixel format; 16 of one that FFmpeg does not know, which is refused later."""
+    """Return the bits per channel of a pixel format; 16 if FFmpeg does not know it, which is reported later."""
     try:
         return max(each.bits for each in av.VideoFormat(pixel_format, 16, 16).components)
     except ValueError:
@@ -240,12 +246,12 @@ def bits_of(pixel_format: str) -> int:
 
 
 def _with_depth(why: str | None, shape: Shape, pixel_format: str) -> str | None:
-    """Add a note where the format holds fewer bits than the frames have."""
-    held = bits_of(pixel_format)
-    if not shape.deep or held >= shape.bits:
+    """Add a note if the pixel format has fewer bits than the frames."""
+    bits = bits_of(pixel_format)
+    if not shape.deep or bits >= shape.bits:
         return why
     note = (
-        f"the source's {shape.bits} bits a channel become {held} in {pixel_format}; another pixel format may hold more"
+        f"the source's {shape.bits} bits a channel become {bits} in {pixel_format}; another pixel format may hold more"
     )
     return _joined(why, note)
 
@@ -254,8 +260,8 @@ def _joined(why: str | None, note: str) -> str:
     return note if why is None else f"{why}; {note}"
 
 
-def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
-    """Resolve a codec that is neither H.264 nor HEVC: packets in the order of their frames, as many threads everywhere."""
+def _resolve_other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
+    """Resolve settings for a codec other than H.264 and HEVC: frames are not reordered, and the number of threads is fixed."""
     facts = encoder.facts
     options = [("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), *facts.options]
     if facts.preset is not None:
@@ -265,44 +271,47 @@ def _other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color
         options.append(("crf", str(encoder.quality)))
     options += (each for each in encoder.options if each[0] not in PARAMS)
     if facts.library == "libsvtav1":
-        lit = light_parameters(shape.light, facts.library)
-        options.append(("svtav1-params", ":".join((*_params(encoder), SVT, *lit))))
+        light = light_parameters(shape.light, facts.library)
+        options.append(("svtav1-params", ":".join((*_params(encoder), SVT, *light))))
     odd = (width % 2 or height % 2) and facts.odd_format is not None and encoder.pixel_format is None
-    usual = (facts.odd_format if odd else None) or (facts.deep_format if shape.deep else None) or facts.pixel_format
-    pixel_format = _checked_format(encoder, width, height, usual)
+    default = (facts.odd_format if odd else None) or (facts.deep_format if shape.deep else None) or facts.pixel_format
+    pixel_format = _checked_format(encoder, width, height, default)
     why = _with_depth(ODD.format(width, height) if odd else None, shape, pixel_format)
     return Encoding(
         facts.library, pixel_format, width, height, color, tuple(options), encoder, why, container=facts.container
     )
 
 
-def _checked_format(encoder: Encoder, width: int, height: int, usual: str) -> str:
-    """Give the pixel format; SettingsError where the encoder does not take it, or it not frames of this size."""
+def _checked_format(encoder: Encoder, width: int, height: int, default: str) -> str:
+    """Return the pixel format. Raises SettingsError if the encoder does not support it, or it does not support the frame size."""
     facts = encoder.facts
-    wanted = encoder.pixel_format or usual
-    taken = [each.name for each in av.Codec(facts.library, "w").video_formats or ()]
-    if wanted not in taken:
-        raise SettingsError(f"{facts.library} takes no pixel format {wanted}; it takes {', '.join(taken)}")
-    shape = av.VideoFormat(wanted, width, height)
+    name = encoder.pixel_format or default
+    supported = [each.name for each in av.Codec(facts.library, "w").video_formats or ()]
+    if name not in supported:
+        raise SettingsError(
+            f"{facts.library} does not support the pixel format {name}; it supports {', '.join(supported)}"
+        )
+    shape = av.VideoFormat(name, width, height)
     if any((width % 2 and part.width < width) or (height % 2 and part.height < height) for part in shape.components):
         raise SettingsError(
-            f"{wanted} takes no odd sides, as of {width}x{height}; set a `height` with which both are even, or another format"
+            f"{name} does not support odd sizes such as {width}x{height}; set a `height` that makes both sides even, or another "
+            "format"
         )
     if not shape.is_planar or shape.is_rgb or any(each.is_alpha for each in shape.components):
         raise SettingsError(
-            f"the pixel format must be YUV without transparency, got {wanted}; exact pixels are `lossless`"
+            f"the pixel format must be YUV without transparency, got {name}; use `lossless` for exact pixels"
         )
-    return wanted
+    return name
 
 
 def _params(encoder: Encoder) -> tuple[str, ...]:
-    """Give the user's part of a library's own list of options, which stands before ours."""
+    """Return the user's values for a library's native options, which precede the required ones."""
     return tuple(value for name, value in encoder.options if name in PARAMS)
 
 
 @cache
 def _has_avx512() -> bool:
-    """Return whether Linux reports AVX-512."""
+    """Report whether the CPU has AVX-512, according to Linux."""
     try:
         return "avx512f" in Path("/proc/cpuinfo").read_text()
     except OSError:
@@ -314,6 +323,6 @@ def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:
         return shape.width, shape.height
     if encoder.height > shape.height:
         raise SettingsError(
-            f"height must be at most the model's {shape.height}, got {encoder.height}: it resamples down, not up"
+            f"height must be at most {shape.height}, the height of the model's output, got {encoder.height}: it can only be reduced"
         )
     return max(2, round(shape.width * encoder.height / shape.height / 2) * 2), encoder.height

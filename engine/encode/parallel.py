@@ -1,7 +1,7 @@
-"""Segments that are encoded at the same time, each by an encoder and in a thread of its own, and yielded in order.
+"""Concurrent encoding of segments, each with a separate encoder and thread; the results are yielded in order.
 
-A segment depends on nothing but its frames, so it comes out the same however many others are encoded beside it. Frames come in
-order, so a segment that is encoded beside the one before it means frames of that one that wait for their encoder.
+A segment depends only on its frames, so the result is the same regardless of the number of concurrent encoders. Frames arrive in
+order, so to encode two consecutive segments at once, frames of the first one have to wait in a queue.
 """
 
 import threading
@@ -16,19 +16,19 @@ from upres.engine.core.frame import Frame
 
 from .encoder import Piece, SegmentEncoding
 
-Captioned = tuple[Frame, VideoFrame | None]  # a frame, and what carries its captions
+Captioned = tuple[Frame, VideoFrame | None]  # a frame, and the carrier of its captions
 Convert = Callable[[Frame, VideoFrame | None], VideoFrame]
-Start = Callable[[], tuple[SegmentEncoding, Convert]]  # what each segment is encoded with
+Start = Callable[[], tuple[SegmentEncoding, Convert]]  # creates encoder and converter for a segment
 
 
 def in_parallel(
     frames: Iterator[tuple[bool, Captioned]], start: Start, *, encoders: int, queue_bytes: int
 ) -> Generator[Piece]:
-    """Encode up to `encoders` segments at once, and yield each whole in the order of its frames.
+    """Encode up to `encoders` segments at once; yield each complete segment, in order.
 
-    frames: each with whether a segment starts with it. queue_bytes: of those that may wait for an encoder; one always may.
-    What a segment raises is raised after the segments before it were yielded, and so is an error upstream. Closing this drops
-    what is not finished.
+    frames: each preceded by whether it starts a segment. queue_bytes: maximum size of frames that wait for an encoder; one may
+    always wait. An error in a segment or in `frames` is raised after all earlier segments were yielded. Closing the generator
+    discards unfinished segments.
     """
     room = _Room(queue_bytes)
     segments: deque[_Segment] = deque()
@@ -54,7 +54,7 @@ def in_parallel(
                     yield from _oldest(segments)
             if segments and failure is None:
                 segments[-1].end()
-            while len(segments) > (failure is not None):  # the last one did not get all of its frames
+            while len(segments) > (failure is not None):  # after a failure, the last one lacks some of its frames
                 yield from _oldest(segments)
             if failure is not None:
                 raise failure
@@ -73,7 +73,7 @@ def _oldest(segments: "deque[_Segment]") -> Generator[Piece]:
 
 
 class _Room:
-    """The bytes of the frames that wait. Once it is closed, nothing waits for room."""
+    """Limit on the bytes of waiting frames. Once closed, `take` no longer blocks."""
 
     def __init__(self, most: int) -> None:
         self.open = True
@@ -98,7 +98,7 @@ class _Room:
 
 
 class _Segment:
-    """A segment that a thread of the pool encodes, from its first frame on."""
+    """A segment that is encoded in a thread of the pool while its frames are added."""
 
     def __init__(self, pool: ThreadPoolExecutor, start: Start, room: _Room) -> None:
         self._start = start
@@ -113,25 +113,25 @@ class _Segment:
         return self._piece.done()
 
     def push(self, captioned: Captioned) -> None:
-        """Add a frame, once there is room."""
+        """Add a frame; blocks until there is room."""
         self._room.take(captioned[0].pixels.nbytes)
         self._waiting.put(captioned)
 
     def end(self) -> None:
-        """Encode what waits, and no more."""
+        """Mark the end of the segment; frames that still wait are encoded."""
         self._waiting.put(None)
 
     def drop(self) -> None:
-        """Encode nothing more but the frame that is being encoded."""
+        """Abandon the segment after the frame that is being encoded."""
         self._dropped = True
         self._waiting.put(None)
 
     def result(self) -> Piece:
-        """Wait until it is whole; raise what encoding it raised."""
+        """Wait until the segment is encoded; re-raise the error if encoding failed."""
         return self._piece.result()
 
     def close(self) -> None:
-        """Wait for the thread, and release the encoder, whose stream the piece is made of."""
+        """Wait for the thread, and release the encoder. The piece must not be used after that, because it refers to its stream."""
         self._piece.exception()
         if self._encoder is not None:
             self._encoder.close()

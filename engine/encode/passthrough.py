@@ -1,4 +1,4 @@
-"""Tracks that are carried, not upscaled: sound into the log as tracks of its own, subtitles and labels as records beside it."""
+"""Items of a source that are carried to the log: audio as tracks; subtitles, tags, chapters and attachments as records."""
 
 import base64
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ from upres.engine.encode.audio.copied import CopiedAudio
 from upres.engine.encode.audio.encoded import EncodedAudio
 from upres.engine.encode.audio.track import AudioTrack, Route
 
-from .carriage import Fate, attached, decide, takes, unmarked
+from .carriage import Fate, attachment_data, can_hold, decide, lost_marks_note
 from .codecs import MATROSKA
 from .publisher import Publisher
 from .subtitles import ConvertedSubtitles, SubtitleTrack
 
-SKIPPED = ("opus",)  # codecs of which players skip in Matroska what lies before 0; the rest is heard
+SKIPPED = ("opus",)  # codecs whose samples before 0 players skip in Matroska; with all others they are played
 UNCARRIED = (
     "encoder",
     "major_brand",
@@ -37,15 +37,16 @@ UNCARRIED = (
     "duration",
     "rotate",
 )
-"""Tags, in lower case: libavformat gives Matroska's in capitals, and those of MP4 in small letters."""
+"""Tags that are not carried, in lower case; libavformat reports Matroska's in upper case and MP4's in lower case."""
 
 
 class Passthrough:
-    """All carried tracks of a source on their way into a log.
+    """Writes all items of a source except its video to a log.
 
-    container: the format of the joined file, which decides what can be copied. seconds: of sound in a fragment.
-    streamed: that file is written while it is made. rate: of its picture, in frames a second. library: of its encoder, by FFmpeg.
-    warnings: what cannot be carried as it is. notes: what else a user should know, complete once it is finished.
+    container: format of the joined file, which determines what can be copied. seconds: of audio per fragment.
+    streamed: the joined file is written while it is produced. rate: its frames per second. library: FFmpeg's name of its video
+    encoder.
+    warnings: messages about items that cannot be carried unchanged. notes: further messages for the user, complete after `finish`.
     """
 
     def __init__(
@@ -64,8 +65,8 @@ class Passthrough:
             decide(item, container, reader.channels, rate, library=library, streamed=streamed, later=later)
             for item in reader.inventory
         ]
-        notes = [note for decision in decisions for note in (decision.note, unmarked(decision, container))]
-        self.warnings = [printable(note) for note in notes if note]  # with titles and names that the source gives
+        notes = [note for decision in decisions for note in (decision.note, lost_marks_note(decision, container))]
+        self.warnings = [printable(note) for note in notes if note]  # they contain titles and names from the source
         self._reader, self._publisher, self._container = reader, publisher, container
         self._length = Fraction(seconds).limit_denominator(1000)
         self._tracks: dict[int, AudioTrack | SubtitleTrack] = {}
@@ -87,31 +88,31 @@ class Passthrough:
 
     @property
     def notes(self) -> list[str]:
-        """What became known on the way."""
+        """Messages for the user that were found while reading."""
         return [note for track in self._tracks.values() for note in track.notes]
 
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet of any track; SourceError where sound can neither be carried nor left out."""
+        """Process one packet of any track. Raises SourceError if it can be neither carried nor left out."""
         track = self._tracks.get(packet.stream.index)
         if track is not None:
             with _as_source_error(packet.stream):
                 track.push(packet)
 
     def finish(self) -> None:
-        """Publish what is left."""
+        """Publish the remaining packets of all tracks."""
         for index, track in self._tracks.items():
             with _as_source_error(self._reader.container.streams[index]):
                 track.finish()
 
     def _add_audio(self, number: int, stream: AudioStream, *, copied: bool) -> bool:
-        """Make an audio track, and tell whether it could be made."""
+        """Add an audio track; return whether that was possible."""
         channels, codec = self._reader.channels[stream.index], stream.codec_context.name
         route = Route(self._reader, stream, f"audio{number}", self._publisher, self._length)
         if self._container in MATROSKA and codec not in SKIPPED:
             route = replace(route, preroll=Fraction(0))
         try:
             if copied:
-                holder = "mp4" if takes("mp4", stream) else self._container
+                holder = "mp4" if can_hold("mp4", stream) else self._container
                 self._tracks[stream.index] = CopiedAudio(replace(route, container=holder), channels)
             else:
                 self._tracks[stream.index] = EncodedAudio(route, channels, codec_in(self._container))
@@ -142,7 +143,7 @@ def _as_source_error(stream: Stream) -> Iterator[None]:
 
 
 def carried_metadata(metadata: dict[str, str], *, later: bool) -> dict[str, str]:
-    """Return those of a container's or a stream's tags that still hold for the result. later: it begins later than the source."""
+    """Return the tags of a container or stream that also apply to the result. later: it begins later than the source."""
     dropped = (*UNCARRIED, TIMECODE) if later else UNCARRIED
     return {
         key: value
@@ -153,7 +154,7 @@ def carried_metadata(metadata: dict[str, str], *, later: bool) -> dict[str, str]
 
 def _labels(stream: Stream, *, later: bool = False) -> dict[str, Any]:
     metadata = carried_metadata(stream.metadata, later=later)
-    if (name := metadata.pop("name", None)) is not None:  # which MP4's demuxer calls what its muxer writes of a title
+    if (name := metadata.pop("name", None)) is not None:  # MP4's demuxer reports a track's title under this name
         metadata.setdefault("title", name)
     return {"metadata": metadata, "disposition": int(stream.disposition)}
 
@@ -161,11 +162,11 @@ def _labels(stream: Stream, *, later: bool = False) -> dict[str, Any]:
 def _attachment(item: Item) -> dict[str, Any]:
     metadata = item.stream.metadata if item.stream else {}
     name, kind = metadata.get("filename", "attachment"), metadata.get("mimetype", "application/octet-stream")
-    return {"attachment": name, "mimetype": kind, "data": base64.b64encode(attached(item.stream)).decode()}
+    return {"attachment": name, "mimetype": kind, "data": base64.b64encode(attachment_data(item.stream)).decode()}
 
 
 def _chapters(reader: Reader) -> list[dict[str, Any]]:
-    """Return chapters as seconds from the origin, without those outside the cut."""
+    """Return the chapters inside the cut, with times in seconds from the origin."""
     chapters = []
     for chapter in reader.container.chapters():
         time_base = chapter["time_base"] or Fraction(1)

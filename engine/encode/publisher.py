@@ -1,4 +1,4 @@
-"""The one way of a fragment into the log: published by any track's thread, reported to the run in the order of the log."""
+"""Thread-safe publication of fragments to the log."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -8,9 +8,9 @@ from upres.engine.segments.model import Fragment, Log, Track
 
 
 class Publisher:
-    """Publishes fragments; video comes from the thread that encodes it, sound from the one that reads the source.
+    """Publishes fragments to a log from several threads (video from the encoder's, audio from the reader's), and keeps their order.
 
-    log: where they go.
+    log: the log that fragments are appended to.
     """
 
     def __init__(self, log: Log) -> None:
@@ -19,12 +19,12 @@ class Publisher:
         self._lock = Lock()
 
     def publish(self, track: Track, fragment: Fragment, body: bytes) -> None:
-        """Append a fragment to its track, which its first one starts."""
+        """Append a fragment to its track; the first fragment adds the track to the log."""
         with self._lock:
             self.log.add_track(track)
             self._published.append(self.log.append(fragment, body))
 
     def published(self) -> Iterator[Fragment]:
-        """Yield the fragments published since the last call."""
+        """Yield the fragments published since the last call, in log order."""
         while self._published:
             yield self._published.popleft()

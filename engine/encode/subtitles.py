@@ -1,4 +1,4 @@
-"""Subtitles on their way into the log: a record with the track's header, then one for each packet."""
+"""Subtitles in the log: a record with the track's header, then one record for each packet."""
 
 import base64
 import io
@@ -14,14 +14,14 @@ from av.subtitles.stream import SubtitleStream
 from upres.engine.decode.reader import Reader
 from upres.engine.segments.model import Log
 
-from .fragment import LONGEST_TICKS, specimen
+from .fragment import LONGEST_TICKS, header_file
 
 TEXT = {"mp4": "mov_text", "mov": "mov_text", "matroska": "subrip", "webm": "webvtt"}
-"""What text of another kind becomes."""
+"""The codec to which text subtitles are converted, by container."""
 
 
 class SubtitleTrack:
-    """Packets of subtitles in, records beside the log's tracks out. labels: what the track is called, for its header."""
+    """Writes subtitle packets as records to the log. labels: metadata and disposition of the track, stored with its header."""
 
     def __init__(
         self, reader: Reader, stream: SubtitleStream, number: int, log: Log, container: str, labels: dict[str, Any]
@@ -36,11 +36,11 @@ class SubtitleTrack:
         self._repairs = reader.repairs
         template = self._header(stream, container)
         if not any(extra.get("subtitles") == number for extra in log.extras):
-            header = {"init": _encoded(specimen(template, container))}
+            header = {"init": _encoded(header_file(template, container))}
             log.note({"subtitles": number, **header, "time_base": str(self._time_base), **labels})
 
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet."""
+        """Record one packet."""
         if not packet.size or packet.pts is None:
             return
         try:
@@ -52,8 +52,8 @@ class SubtitleTrack:
             self._keep(data, pts - self._origin, duration)
 
     def _keep(self, data: bytes, at: int, duration: int) -> None:
-        """Make a record of what is shown at a tick from the origin, unless the log has it, or it lies outside the cut."""
-        if at < 0:  # what is shown when the result begins stays until its end
+        """Write a record unless the log has it already or it lies outside the cut. at: ticks from the origin."""
+        if at < 0:  # a subtitle that is visible when the result begins keeps its end
             at, duration = 0, duration + at
             if duration <= 0:
                 return
@@ -66,19 +66,19 @@ class SubtitleTrack:
         self._log.note({"subtitle": self._number, "pts": at, "duration": duration, "data": _encoded(data)})
 
     def finish(self) -> None:
-        """Do nothing: every packet is a record already."""
+        """Do nothing: every packet has been recorded."""
 
     def _header(self, stream: SubtitleStream, container: str) -> Stream:
-        """Return a stream with the header of the records."""
+        """Return a stream with the header that belongs to the records."""
         return stream
 
     def _content(self, packet: "Packet[Any]", pts: int) -> tuple[bytes, int, int]:
-        """Return a record's bytes, its time and its duration in the track's ticks; no bytes where it shows nothing."""
+        """Return a record's bytes, and its time and duration in the track's ticks; empty bytes if there is nothing to show."""
         return bytes(packet), pts, packet.duration or 0
 
 
 class ConvertedSubtitles(SubtitleTrack):
-    """Text of one kind in, text that the target knows out, with what it can show of the styles."""
+    """Converts text subtitles to the codec of the target's container, with the styles that it supports."""
 
     def _header(self, stream: SubtitleStream, container: str) -> Stream:
         self._decoder = stream.codec_context
@@ -93,7 +93,7 @@ class ConvertedSubtitles(SubtitleTrack):
         return output
 
     def finish(self) -> None:
-        """Take what the decoder held back, and release the encoder."""
+        """Flush the decoder, and release the encoder."""
         with suppress(av.FFmpegError, ValueError):
             data, pts, duration = self._content(Packet(), None)
             if data:
@@ -107,7 +107,8 @@ class ConvertedSubtitles(SubtitleTrack):
         encoded = self._encoder.encode_subtitle(subtitles)
         shown = round(Fraction(encoded.duration or 0, 1000) / self._time_base)
         start = round(Fraction(subtitles.pts, av.time_base) / self._time_base)
-        if pts is None or abs(start - pts) > 1:  # captions are known once they have been erased
+        # Closed captions are decoded only once they are erased, at a later packet.
+        if pts is None or abs(start - pts) > 1:
             return bytes(encoded), start, shown
         return bytes(encoded), pts, packet.duration or shown
 

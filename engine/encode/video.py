@@ -1,8 +1,8 @@
-"""Frames to segments of encoded video, published whole or frame by frame.
+"""Encoding of frames into segments, published as a whole or frame by frame.
 
-Each segment has a fresh encoder, so that it depends on nothing but its frames, and several may be encoded at once. Where segments
-start depends on nothing but the times of frames, so that a run from the middle of a source makes the same ones. A live source keeps
-one encoder, which starts every segment with an IDR frame.
+Each segment has a new encoder, so that it depends only on its frames, and several can be encoded at once. The start of a segment
+depends only on the times of frames, so that a run from the middle of a source produces the same segments. A live source keeps one
+encoder, which starts every segment with an IDR frame.
 """
 
 import math
@@ -35,14 +35,15 @@ def pieces(
     open_encoder: OpenEncoder = SegmentEncoder,
     following: Following | None = None,
 ) -> Generator[Piece]:
-    """Encode frames and yield a segment or a frame at a time.
+    """Encode frames; yield pieces of one segment or one frame each.
 
-    A segment starts with the first frame at or after each multiple of `segment_seconds`, and at shots if asked.
-    Only the next frame shows whether a frame is the last of its segment, so a frame is yielded once that has come. For a live
-    source its own duration decides, shots are ignored, and the last segment may be left without an end.
-    encoders: segments that are encoded at once, to the same bytes, where they are published whole. open_encoder: makes each.
-    following: of a live source that loses frames, called with the time of each frame once it is encoded; tells that of the next,
-    which it lasts until, or None where that is unknown.
+    A segment starts with the first frame at or after each multiple of `segment_seconds`, and at shots if `at_shots`.
+    A frame is yielded only after the next one has arrived, which shows whether it is the last of its segment. For a live source,
+    its duration decides that instead, shots are ignored, and the last segment may remain without an end.
+    encoders: number of segments to encode at once if segments are published as a whole; the bytes are the same.
+    open_encoder: creates an encoder.
+    following: for a live source that drops frames, called with the pts of each encoded frame; returns the pts of the next frame, up
+    to which it is shown, or None if that is unknown.
     """
     captions = captions or Captions()
     if encoders > 1 and not encoding.encoder.live and encoding.encoder.fragment == "segment":
@@ -58,17 +59,17 @@ def pieces(
 
 
 def waiting_bytes(encoding: Encoding, shape: Shape, encoders: int) -> int:
-    """Say how many bytes of frames of this shape wait for that many encoders, so that all of them always have some.
+    """Return how many bytes of frames must be able to wait, so that this number of encoders always have work.
 
-    Frames come in order. So while a segment is encoded, those ahead of it wait: of the one that is nearly done none, of the one
-    that has just been filled nearly all, which makes half a segment for each encoder but one.
+    Frames arrive in segment order, so frames of earlier segments wait while those of later ones arrive: nearly none of a segment
+    that is almost encoded, nearly all of one that was just filled. On average that is half a segment for each encoder but one.
     """
     frames = math.ceil(encoding.encoder.segment_seconds * shape.rate / 2)
     return (encoders - 1) * frames * shape.frame_bytes
 
 
 def _converter(encoding: Encoding) -> Convert:
-    """Make what converts frames to pictures for the encoder, for one thread."""
+    """Return a function that converts frames to the encoder's format; for use in one thread."""
     convert = FromRGB(encoding.color, encoding.pixel_format, (encoding.width, encoding.height))
     return lambda frame, carrier: captioned(convert(frame.pixels), carrier)
 
@@ -80,7 +81,7 @@ def _fresh(open_encoder: OpenEncoder, encoding: Encoding, shape: Shape) -> tuple
 def _marked(
     frames: Iterator[Frame], length: Fraction, at_shots: bool, captions: Captions
 ) -> Iterator[tuple[bool, Captioned]]:
-    """Yield each frame, with its captions, and with whether a segment starts with it."""
+    """Yield each frame with its captions, preceded by whether it starts a segment."""
     start: int | None = None
     for frame in frames:
         first = start is None or _starts(frame, start, length, at_shots)
@@ -94,7 +95,7 @@ Converted = Iterator[tuple[VideoFrame, Frame]]
 def _with_fresh_encoders(
     converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape, at_shots: bool
 ) -> Generator[Piece]:
-    """Encode each segment with an encoder of its own."""
+    """Encode each segment with a separate encoder."""
     length = _length(encoding, shape)
     current: SegmentEncoding | None = None
     try:
@@ -117,7 +118,7 @@ def _with_fresh_encoders(
 def _with_one_encoder(
     converted: Converted, open_encoder: OpenEncoder, encoding: Encoding, shape: Shape, following: Following | None
 ) -> Generator[Piece]:
-    """Encode all segments with one encoder, and yield each frame as soon as it is encoded."""
+    """Encode all segments with one encoder; yield each frame as soon as it is encoded."""
     length = _length(encoding, shape)
     encoder = open_encoder(encoding, shape)
     before: Frame | None = None
@@ -138,7 +139,7 @@ def _with_one_encoder(
 
 
 def _lasting(piece: Piece, end: int) -> Piece:
-    """Let each frame of a piece last until the next, and the last one until `end`, at least."""
+    """Extend durations so that each frame of a piece lasts at least until the next, and the last one until `end`."""
     ends = [*(packet.pts for packet in piece.packets[1:]), end]
     for packet, until in zip(piece.packets, ends, strict=True):
         packet.duration = max(packet.duration or 0, (until or 0) - (packet.pts or 0))
@@ -146,17 +147,17 @@ def _lasting(piece: Piece, end: int) -> Piece:
 
 
 def _is_far(before: Frame, frame: Frame) -> bool:
-    """Tell whether so much is missing between two frames that players in browsers take nothing but a key frame."""
+    """Report whether the gap between two frames is so long that players in browsers require a keyframe after it."""
     return frame.pts - before.pts > 2 * before.duration
 
 
 def _starts(frame: Frame, start: int, length: Fraction, at_shots: bool) -> bool:
-    """Tell whether a frame starts a segment. start: of the segment before. length: ticks between two that start by their time."""
+    """Report whether a frame starts a segment. start: pts of the current segment. length: nominal length in ticks."""
     return frame.pts // length > start // length or (at_shots and frame.shot)
 
 
 def segment_length(encoder: Encoder) -> Fraction:
-    """Return the seconds of which each multiple starts a segment."""
+    """Return the nominal segment length in seconds; segments start at its multiples."""
     return Fraction(encoder.segment_seconds).limit_denominator(1000)
 
 

@@ -1,4 +1,4 @@
-"""The video track of a log, from where it ends: pieces become fragments, each published once and never changed."""
+"""The video track of a log: appends encoded pieces as fragments, each published once and never changed."""
 
 from collections import deque
 from fractions import Fraction
@@ -8,16 +8,16 @@ from upres.engine.core.frame import Light
 from upres.engine.segments.model import Fragment, Track
 
 from .encoder import Piece
-from .fragment import lit, mux
+from .fragment import mux, with_light
 from .publisher import Publisher
 
 
 class VideoTrack:
-    """Pieces of encoded video on their way into the log.
+    """Appends pieces of encoded video to a log, after the segments that it already holds.
 
-    A segment that the log holds only in part is encoded again, because its encoder is gone. Readers of the log may have seen
-    the fragments there: the same ones must come out again, and are not published twice.
-    complete: frames in complete segments, behind which the run resumes. light: of high dynamic range, for the header.
+    A segment that the log holds only in part is encoded again, because its encoder is gone. Readers of the log may have seen its
+    fragments already, so the new ones must be identical, and are not published a second time.
+    complete: number of frames in complete segments, after which the run resumes. light: of high dynamic range, for the header.
     """
 
     def __init__(self, publisher: Publisher, time_base: Fraction, light: Light | None = None) -> None:
@@ -33,7 +33,10 @@ class VideoTrack:
         self._segment, self._number, self._count = len(ends), 0, whole
 
     def resume_point(self, *, stateless: bool) -> int:
-        """Return the number of the first frame to upscale: behind the complete segments, or at the last shot before."""
+        """Return the number of the first frame to upscale: after the complete segments, or at the last shot before their end.
+
+        stateless: the models have no memory, so that upscaling need not start at a shot.
+        """
         number = point = 0
         for fragment in self._whole:
             if fragment.shot:
@@ -44,9 +47,9 @@ class VideoTrack:
         return number if stateless else point
 
     def push(self, piece: Piece) -> None:
-        """Publish a piece, unless the log has it.
+        """Publish a piece unless the log has it already.
 
-        Raises LogError where it differs from what the log has, or holds frames that are decoded before they are shown.
+        Raises LogError if it differs from the one in the log, or contains reordered frames.
         """
         track, fragment, body = self._muxed(piece)
         if self._unfinished:
@@ -59,9 +62,7 @@ class VideoTrack:
         start = self._log.tracks["video"].start if "video" in self._log.tracks else min(0, piece.pts)
         for packet in piece.packets:
             if packet.pts is None or packet.dts != packet.pts:
-                raise LogError(
-                    "the encoder reordered frames; the log holds none that are decoded before they are shown"
-                )
+                raise LogError("the encoder reordered frames; the log requires frames in presentation order")
             packet.pts = packet.dts = packet.pts - start
         frames = len(piece.packets)
         independent = piece.packets[0].is_keyframe
@@ -79,7 +80,7 @@ class VideoTrack:
             shot=piece.shot,
         )
         self._segment, self._number = (self._segment + 1, 0) if piece.last else (self._segment, self._number + 1)
-        return Track("video", piece.codec, self._time_base, start, lit(init, self._light)), fragment, body
+        return Track("video", piece.codec, self._time_base, start, with_light(init, self._light)), fragment, body
 
     def _check(self, fragment: Fragment, body: bytes) -> None:
         published = self._unfinished.popleft()

@@ -7,7 +7,7 @@ from upres.engine.core.errors import LogError
 from upres.engine.core.frame import Frame, Shape
 from upres.engine.decode.reader import OnPacket, Reader
 from upres.engine.encode.captions import Captions
-from upres.engine.encode.carriage import unsaid_aspect
+from upres.engine.encode.carriage import aspect_warnings
 from upres.engine.encode.options import Encoder
 from upres.engine.encode.passthrough import Passthrough
 from upres.engine.encode.publisher import Publisher
@@ -68,7 +68,7 @@ def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) 
         rate=shape.rate,
         library=encoding.library,
     )
-    aspect = unsaid_aspect(job.container, encoding.library, shape.sample_aspect)
+    aspect = aspect_warnings(job.container, encoding.library, shape.sample_aspect)
     why = [encoding.why] if encoding.why else []
     known = [*reader.warnings, *others.warnings, *why, *aspect, *combs(reader, job)]
     progress.warnings += [warning for warning in known if warning not in progress.warnings]

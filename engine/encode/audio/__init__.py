@@ -1,1 +1,1 @@
-"""Tracks of sound on their way into the log."""
+"""Audio tracks of the log: copied from the source, or encoded."""

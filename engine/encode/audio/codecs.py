@@ -1,4 +1,4 @@
-"""What sound is encoded as where the target cannot hold the source's own: AAC, and Opus in WebM."""
+"""Codecs for audio that cannot be copied to the target: AAC, and Opus for WebM."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from upres.engine.core.channels import Channels
 
 LARGEST = 8  # channels
-LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples a second
-USUAL_RATE = 48000
+LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # samples per second
+DEFAULT_RATE = 48000
 SIDE_AS_BACK = {"SL": "BL", "SR": "BR"}
 
 
 @dataclass(frozen=True, slots=True)
 class SoundCodec:
-    """One codec. library: its encoder. size: samples of a frame. sample_format: of what the encoder takes.
+    """An audio codec. library: FFmpeg's name of its encoder. size: samples per frame. sample_format: the encoder's input format.
 
-    rates: samples a second that it takes, ascending. layouts: those that every decoder knows, and the channels of each.
+    rates: supported sample rates, ascending. layouts: channel layouts that every decoder supports, with their channels.
     """
 
     name: str
@@ -26,15 +26,15 @@ class SoundCodec:
     layouts: Mapping[str, frozenset[str]]
 
     def rate_for(self, rate: int) -> int:
-        """Return the sample rate for a source's; ValueError for one that no sound has."""
+        """Return the sample rate in which to encode a source of this rate. Raises ValueError if the rate is not plausible."""
         if not LOWEST_RATE <= rate <= HIGHEST_RATE:
-            raise ValueError(f"it has {rate} samples a second, where {LOWEST_RATE} to {HIGHEST_RATE} can be")
+            raise ValueError(f"its sample rate must be {LOWEST_RATE} to {HIGHEST_RATE}, got {rate}")
         if rate in self.rates:
             return rate
-        return self.rates[0] if rate < self.rates[0] else USUAL_RATE
+        return self.rates[0] if rate < self.rates[0] else DEFAULT_RATE
 
     def layout_for(self, channels: Channels) -> str:
-        """Return the smallest layout that has all these channels, or the largest one."""
+        """Return the smallest layout that has all these channels, or the largest one if none has."""
         if not channels.names:
             return next((layout for layout, known in self.layouts.items() if len(known) >= channels.count), "7.1")
         names = {*channels.names}
@@ -63,12 +63,13 @@ AAC = SoundCodec(
 )
 OPUS = SoundCodec(
     *("Opus", "libopus", 960, "flt"),
-    (USUAL_RATE,),  # in which all its times are
-    # By count of channels: RFC 7845, 5.1.1.2; but for 5.0, whose last three channels libavcodec's libopus exchanges, and 6.1.
+    (DEFAULT_RATE,),  # the rate in which Opus counts all times
+    # By channel count: RFC 7845, 5.1.1.2. Not listed: 5.0, whose last three channels libavcodec swaps for libopus,
+    # and 6.1.
     _layouts({"mono": "FC", "stereo": "FL FR", "3.0": "FL FR FC", "quad": "FL FR BL BR", **SURROUND}),
 )
 
 
 def codec_in(container: str) -> SoundCodec:
-    """Return what sound becomes that a container (libavformat's name) cannot hold."""
+    """Return the codec in which to encode audio that cannot be copied to a container (libavformat's name)."""
     return OPUS if container == "webm" else AAC

@@ -1,4 +1,4 @@
-"""Sound whose packets both the log and the joined file can hold: copied, not decoded."""
+"""Audio whose packets are copied, because both the log and the joined file support them."""
 
 import io
 import math
@@ -20,18 +20,18 @@ from .encoder import SoundEncoder
 from .track import PREROLL, AudioTrack, Route
 from .whole_frames import is_whole
 
-LONGEST_PACKET = 10  # seconds; FLAC's longest takes 8
-LARGEST_FRAME = 8192  # samples that may be hidden at the end of a packet of unknown length: Vorbis' largest block
-LOOSE_STAMPS = Fraction(1, 5)  # seconds; a PES packet, which has one stamp, holds several frames
-DESCRIBED = ("vorbis", "alac")  # codecs whose packets mean nothing without the right header
-SELF_DESCRIBED = ("mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3")  # whose rate each packet says
+LONGEST_PACKET = 10  # seconds; the longest packets of FLAC take 8
+LARGEST_FRAME = 8192  # maximum of hidden samples at the end of a packet of unknown length: the largest block of Vorbis
+LOOSE_STAMPS = Fraction(1, 5)  # seconds; a PES packet has one timestamp, but may hold several frames
+DESCRIBED = ("vorbis", "alac")  # codecs whose packets cannot be decoded without the right header
+SELF_DESCRIBED = ("mp1", "mp1float", "mp2", "mp2float", "mp3", "mp3float", "ac3", "eac3")  # the rate is in each packet
 
 
 class CopiedAudio(AudioTrack):
-    """Packets in, the same packets out.
+    """Copies packets.
 
-    A track has one header. Where packets of AAC come with other parameters, the rest is encoded again with the header's;
-    packets of other codecs describe themselves, or are left out.
+    A track has only one header. If the parameters of AAC packets change, the rest of the track is encoded again with the header's
+    parameters. With other codecs, changed packets are copied if they are self-describing, or else left out.
     """
 
     def __init__(self, route: Route, channels: Channels) -> None:
@@ -45,9 +45,9 @@ class CopiedAudio(AudioTrack):
         self._frame = context.frame_size or 0
         self._sample = _raw_sample(context.name, channels)
         self._last: int | None = None
-        self._heard = False
+        self._audible = False  # a packet that no edit list hides was seen
         self._trim = 0
-        self._counted = False
+        self._size_known = False  # of the last packet
         self._start = 0
         self._header = self._parameters = parameters.of_track(stream)
         self._encoder: SoundEncoder | None = None
@@ -55,37 +55,37 @@ class CopiedAudio(AudioTrack):
         self._suspect: Packet[Any] | None = None
 
     def _fix_header(self) -> None:
-        """Keep what libavformat knows of the stream now: it changes that where packets of another rate come."""
-        self._template = _fixed(self._stream, self._format)
+        """Save the stream's current parameters, because libavformat changes them when packets of another rate arrive."""
+        self._template = _snapshot(self._stream, self._format)
         rate = self._template.codec_context.sample_rate or self._stream.codec_context.sample_rate
         self._ticks = Fraction(1, rate)
         self._slack = max(1, math.ceil(self._source * rate))
 
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet."""
-        if not packet.size or (packet.is_discard and self._heard):  # hidden between two parts of an edit list
+        """Copy one packet, or encode it again if its parameters differ from the track's."""
+        if not packet.size or (packet.is_discard and self._audible):  # hidden between two parts of an edit list
             return
-        self._heard = self._heard or not packet.is_discard
+        self._audible = self._audible or not packet.is_discard
         if not is_whole(self._stream.codec_context.name, bytes(packet)):
             self._damage()
             return
         self._parameters = parameters.of_packet(self._stream, packet) or self._parameters
         self._header = self._header or self._parameters
         changed = self._parameters != self._header
-        if changed and not self._changed:  # a damaged header, unless the next packet agrees with it
+        if changed and not self._changed:  # probably a damaged header, unless the next packet confirms it
             self._changed, self._suspect = True, packet
             return
         suspect, self._suspect, self._changed = self._suspect, None, changed
         if suspect is not None and changed:
-            self._take_changed(suspect)
+            self._push_changed(suspect)
         self._damage(suspect is not None and not changed)
         if changed or self._encoder is not None:
-            self._take_changed(packet)
+            self._push_changed(packet)
         else:
-            self._take(packet)
+            self._push_unchanged(packet)
 
-    def _take(self, packet: "Packet[Any]") -> None:
-        """Take a packet that goes with the track's header."""
+    def _push_unchanged(self, packet: "Packet[Any]") -> None:
+        """Process a packet that matches the track's header."""
         try:
             packets = self._strip.filter(packet) if self._strip else [packet]
         except av.FFmpegError:
@@ -93,19 +93,19 @@ class CopiedAudio(AudioTrack):
             return
         for stripped in packets:
             if self._strip and self._template is self._stream:
-                self._template = _fixed(self._stream, "mp4", side_data(stripped, "new_extradata"))
+                self._template = _snapshot(self._stream, "mp4", side_data(stripped, "new_extradata"))
             self._copy(stripped)
 
     def finish(self) -> None:
-        """Publish what is left, and note what is hidden behind the last sample."""
+        """Publish the remaining packets, and record the samples hidden at the end."""
         if self._encoder is not None:
             for packet in self._encoder.finish():
                 self._add_encoded(packet, self._encoder.rate)
         elif self._packets and self._trim:
             last = self._packets[-1]
-            last.duration = max(1, (last.duration or 0) - self._trim * self._counted)
+            last.duration = max(1, (last.duration or 0) - self._trim * self._size_known)
             self._note_trim(self._trim)
-        elif self._stream.codec_context.name == "aac":  # of which every packet has as many samples
+        elif self._stream.codec_context.name == "aac":  # whose packets all have the same number of samples
             self._note_trim(self._shortened(self._frame))
         elif self._packets and (total := parameters.tta_samples(self._stream)):
             self._packets[-1].duration = _rest_of_tta(self._packets[-1].pts or 0, total, self._ticks)
@@ -113,7 +113,7 @@ class CopiedAudio(AudioTrack):
 
     def _copy(self, packet: "Packet[Any]") -> None:
         before, after = hidden(packet)
-        if self._last is None and before <= PREROLL / self._ticks:  # the codec's priming, which is kept whole
+        if self._last is None and before <= PREROLL / self._ticks:  # the encoder delay is kept completely
             self._earliest = min(self._earliest, -before * self._ticks / self._source)
         at = self._place(packet.pts, packet.dts, packet.duration or 0)
         if at is None:
@@ -122,28 +122,28 @@ class CopiedAudio(AudioTrack):
         stamped = round(seconds / self._ticks) if 0 <= seconds <= LONGEST_PACKET else 0
         if self._sample:
             self._frame = packet.size // self._sample
-        # The codec's own length, where the stamps agree with it as exactly as they can.
+        # The codec's frame size is used if the packet's duration agrees with it within rounding.
         known = self._frame > 0 and abs(stamped - self._frame) <= self._slack
-        pts = self._exactly(round(at / self._ticks), -before if before else None)
+        pts = self._aligned(round(at / self._ticks), -before if before else None)
         packet.pts = packet.dts = self._last = pts if self._last is None else max(pts, self._last + 1)
         packet.duration, packet.time_base = self._frame if known else stamped, self._ticks
         self._next = packet.pts + self._frame if known else None
         self._trim = after if after < (self._frame or LARGEST_FRAME) else 0
-        self._counted = known
+        self._size_known = known
         self._add(packet)
 
-    def _take_changed(self, packet: "Packet[Any]") -> None:
-        """Take a packet that does not go with the track's header."""
+    def _push_changed(self, packet: "Packet[Any]") -> None:
+        """Process a packet that does not match the track's header."""
         codec = self._stream.codec_context.name
-        usable = parameters.encodable(codec, self._header)
-        if usable is not None:
-            self._encode_again(packet, *usable)
+        target = parameters.encodable(codec, self._header)
+        if target is not None:
+            self._reencode(packet, *target)
         elif codec in DESCRIBED or codec == "aac":
             self._note("is left out", packet)
         else:
             self._copy(packet)
 
-    def _encode_again(self, packet: "Packet[Any]", rate: int, layout: str) -> None:
+    def _reencode(self, packet: "Packet[Any]", rate: int, layout: str) -> None:
         self._note("is encoded again", packet)
         try:
             frames = self._stream.decode(packet)
@@ -156,7 +156,7 @@ class CopiedAudio(AudioTrack):
                 self._encode(frame, at, rate, layout)
 
     def _encode(self, frame: AudioFrame, at: Fraction, rate: int, layout: str) -> None:
-        """Encode a frame behind the packets so far, or the frame before: stamps were made for frames of another length."""
+        """Encode a frame directly after the previous one if its time is close: timestamps refer to frames of another length."""
         end = self._next * self._ticks if self._next is not None else at
         at = end if abs(at - end) < LOOSE_STAMPS else at
         if self._encoder is None:
@@ -168,7 +168,7 @@ class CopiedAudio(AudioTrack):
             self._add_encoded(packet, rate)
 
     def _add_encoded(self, packet: "Packet[Any]", rate: int) -> None:
-        """Take a packet of the encoder in the track's ticks, but for its priming, which the packet before stands in for."""
+        """Add an encoded packet, converted to the track's ticks. The encoder's delay is dropped; copied packets precede it."""
         ticks = 1 / (rate * self._ticks)
         packet.pts, packet.duration = round((packet.pts or 0) * ticks), round((packet.duration or 0) * ticks)
         if packet.pts >= self._start:
@@ -183,22 +183,22 @@ class CopiedAudio(AudioTrack):
 
 
 def _rest_of_tta(pts: int, total: int, ticks: Fraction) -> int:
-    """Return the duration of the last packet: Matroska's demuxer makes TTA's header from the file's end, in milliseconds.
+    """Return the duration of the last packet of TTA. Matroska's demuxer derives the TTA header from the file's end in milliseconds.
 
-    One that is too late makes the decoder refuse the packet, so it is rounded down.
+    The decoder rejects the packet if that end is too late, so it is rounded down.
     """
     milliseconds = Fraction(1, 1000) / ticks
     return max(1, round((total // milliseconds - round(pts / milliseconds)) * milliseconds))
 
 
 def _raw_sample(codec: str, channels: Channels) -> int:
-    """Return the bytes of one sample of all channels in raw sound; 0 where sound is compressed."""
+    """Return the size of one sample of all channels of raw audio, in bytes; 0 if audio is compressed."""
     raw = re.fullmatch(r"pcm_[a-z]*(\d+)(le|be)?", codec)
     return int(raw[1]) // 8 * channels.count if raw else 0
 
 
-def _fixed(stream: AudioStream, container_format: str, header: bytes | None = None) -> AudioStream:
-    """Return a stream like this one is now. header: of its codec, where that is not the stream's own."""
+def _snapshot(stream: AudioStream, container_format: str, header: bytes | None = None) -> AudioStream:
+    """Return a copy of a stream with its current parameters. header: codec header to use instead of the stream's own."""
     container = av.open(io.BytesIO(), "w", format=container_format)
     template = add_copy(container, stream)
     assert isinstance(template, AudioStream)

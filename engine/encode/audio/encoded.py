@@ -1,4 +1,4 @@
-"""Sound that is decoded and encoded, because the target cannot hold it as it is."""
+"""Audio that is decoded and encoded again, because it cannot be copied to the target."""
 
 from typing import Any
 
@@ -14,9 +14,9 @@ from .track import AudioTrack, Route
 
 
 class EncodedAudio(AudioTrack):
-    """Packets of any codec in, of one out.
+    """Converts packets of any codec to one codec.
 
-    What is missing before 0 becomes silence: the encoder's priming then always lies before 0, where it can be hidden.
+    If the source starts after 0, silence is inserted, so that the encoder's delay is always before 0, where it can be hidden.
     """
 
     def __init__(self, route: Route, channels: Channels, codec: SoundCodec) -> None:
@@ -27,12 +27,12 @@ class EncodedAudio(AudioTrack):
         self._ticks = self._encoder.stream.codec_context.time_base
 
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet."""
+        """Decode one packet, and encode its frames."""
         if packet.size:
             self._decode(packet)
 
     def finish(self) -> None:
-        """Encode and publish what is left, and close the encoder."""
+        """Flush decoder and encoder, publish the remaining packets, and close the encoder."""
         self._decode(None)
         trim = 0
         for packet in self._encoder.finish():
@@ -51,15 +51,15 @@ class EncodedAudio(AudioTrack):
             self._encode(frame)
 
     def _encode(self, frame: AudioFrame) -> None:
-        if frame.pts is None and self._next is not None:  # what a decoder held back
+        if frame.pts is None and self._next is not None:  # a frame that the decoder held back
             frame.pts = self._next
         elif (at := self._place(frame.pts, frame.dts, 0)) is not None:
-            frame.pts = self._exactly(round(at * frame.sample_rate))
+            frame.pts = self._aligned(round(at * frame.sample_rate))
         else:
             return
         self._next = frame.pts + frame.samples
         try:
             for packet in self._encoder.encode(frame):
                 self._add(packet)
-        except av.FFmpegError:  # samples that are no numbers
+        except av.FFmpegError:  # raised for samples that are NaN
             self._damage()

@@ -1,4 +1,4 @@
-"""Decoded sound encoded: resampled to one rate and layout, without gaps or overlaps, in frames of the encoder's size."""
+"""Audio encoder that resamples its input to one rate and layout, and fills gaps and removes overlaps."""
 
 import io
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,14 +16,15 @@ from upres.engine.core.channels import Channels
 from .codecs import LARGEST, SoundCodec
 
 BITS_A_CHANNEL = 96_000
-LONGEST_SILENCE = 60  # seconds that are written out; of a longer hole only the first one is, the rest is a jump in time
+LONGEST_SILENCE = 60  # seconds; only the first second of a longer gap is encoded as silence, the rest is a jump in time
 
 
 class SoundEncoder:
-    """One encoder. layout: of the codec's. channels: of the frames that it gets. start: the sample at which the first has to start.
+    """An audio encoder. Gaps between frames become silence and overlaps are cut off, so that audio keeps its timestamps.
 
-    A gap in the frames becomes silence and an overlap is cut off, so that sound stays where its stamps say.
-    stream: what the packets play with. rate: samples a second, of their times. size: samples of a packet.
+    layout: one of the codec's layouts. channels: those of the input frames. start: sample at which the first packet starts.
+    stream: encoder stream that the packets belong to. rate: samples per second, also the unit of packet times.
+    size: samples per packet.
     """
 
     def __init__(self, codec: SoundCodec, rate: int, layout: str, channels: Channels, start: int = 0) -> None:
@@ -42,7 +43,7 @@ class SoundEncoder:
         self._expected = Fraction(start)
 
     def encode(self, frame: AudioFrame) -> Iterator["Packet[Any]"]:
-        """Yield the packets that a frame completes. Its pts is in samples of its own rate."""
+        """Encode a frame; yield the packets that it completes. Its pts is in samples of its own rate."""
         scale = Fraction(self.rate, frame.sample_rate)
         at = (frame.pts or 0) * scale
         frame.time_base = Fraction(1, frame.sample_rate)
@@ -56,7 +57,7 @@ class SoundEncoder:
         yield from self._packets()
 
     def finish(self) -> Iterator["Packet[Any]"]:
-        """Yield the last packets, and release the encoder."""
+        """Flush the encoder, yield the last packets, and release it."""
         self._drain(None)
         yield from self._packets()
         if rest := self._fifo.read():
@@ -65,18 +66,18 @@ class SoundEncoder:
         self._container.close()
 
     def _drain(self, frame: AudioFrame | None) -> None:
-        """Push a frame, or the end, into the graph, and keep what comes out."""
+        """Push a frame into the filter graph, or None to flush it, and buffer its output."""
         if self._graph is not None:
             self._graph.push(frame)
             for resampled in _pulled(self._graph):
                 self._keep(resampled)
 
     def _keep(self, frame: AudioFrame) -> None:
-        frame.pts = None  # counted by the encoder's frames: those of the graph have no gaps
+        frame.pts = None  # set again for the encoder's frames; the graph's output has no gaps
         self._fifo.write(frame)
 
     def _fill(self, sample: int) -> Iterator["Packet[Any]"]:
-        """Yield packets of the silence before a sample, except for about a second, which is up to the graph."""
+        """Yield packets of silence up to about one second before a sample; the filter graph fills that second."""
         gap = sample - self._written - self._fifo.samples
         hole = gap > LONGEST_SILENCE * self.rate
         size = self._codec.size
@@ -98,16 +99,16 @@ class SoundEncoder:
         yield from self.stream.encode(frame)
 
     def _converter(self, frame: AudioFrame) -> Graph:
-        """Return a graph from frames like this one to the encoder's, which starts where the sound so far ends."""
+        """Return a graph that converts frames like this one to the encoder's format, starting where the audio so far ends."""
         start = round(Fraction(self._written + self._fifo.samples, self.rate) * frame.sample_rate)
         resample = ("aresample", {"async": "1", "first_pts": str(start)})
         formats = {"sample_fmts": self._codec.sample_format, "channel_layouts": self._layout}
         layout = ("aformat", {"sample_rates": str(self.rate), **formats})
         source = {"sample_rate": str(frame.sample_rate), "sample_fmt": frame.format.name}
         buffer = ("abuffer", {**source, "channel_layout": frame.layout.name, "time_base": f"1/{frame.sample_rate}"})
-        chosen = _pan(self._channels, frame.layout.nb_channels)
+        pan = _pan(self._channels, frame.layout.nb_channels)
         with suppress(av.FFmpegError):
-            return _graph([buffer, *([("pan", {"args": chosen})] if chosen else []), resample, layout])
+            return _graph([buffer, *([("pan", {"args": pan})] if pan else []), resample, layout])
         count = min(frame.layout.nb_channels, av.AudioLayout(self._layout).nb_channels)
         return _graph([buffer, ("pan", {"args": _mapped(self._layout, range(count))}), resample, layout])
 
@@ -117,7 +118,7 @@ class SoundEncoder:
 
 
 def _pan(channels: Channels, count: int) -> str | None:
-    """Return how libavfilter's pan makes a layout of `count` channels that are not in native order; None where they are."""
+    """Return arguments for libavfilter's pan that bring `count` channels into native order; None if they are already."""
     if count != channels.count or (channels.native and (channels.names or count <= LARGEST)):
         return None
     if not channels.names:

@@ -1,7 +1,7 @@
-"""One audio track on its way into the log. How its packets are made is the business of `CopiedAudio` and `EncodedAudio`.
+"""Base class of an audio track of the log. Its subclasses `CopiedAudio` and `EncodedAudio` produce the packets.
 
-Times in the log are counted in samples, from the reader's origin. Samples that a source hides before its first one (a codec's
-priming) lie before 0 and stay hidden; those it hides behind its last one are noted as the track's trim.
+Times in the log are counted in samples from the reader's origin. Samples that a source hides at its start (encoder delay) have
+times before 0 and stay hidden. Samples that it hides at its end are recorded as the track's trim.
 """
 
 import math
@@ -26,9 +26,10 @@ PREROLL = Fraction(1, 10)
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """The way of one track: from a stream of a reader, under a name, to a publisher, in fragments of about `length` seconds.
+    """Source and destination of an audio track.
 
-    container: the format of the fragments. preroll: seconds of sound to keep before 0, hidden, to warm its decoder up.
+    name: of the track in the log. length: approximate duration of a fragment in seconds. container: format of the fragments.
+    preroll: seconds of hidden audio to keep before 0, to warm up the decoder.
     """
 
     reader: Reader
@@ -41,7 +42,7 @@ class Route:
 
 
 class AudioTrack(ABC):
-    """Packets in, fragments into the log. notes: what a user should know about it, complete once it is finished."""
+    """Turns a track's packets into fragments of the log. notes: messages for the user, complete after `finish`."""
 
     def __init__(self, route: Route) -> None:
         reader, stream, name, log = route.reader, route.stream, route.name, route.publisher.log
@@ -74,10 +75,10 @@ class AudioTrack(ABC):
 
     @abstractmethod
     def push(self, packet: "Packet[Any]") -> None:
-        """Take one packet of this track."""
+        """Process one packet of this track."""
 
     def finish(self) -> None:
-        """Publish what is left; note where all of it was damaged."""
+        """Publish the remaining packets; add a note if the whole track is damaged."""
         self._publish()
         if self._damaged and not self._log.fragments(self._name):
             codec = self._stream.codec_context.name
@@ -86,29 +87,32 @@ class AudioTrack(ABC):
             )
 
     def _damage(self, packets: int = 1) -> None:
-        """Count packets that cannot be used."""
+        """Count packets as damaged."""
         self._repairs.damaged += packets
         self._damaged += packets
 
     def _place(self, pts: int | None, dts: int | None, duration: int) -> Fraction | None:
-        """Return seconds from the origin; None where they lie outside the cut, or too far before 0 to be of use."""
+        """Return a packet's repaired time in seconds from the origin; None if it is outside the cut or too far before 0."""
         at = self._timeline.place(pts, dts) - self._origin
         too_early = at < self._earliest and at + duration <= self._earliest
         return None if too_early or (self._end is not None and at >= self._end) else at * self._source
 
-    def _exactly(self, sample: int, first: int | None = None) -> int:
-        """Return a packet's first sample: next to the one before it, unless its stamp differs by more than rounding does."""
+    def _aligned(self, sample: int, first: int | None = None) -> int:
+        """Return a packet's first sample: directly after the previous packet, unless its timestamp differs by more than rounding.
+
+        first: used instead of the timestamp for the first packet.
+        """
         expected = self._next if self._next is not None else sample if first is None else first
         return expected if abs(sample - expected) <= self._slack else sample
 
     def _add(self, packet: "Packet[Any]") -> None:
-        """Take a packet for the log, in its ticks; one that comes later than a file can say is damaged."""
+        """Add a packet, with times in the track's ticks. A gap that is longer than a file can represent counts as damage."""
         pts = packet.pts or 0
         if pts - self._latest > LONGEST_TICKS:
             self._damage()
             return
         self._latest = pts
-        if self._known:  # published before this run, which resumes another
+        if self._known:  # published by the run that this one resumes
             self._known -= 1
             return
         if self._packets and (pts - (self._packets[0].pts or 0)) * self._ticks >= self._length:
@@ -135,12 +139,12 @@ class AudioTrack(ABC):
         self._publisher.publish(track, fragment, body)
 
     def _shortened(self, size: int) -> int:
-        """Return how many samples of the last packet its duration leaves out. size: of a whole one."""
+        """Return the number of samples that the last packet's duration cuts off. size: samples of a complete packet."""
         last = self._packets[-1].duration or 0 if self._packets else 0
         return size - last if 0 < last < size else 0
 
     def _note_trim(self, samples: int) -> None:
-        """Note how many samples of the last packet are not to be heard: once, though a resumed run finds the same."""
+        """Record the number of hidden samples at the end of the last packet, unless the log has the record already."""
         if samples and not any(extra.get("trim") == self._name for extra in self._log.extras):
             self._log.note({"trim": self._name, "samples": samples})
 
@@ -151,7 +155,7 @@ class AudioTrack(ABC):
         return mux(packets, self._template, self._number + 1, self._format)
 
     def _leave_out(self, packets: "list[Packet[Any]]", spans: list[tuple[int, int]], start: int) -> None:
-        """Keep of packets that their container refused together those that it takes by themselves, if not all."""
+        """After a fragment could not be written, keep only those of its packets that can be written alone (none if all can)."""
         kept = []
         for packet, span in zip(packets, spans, strict=True):
             with suppress(av.FFmpegError, ValueError):
@@ -161,7 +165,7 @@ class AudioTrack(ABC):
         self._packets = kept if len(kept) < len(packets) else []
         refused = len(packets) - len(self._packets)
         self._damage(refused)
-        self._log.note({"left_out": self._name, "packets": refused})  # or a resumed run would count them again
+        self._log.note({"left_out": self._name, "packets": refused})  # so that a resumed run does not count them again
 
     def _track(self, init: bytes, start: int) -> Track:
         codec, language = self._template.codec_context.name, self._stream.metadata.get("language")
@@ -169,7 +173,7 @@ class AudioTrack(ABC):
 
 
 def _fill_durations(packets: "list[Packet[Any]]") -> None:
-    """Let packets without a duration last until the next one; the last one as long as the one before it."""
+    """Set missing durations: up to the next packet, or for the last packet the duration of the one before."""
     for packet, following in pairwise(packets):
         packet.duration = packet.duration or (following.pts or 0) - (packet.pts or 0)
     if len(packets) > 1:

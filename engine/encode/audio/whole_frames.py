@@ -1,4 +1,4 @@
-"""Whether a packet holds one whole frame, of the codecs that MP4's demuxer parses again: others would be counted otherwise then.
+"""Check that an audio packet holds exactly one frame, for codecs that MP4's demuxer parses again, which would split other packets.
 
 AC-3 and E-AC-3: ETSI TS 102 366, 4.4.1 (sync words, frame sizes) and E.1.3.1. MPEG audio: ISO/IEC 11172-3, 2.4.2.3.
 """
@@ -9,12 +9,12 @@ SYNC = b"\x0b\x77"
 BITRATES = (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 384, 448, 512, 576, 640)  # kbit/s
 RATES = (48000, 44100, 32000)
 LAST_AC3 = 10  # bsid; those above are E-AC-3's
-DEPENDENT = 1  # strmtyp: a substream of the frame before it
-HEADER = 6  # bytes of a header that are read here
+DEPENDENT = 1  # strmtyp: a substream of the previous frame
+HEADER = 6  # number of header bytes that are read here
 
 
 def is_whole(codec: str, data: bytes) -> bool:
-    """Return whether a packet begins with a whole frame, and holds no second one. Of codecs not named here every packet is."""
+    """Report whether a packet holds exactly one complete frame. Always true for codecs not listed here."""
     if codec in MPEG:
         return len(data) >= 4 and data[0] == 0xFF and data[1] & 0xE0 == 0xE0 and data[1] & 0x06 != 0
     if codec not in AC3:
@@ -31,7 +31,7 @@ def is_whole(codec: str, data: bytes) -> bool:
 
 
 def _size(data: bytes) -> int:
-    """Return the bytes of the frame that a packet begins with; 0 where it begins with none."""
+    """Return the size in bytes of the frame at the start of the data; 0 if there is none."""
     if len(data) < HEADER or data[:2] != SYNC:
         return 0
     if data[5] >> 3 > LAST_AC3:

@@ -1,1 +1,1 @@
-"""One file from a log: in a place on disk, or written out while the log grows."""
+"""Joining of a log into one file, on disk or as a stream while the log grows."""

@@ -1,4 +1,4 @@
-"""One file from a log: packets copied, nothing decoded; written beside the target and renamed once complete."""
+"""Joining of a log into one file: packets are copied, and the file is renamed to its final name once it is complete."""
 
 import heapq
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"}
 
 
 def container_for(path: Path) -> str:
-    """Return the container format of a file name; TargetError where none is known for it."""
+    """Return the container format for a file name. Raises TargetError for an unknown suffix."""
     if path.suffix.lower() not in CONTAINERS:
         still = "; one frame goes into a name that ends in .png with `still` 0" * (path.suffix.lower() in PICTURES)
         raise TargetError(f"{path}: the name must end in {', '.join(CONTAINERS)}{still}")
@@ -28,15 +28,15 @@ def container_for(path: Path) -> str:
 
 
 def join(log: Log, target: Path, container: str) -> None:
-    """Write the joined file. It appears under its name only once it is complete and on disk.
+    """Write the joined file, which appears under its name only once it is complete and on disk.
 
-    Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
-    damaged or has no frame.
+    Raises TargetError if it cannot be written, EncoderError if the container rejects the log's content, LogError if the log is
+    damaged or has no frames.
     """
     check_has_frames(log)
     part = partial_path(target)
     try:
-        with as_ours(str(target), container):
+        with muxing_errors(str(target), container):
             _write(log, part, container)
             put_in_place(part, target)
     finally:
@@ -44,20 +44,23 @@ def join(log: Log, target: Path, container: str) -> None:
 
 
 def check_has_frames(log: Log) -> None:
-    """Raise LogError where there is nothing to join."""
+    """Raise LogError if the log has no video frames."""
     if not log.fragments("video"):
         raise LogError("the log holds no frame yet, so there is nothing to join")
 
 
 @contextmanager
-def as_ours(name: str, container: str) -> Iterator[None]:
-    """Raise what a muxer and the system raise as TargetError, and as EncoderError where the container is why. name: the file's."""
+def muxing_errors(name: str, container: str) -> Iterator[None]:
+    """Convert errors of the muxer and the system to TargetError, or to EncoderError if the container rejects the content.
+
+    name: of the file, for messages.
+    """
     try:
         yield
     except av.ArgumentError as error:
-        raise EncoderError(f"{name}: {container} refuses what was made ({error.strerror})") from error
+        raise EncoderError(f"{name}: {container} rejects its content ({error.strerror})") from error
     except BrokenPipeError as error:
-        raise TargetError(f"{name}: what read it has ended, so the rest is not written") from error
+        raise TargetError(f"{name}: its reader has closed the pipe, so the rest is not written") from error
     except (OSError, av.FFmpegError) as error:
         raise TargetError(f"{name}: cannot be written ({reason(error)})") from error
 
@@ -85,7 +88,7 @@ def _end(log: Log) -> Fraction:
 
 
 def _options(log: Log, tracks: list[Track], container: str) -> dict[str, str]:
-    options = {"fflags": "+bitexact"}  # nothing random, so that equal logs give equal files
+    options = {"fflags": "+bitexact"}  # no random values, so that equal logs give equal files
     if container in MATROSKA:
         return options
     return {**options, "movflags": movflags(log, "faststart"), "movie_timescale": movie_timescale(tracks)}

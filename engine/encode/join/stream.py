@@ -1,4 +1,4 @@
-"""A log written out while it grows: fragmented MP4, or Matroska without an index, into a pipe."""
+"""Joining of a log while it grows, as fragmented MP4 or as Matroska without an index, into a pipe or to an address."""
 
 import heapq
 import io
@@ -18,7 +18,7 @@ from upres.engine.encode.codecs import MATROSKA
 from upres.engine.encode.fragment import header_of, in_file
 from upres.engine.segments.model import Fragment, Log, Track
 
-from .file import as_ours, check_has_frames
+from .file import check_has_frames, muxing_errors
 from .tracks import LogSubtitles, LogTrack, label, movflags, movie_timescale, ordered
 
 if TYPE_CHECKING:
@@ -26,35 +26,36 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-ABSENT_SECONDS = Fraction(2)  # of picture, after which a prompt file begins without the tracks that have not come
-PIECE_MILLISECONDS = 500  # of the file that are written at once; a player waits for them
+ABSENT_SECONDS = Fraction(2)  # of video, after which a live file begins without the tracks that are still missing
+PIECE_MILLISECONDS = 500  # duration of a fragment or cluster, which adds to a player's delay
 PROMPT_MILLISECONDS = 500  # by which a track may be ahead of the others in a live file
 OPTIONS = {
-    # Segments begin with key frames; those that the playlist has passed are deleted.
+    # Segments begin with keyframes; segments that are no longer in the playlist are deleted.
     "hls": {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments+independent_segments+temp_file"},
-    "rtsp": {"rtsp_transport": "tcp"},  # in one connection, which routers and firewalls let through
-    "mpegts": {"omit_video_pes_length": "0"},  # by which players know where a frame ends before the next one comes
-    "nut": {"syncpoints": "none", "strict": "experimental"},  # each would stay in memory
+    "rtsp": {"rtsp_transport": "tcp"},  # a single connection, which works through routers and firewalls
+    "mpegts": {"omit_video_pes_length": "0"},  # so that players know the end of a frame before the next one arrives
+    "nut": {"syncpoints": "none", "strict": "experimental"},  # the muxer would keep all sync points in memory
 }
-APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written alone
+APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written without them
 
 
 class Writable(Protocol):
-    """An open file, or anything that takes bytes."""
+    """An open file, or another object to which bytes can be written."""
 
     def write(self, data: bytes, /) -> object: ...  # noqa: D102
 
 
 class StreamedFile:
-    """One file from a log, written as far as the log goes. Leaving its `with` writes the end, unless an error is why.
+    """A file that is written while its log grows. Leaving its `with` block without an error writes the end of the file.
 
-    The header names every track, so nothing is written before each has its first fragment: none is lost for coming late.
-    target: an open file, or a path or address that libavformat opens itself. prompt: what comes is written at once, packet by
-    packet, what the source hides behind its last packet is left in, and a track is left out that has nothing in the first
-    `ABSENT_SECONDS` of the picture. MP4 and QuickTime then are the log's own fragments behind a header that libavformat makes:
-    its muxer writes a picture when the next has come, and the sound of its time.
-    Raises TargetError where it cannot be written, EncoderError where the container refuses it, LogError where the log is
-    damaged or has no frame.
+    The header lists every track, so nothing is written before each track has its first fragment; no track is lost for starting
+    late.
+    target: an open file, or a path or address that libavformat opens itself.
+    prompt: for live results. Packets are written without delay, samples hidden at the end are kept, and a track without
+    data in the first `ABSENT_SECONDS` of video is left out. MP4 and QuickTime then consist of the log's fragments after a header
+    from libavformat, because its muxer would write a frame only after the next one has arrived.
+    Raises TargetError if the file cannot be written, EncoderError if the container rejects the content, LogError if the log is
+    damaged or has no frames.
     """
 
     def __init__(self, log: Log, target: Writable | str, container: str, *, prompt: bool = False) -> None:
@@ -62,9 +63,9 @@ class StreamedFile:
         self._log = log
         self._target = target if isinstance(target, str) else _Pipe(target)
         self._container = container
-        self._passing: _Passing | None = None
+        self._fragments: _FragmentWriter | None = None
         if prompt and container in ("mp4", "mov") and not isinstance(target, str):
-            self._passing = _Passing(log, _Pipe(target))
+            self._fragments = _FragmentWriter(log, _Pipe(target))
         self._waiting: dict[str, list[Fragment]] = defaultdict(list)
         self._tracks: dict[str, LogTrack] = {}
         self._subtitles: list[LogSubtitles] = []
@@ -84,28 +85,28 @@ class StreamedFile:
         finally:
             for source in self._sources():
                 source.close()
-            with suppress(OSError, av.FFmpegError):  # of a pipe that nobody reads: what was raised before says so
+            with suppress(OSError, av.FFmpegError):  # a broken pipe, for instance, which has been reported already
                 if self._output is not None:
                     self._output.close()
 
     def push(self, fragment: Fragment) -> None:
-        """Take a fragment that the log has got, in the order of the log."""
+        """Write a fragment of the log, or keep it until the header can be written. Called in log order."""
         if self._output is not None and fragment.track not in self._tracks:
             self._leave_out(fragment.track)
             return
         self._waiting[fragment.track].append(fragment)
-        if self._output is not None or self._decided():
-            with as_ours("the result", self._container):
+        if self._output is not None or self._header_ready():
+            with muxing_errors("the result", self._container):
                 self._write()
 
     @property
     def waits(self) -> bool:
-        """Tell whether fragments wait for the first of another track."""
+        """Whether fragments wait for the first fragment of another track."""
         return bool(self._waiting)
 
-    def _decided(self) -> bool:
-        """Whether the header can be written: every track has come, or was waited for long enough."""
-        if _announced(self._log) <= self._waiting.keys():
+    def _header_ready(self) -> bool:
+        """Report whether the header can be written: every track has fragments, or was waited for long enough."""
+        if _track_names(self._log) <= self._waiting.keys():
             return True
         if not self._prompt or "video" not in self._waiting:
             return False
@@ -117,11 +118,11 @@ class StreamedFile:
     def _leave_out(self, track: str) -> None:
         if track not in self._left_out:
             self._left_out.add(track)
-            logger.warning("%s is left out: it came after the header was written, which names all tracks", track)
+            logger.warning("%s is left out: it started after the header, which lists all tracks, was written", track)
 
     def _finish(self) -> None:
         check_has_frames(self._log)
-        with as_ours("the result", self._container):
+        with muxing_errors("the result", self._container):
             output = self._write()
             for track in self._tracks.values():
                 last = self._held[track.index]
@@ -131,11 +132,11 @@ class StreamedFile:
             output.close()
 
     def _write(self) -> "OutputContainer":
-        """Write what waits, but the latest packet of each track, which may turn out to be its last."""
+        """Write the waiting fragments, except the latest packet of each track, which may be its last and need trimming."""
         waiting, self._waiting = self._waiting, defaultdict(list)
         output = self._output or self._open(waiting)
-        if self._passing is not None:
-            self._passing.write(self._tracks, chain.from_iterable(waiting.values()))
+        if self._fragments is not None:
+            self._fragments.write(self._tracks, chain.from_iterable(waiting.values()))
             return output
         pieces = [self._tracks[name].continued(fragments) for name, fragments in waiting.items()]
         try:
@@ -152,23 +153,23 @@ class StreamedFile:
         return output
 
     def _open(self, first: Mapping[str, list[Fragment]]) -> "OutputContainer":
-        """Open the file with all tracks of the log. first: fragments of each, which its header is made from."""
+        """Open the file with those tracks of the log that have fragments. first: the first fragments of each, for its header."""
         log, tracks = self._log, [track for track in ordered(self._log) if track.name in first]
         self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
         self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]
-        target = self._target if self._passing is None else self._passing.header
+        target = self._target if self._fragments is None else self._fragments.header
         output = self._output = av.open(target, "w", format=self._container, options=self._options(tracks))
         for source in self._sources():
             source.add_to(output)
         label(log, output)
         self._held = dict.fromkeys(track.index for track in self._tracks.values())
-        if self._passing is not None:
-            self._passing.begin(output, self._tracks.values())
+        if self._fragments is not None:
+            self._fragments.begin(output, self._tracks.values())
         return output
 
     def _options(self, tracks: list[Track]) -> dict[str, str]:
         options = {
-            "fflags": "+bitexact",  # nothing random, so that equal logs give equal files
+            "fflags": "+bitexact",  # no random values, so that equal logs give equal files
             "flush_packets": "1",
             "max_interleave_delta": str((PROMPT_MILLISECONDS if self._prompt else APART_MILLISECONDS) * 1000),
         }
@@ -185,40 +186,40 @@ class StreamedFile:
         return [*self._tracks.values(), *self._subtitles]
 
 
-def _announced(log: Log) -> set[str]:
+def _track_names(log: Log) -> set[str]:
     """Return the names of all tracks that the log will have."""
     return {"video", *(name for extra in log.extras for name in extra.get("tracks", ()))}
 
 
-class _Passing:
-    """Fragments of MP4 on their way into one file of several tracks. header: what libavformat writes its header into."""
+class _FragmentWriter:
+    """Writes the fragments of a log to one MP4 file with several tracks. header: buffer for the header from libavformat."""
 
     def __init__(self, log: Log, target: "_Pipe") -> None:
         self.header = io.BytesIO()
         self._log = log
         self._target = target
-        self._places = count(1)
+        self._numbers = count(1)
 
     def begin(self, output: "OutputContainer", tracks: Iterable[LogTrack]) -> None:
-        """Write the header. output: the open `header`, to which the file's tracks were added."""
+        """Write the header. output: the container that writes to `header`, with all tracks added."""
         for track in tracks:
             output.mux(track.opening())
         output.close()
         self._target.write(header_of(self.header.getvalue()))
 
     def write(self, tracks: Mapping[str, LogTrack], fragments: Iterable[Fragment]) -> None:
-        """Write fragments in the order of time. tracks: those of the file."""
+        """Write fragments in the order of their times. tracks: those of the file."""
 
         def start(fragment: Fragment) -> Fraction:
             track = self._log.tracks[fragment.track]
             return (fragment.pts + track.start) * track.time_base
 
         for fragment in sorted(fragments, key=start):
-            self._target.write(in_file(self._log.read(fragment), tracks[fragment.track].index + 1, self._places))
+            self._target.write(in_file(self._log.read(fragment), tracks[fragment.track].index + 1, self._numbers))
 
 
 class _Pipe:
-    """What can only be written to, so that libavformat does not go back in it."""
+    """Wrapper that offers only `write`, so that libavformat does not seek."""
 
     def __init__(self, target: Writable) -> None:
         self._target = target

@@ -1,4 +1,4 @@
-"""The tracks of a log as a muxer takes them: read back through libavformat, packets copied."""
+"""Tracks of a log as sources of packets for a muxer."""
 
 import base64
 import io
@@ -21,18 +21,19 @@ from upres.engine.segments.model import Fragment, Log, Track
 if TYPE_CHECKING:
     from av.container.core import Chapter
 
-CAMERA_KEYS = ("com.apple.quicktime.", "com.android.", "location")  # date, place and model, as phones write them
+# Prefixes of tags with which phones store date and place.
+CAMERA_KEYS = ("com.apple.quicktime.", "com.android.", "location")
 
 Timed = tuple[Fraction, int, "Packet[Any]"]
 
 
 def ordered(log: Log) -> list[Track]:
-    """Return the tracks of a log as files list them: video first."""
+    """Return the tracks of a log in the order in which files list them: video first."""
     return sorted(log.tracks.values(), key=lambda track: (track.name != "video", track.name))
 
 
 def label(log: Log, output: OutputContainer) -> None:
-    """Give a file the tags, chapters and attachments of a log."""
+    """Add the tags, chapters and attachments of a log to a file."""
     for extra in log.extras:
         if "metadata" in extra and "chapters" in extra:
             output.metadata.update(extra["metadata"])
@@ -53,26 +54,26 @@ def _chapter(chapter: dict[str, Any]) -> "Chapter":
 
 
 def movflags(log: Log, *flags: str) -> str:
-    """Return flags for MP4's and QuickTime's muxer."""
+    """Return the flags for MP4's and QuickTime's muxer, including those for the log's tags."""
     names = [name for extra in log.extras for name in extra.get("metadata", ())]
     return "+".join((*flags, *tag_flags(names)))
 
 
 def tag_flags(names: Iterable[str]) -> tuple[str, ...]:
-    """Return flags for the tags of an MP4 or QuickTime file: with keys of its own where a camera wrote such, else left out."""
+    """Return muxer flags so that MP4 or QuickTime can store arbitrary keys, if the tags are those of a camera; otherwise none."""
     return ("use_metadata_tags",) if any(name.startswith(CAMERA_KEYS) for name in names) else ()
 
 
 def movie_timescale(tracks: list[Track]) -> str:
-    """Return the ticks of an MP4's own clock, in which a track that starts later than another is delayed."""
+    """Return the time scale of an MP4's movie header, in which the delay of later tracks is stored."""
     clock = lcm(*(track.time_base.denominator for track in tracks))
     return str(clock if clock < 1 << 31 else tracks[0].time_base.denominator)
 
 
 class LogTrack:
-    """One track of the log, read back through libavformat.
+    """A track of the log, read with libavformat.
 
-    fragments: those to read, by default all that the log has so far; more of them come with `continued`.
+    fragments: those to read, by default all that the log has so far. `continued` returns the same track with later fragments.
     """
 
     def __init__(self, log: Log, track: Track, container: str, fragments: list[Fragment] | None = None) -> None:
@@ -105,17 +106,17 @@ class LogTrack:
 
     @property
     def index(self) -> int:
-        """Its place in the file."""
+        """Index of the track in the file."""
         return self._output.index
 
     def continued(self, fragments: list[Fragment]) -> "LogTrack":
-        """Return the same track of the same file, with other fragments."""
+        """Return the same track of the same file with other fragments."""
         track = LogTrack(self._log, self._track, self._container, fragments)
         track._output = self._output
         return track
 
     def _coarser(self) -> int:
-        """Return how many ticks become one, so that the longest frame has a duration that a file can say."""
+        """Return the factor by which the time base is coarsened, so that the longest frame's duration fits the file."""
         longest = max((fragment.duration for fragment in self._fragments), default=0)
         return 1 + longest // LONGEST_TICKS
 
@@ -125,9 +126,10 @@ class LogTrack:
         return (self._expected / (max(1, ticks) * self._track.time_base)).limit_denominator(1001)
 
     def packets(self, *, whole: bool = True) -> Iterator[Timed]:
-        """Yield packets with the track's start added back; LogError where there are fewer or more than the log counts.
+        """Yield packets with the track's start added to their times.
 
-        whole: these are all fragments of the track, so that its end is trimmed.
+        whole: the fragments are all of the track, so that its end is trimmed.
+        Raises LogError if the number of packets differs from the number that the log records.
         """
         time_base = self._stream.time_base or Fraction(1)
         shift = round(self._track.start * self._track.time_base / time_base)
@@ -142,29 +144,29 @@ class LogTrack:
                 self.trim(packet)
             yield packet.dts * time_base, self._output.index, packet
         if count != self._expected:
-            raise LogError(f"track {self._track.name} gave {count} packets, its log counts {self._expected}")
+            raise LogError(f"track {self._track.name} has {count} packets, but its log records {self._expected}")
 
     def opening(self) -> "Packet[Any]":
-        """Return the first packet, at the time at which the log's times begin."""
+        """Return the first packet, with the time at which the log's times begin."""
         time_base = self._stream.time_base or Fraction(1)
         _, _, packet = next(self.packets(whole=False))
         packet.pts = packet.dts = round(self._track.start * self._track.time_base / time_base)
         return packet
 
     def trim(self, last: "Packet[Any]") -> None:
-        """Hide what the source hides behind its last packet; in MP4 the packet's duration says it."""
+        """Hide the samples that the source hides at its end. In MP4 the duration of the last packet already does that."""
         samples = next((extra["samples"] for extra in self._log.extras if extra.get("trim") == self._track.name), 0)
         if self._matroska and samples:
             last.duration = (last.duration or 0) + samples
             hide_end(last, samples)
 
     def close(self) -> None:
-        """Release the log's bytes."""
+        """Close the container that reads the log."""
         self._input.close()
 
 
 class LogSubtitles:
-    """One subtitle track, from its records. end: of the video, in seconds, which no subtitle outlasts; None: unknown yet."""
+    """A subtitle track, read from the log's records. end: end of the video in seconds, at which subtitles end; None if unknown."""
 
     def __init__(self, log: Log, header: dict[str, Any], end: Fraction | None) -> None:
         self._header = header
@@ -178,12 +180,12 @@ class LogSubtitles:
     def add_to(self, output: OutputContainer) -> None:
         """Add the track to a file."""
         self._output = output.add_stream_from_template(self._template)
-        self._edited = output.format.name not in MATROSKA  # with an edit list, that ends with the last duration
+        self._edited = output.format.name not in MATROSKA  # has an edit list, which ends with the last subtitle
         self._output.metadata.update(self._header["metadata"])
         self._output.disposition = Disposition(self._header["disposition"])
 
     def packets(self) -> Iterator[Timed]:
-        """Yield the packets of the records that have come since the last call."""
+        """Yield the packets of the records added since the last call."""
         every = [extra for extra in self._log.extras if extra.get("subtitle") == self._header["subtitles"]]
         records, self._read = every[self._read :], len(every)
         time_base = Fraction(self._header["time_base"])
@@ -202,12 +204,12 @@ class LogSubtitles:
             yield at * time_base, self._output.index, packet
 
     def close(self) -> None:
-        """Release the records."""
+        """Close the container that holds the header."""
         self._input.close()
 
 
 class _TrackBytes:
-    """A track as a stream of bytes: its init section, then fragments, each checked as it is read."""
+    """A track as a byte stream: its init section, then its fragments, whose checksums are verified."""
 
     def __init__(self, log: Log, track: Track, fragments: list[Fragment]) -> None:
         self._log = log

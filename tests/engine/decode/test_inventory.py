@@ -172,7 +172,7 @@ def test_a_time_code_that_a_container_refuses_is_named(tmp_path, suffix, code, r
     source = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-metadata", f"timecode={code}", picture=picture)
     notes = "".join(upscaled(source, tmp_path / f"out{suffix}").warnings)
     if refused and suffix in (".mp4", ".mov"):
-        named = f"time code ({code}) is left out: {suffix[1:]} does not take it at 24 frames a second; mkv does"
+        named = f"time code ({code}) is left out: {suffix[1:]} cannot carry it at 24 frames a second; mkv can"
         assert named in notes
     else:
         assert "time code" not in notes

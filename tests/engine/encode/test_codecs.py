@@ -60,14 +60,14 @@ def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"bf": "3"}, "bf: the log holds no frames that are decoded before they are shown"),
+        ({"bf": "3"}, "bf: frames must not be reordered in the log"),
         ({"x264-params": "aq-mode=2:keyint=30"}, "keyint: segments are cut by"),
         ({"x264opts": "no-scenecut"}, "scenecut: segments are cut by"),
         ({"threads": "8"}, "threads: how the work is divided is fixed"),
         ({"svtav1-params": "lp=8:tune=0"}, "lp: how the work is divided is fixed"),
         ({"svtav1-params": "pred-struct=1"}, "pred-struct: low delay can hang"),
         ({"pass": "1"}, "pass: segments are encoded one by one as they come"),
-        ({"crf": "3"}, "crf: it has a setting of its own"),
+        ({"crf": "3"}, "crf: there is a separate setting for it"),
     ],
 )
 def test_what_breaks_the_rules_of_the_log_is_refused_with_the_reason(options, words):
@@ -106,10 +106,10 @@ def test_settings_that_a_codec_does_not_have_are_refused(settings, words):
         (
             "mp4",
             {"codec": "av1", "pixel_format": "yuv444p"},
-            "libsvtav1 takes no pixel format yuv444p; it takes yuv420p",
+            "libsvtav1 does not support the pixel format yuv444p; it supports yuv420p",
         ),
         ("mp4", {"codec": "h264", "options": (("nope", "1"),)}, "libx264 has no option nope"),
-        ("mp4", {"codec": "av1", "height": 95}, "takes no odd sides, as of 126x95"),
+        ("mp4", {"codec": "av1", "height": 95}, "does not support odd sizes such as 126x95"),
     ],
 )
 def test_what_an_encoder_or_a_container_does_not_take_ends_before_a_result(source, tmp_path, suffix, settings, words):

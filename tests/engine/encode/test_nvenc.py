@@ -106,7 +106,7 @@ def test_where_no_gpu_opens_it_that_is_said_before_anything_is_written(tmp_path,
         ({"crf": 0}, r"`crf` must lie in 1\.\.51 for NVENC"),
         ({"codec": "hevc", "pixel_format": "yuv420p10le"}, "the pixel format must be yuv420p for NVENC"),
         ({"codec": "h264", "options": (("b_ref_mode", "middle"),)}, "b_ref_mode: the log holds no frames"),
-        ({"codec": "h264", "options": (("cq", "30"),)}, "cq: it has a setting of its own"),
+        ({"codec": "h264", "options": (("cq", "30"),)}, "cq: there is a separate setting for it"),
         *(({"codec": "h264", "options": ((name, "1"),)}, f"{name}: it would undo") for name in NVENC_OURS),
     ],
 )

@@ -55,7 +55,7 @@ def test_beyond_the_limit_of_h264_it_is_hevc_and_says_why(tmp_path, monkeypatch)
     clip = media.clip(tmp_path / "in.mp4", *H264)
     progress = upscaled(clip, tmp_path / "out.mp4")
     assert referee.streams(tmp_path / "out.mp4", "video")[0]["codec_name"] == "hevc"
-    assert any("beyond what H.264" in warning for warning in progress.warnings)
+    assert any("exceeds what H.264" in warning for warning in progress.warnings)
 
 
 @pytest.mark.parametrize("size", ["4x4", "6x64", "64x6"])

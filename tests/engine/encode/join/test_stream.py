@@ -153,7 +153,7 @@ def test_a_track_that_does_not_come_holds_a_prompt_file_back_for_two_seconds_of_
     with av.open(str(tmp_path / "out")) as opened:
         assert [stream.type for stream in opened.streams] == ["video"]
     [note] = [record.getMessage() for record in caplog.records]
-    assert note.startswith("audio0 is left out: it came after the header was written")
+    assert note.startswith("audio0 is left out: it started after the header")
 
 
 class Pipe:
@@ -233,6 +233,8 @@ def test_a_reader_that_goes_away_ends_the_run_with_one_sentence(source, tmp_path
         def write(self, data):
             raise OSError(errno.EPIPE, os.strerror(errno.EPIPE))
 
-    with pytest.raises(TargetError, match="the result: what read it has ended, so the rest is not written") as raised:
+    with pytest.raises(
+        TargetError, match="the result: its reader has closed the pipe, so the rest is not written"
+    ) as raised:
         upscale(source, Closed(), job(tmp_path / "out.mkv", encoder=Encoder(segment_seconds=0.5)))
     assert raised.value.__notes__ == ["nothing is kept: only what goes from a file into a file can be resumed"]
