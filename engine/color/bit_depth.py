@@ -1,8 +1,8 @@
-"""Sixteen bits a channel to eight: dithered, so that slopes show no bands; high dynamic range brought down to BT.709.
+"""Conversion of 16 to 8 bits per channel, dithered to avoid banding, and tone mapping of high dynamic range to BT.709.
 
-Light of PQ: SMPTE ST 2084. Light of HLG on a display of 1000 cd/m2: ITU-R BT.2100-2, table 5. Diffuse white at 203 cd/m2:
-ITU-R BT.2408-7. Primaries: ITU-R BT.2087-0. The display's gamma: ITU-R BT.1886. High dynamic range is taken to have the
-primaries of BT.2020, whatever its tags say, and no metadata of its mastering is read.
+PQ: SMPTE ST 2084. HLG on a display of 1000 cd/m2: ITU-R BT.2100-2, table 5. Diffuse white at 203 cd/m2: ITU-R BT.2408-7.
+Primaries: ITU-R BT.2087-0. Display gamma: ITU-R BT.1886. High dynamic range is assumed to have BT.2020 primaries, regardless of its
+tags, and mastering metadata is not used.
 """
 
 from collections.abc import Callable
@@ -16,19 +16,19 @@ from upres.engine.core.frame import FULL, Pixels
 Deep = NDArray[np.uint16]
 Light = NDArray[np.float32]
 
-WHITE = 203.0  # cd/m2 that become 1.0
-KNEE = 0.5  # light below it stays as it is; what lies above is compressed, so that 10000 cd/m2 become 1.0
+WHITE = 203.0  # cd/m2 of diffuse white, which becomes 1.0 before compression
+KNEE = 0.5  # light below is unchanged; light above is compressed so that 10000 cd/m2 become 1.0
 PEAK = (10_000 / WHITE - KNEE) / (1 - KNEE)
 HLG_PEAK = 1000.0
 TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
 )  # from the primaries of BT.2020, in linear light
 LUMINANCE = np.array([0.2627, 0.6780, 0.0593], np.float32)  # of BT.2020's primaries
-ROWS = 64  # worked on at a time, so that memory stays small beside the frame
+ROWS = 64  # processed at a time, to keep temporary memory small
 
 
 def shallow(pixels: Deep) -> Pixels:
-    """Dither (height, width, 3) uint16, white at FULL, to uint8, in order: the mean over 8x8 pixels is that of the input."""
+    """Convert (height, width, 3) uint16, white at FULL, to uint8 by ordered dithering, which keeps the mean over 8x8 pixels."""
     result = np.empty(pixels.shape, np.uint8)
     for top in range(0, len(pixels), ROWS):
         strip = np.minimum(pixels[top : top + ROWS], FULL)
@@ -37,12 +37,12 @@ def shallow(pixels: Deep) -> Pixels:
 
 
 def leveled(pixels: Deep, white: int) -> Deep:
-    """Scale (height, width, 3) uint16 with this white to white at FULL; itself where that is so."""
+    """Scale (height, width, 3) uint16 with this white to white at FULL; return the same array if it is FULL already."""
     return pixels if white == FULL else ((pixels.astype(np.uint32) * FULL + white // 2) // white).astype(np.uint16)
 
 
 def tonemapped(pixels: Deep, transfer: str) -> Deep:
-    """Bring (height, width, 3) uint16 of BT.2020 in PQ (smpte2084) or HLG (arib-std-b67) to BT.709; uint16, white at FULL."""
+    """Tone-map (height, width, 3) uint16 from BT.2020 in PQ (smpte2084) or HLG (arib-std-b67) to BT.709, uint16, white at FULL."""
     light_of: Callable[[Deep], Light] = _pq if transfer == "smpte2084" else _hlg
     result = np.empty_like(pixels)
     for top in range(0, len(pixels), ROWS):
@@ -52,7 +52,7 @@ def tonemapped(pixels: Deep, transfer: str) -> Deep:
 
 
 def _compressed(light: Light) -> Light:
-    """Roll highlights off (extended Reinhard, above the knee) by their brightest channel, so that hues stay."""
+    """Compress highlights above the knee (extended Reinhard), by the brightest channel to preserve hue."""
     brightest = np.maximum(light.max(axis=2, keepdims=True), 1e-6)
     above = np.maximum(brightest - KNEE, 0) / (1 - KNEE)
     rolled = KNEE + (1 - KNEE) * above * (1 + above / PEAK**2) / (1 + above)

@@ -1,4 +1,4 @@
-"""YUV to RGB and back, with matrix and range always explicit. Knows swscale; nothing of files or models."""
+"""Conversion of YUV to RGB and back with swscale, with matrix and range always explicit."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ PRIMARIES = {
     12: "smpte432",
 }
 UNSPECIFIED = 2
-DERIVED = 12  # a matrix that follows from the primaries: for these, by H.273 (8.3), one that has a name
+DERIVED = 12  # a matrix that is derived from the primaries (H.273, 8.3); for some primaries it is one with a name
 DERIVED_FROM = {1: "bt709", 9: "bt2020nc"}
 
 COEFFICIENTS = {
@@ -49,9 +49,9 @@ PAL_HEIGHTS = (288, 576)
 
 
 def resolve(frame: VideoFrame) -> Color:
-    """Say what a decoded frame's colors mean; what it leaves unsaid is taken from its size, as players do.
+    """Return the color properties of a decoded frame; unspecified ones are derived from its size, as players do.
 
-    Raises SourceError for a matrix that swscale has no coefficients for.
+    Raises SourceError for a matrix that swscale does not support.
     """
     known = {component.is_luma or component.is_chroma for component in frame.format.components}
     rgb = frame.format.is_rgb or known == {False}
@@ -80,26 +80,26 @@ def resolve(frame: VideoFrame) -> Color:
 
 
 def _usual(frame: VideoFrame) -> tuple[str, str]:
-    """Return the matrix (and primaries) and the transfer that frames of a size usually have: BT.709, or BT.601 by its lines."""
+    """Return the default matrix (also used for primaries) and transfer for a frame size: BT.709, or BT.601 for small frames."""
     if frame.width >= 1280 or frame.height > 576:
         return "bt709", "bt709"
     return "bt470bg" if frame.height in PAL_HEIGHTS else "smpte170m", "smpte170m"
 
 
 def has_hdr_metadata(frame: VideoFrame) -> bool:
-    """Return whether metadata beside a frame says how bright its mastering was, which only PQ needs."""
+    """Report whether a frame has mastering metadata, which implies PQ."""
     return any(side_data(frame, name) for name in HDR_METADATA)
 
 
 def has_alpha(frame: VideoFrame) -> bool:
-    """Return whether some of a frame may be transparent."""
+    """Report whether a frame has an alpha channel."""
     return any(component.is_alpha for component in frame.format.components)
 
 
 def encoded(color: Color, *, deep: bool = False) -> Color:
-    """Return the color to encode in: the source's own; BT.709 for RGB sources, and for high dynamic range that is tone-mapped.
+    """Return the color properties of the result: the source's, or BT.709 for RGB and for tone-mapped high dynamic range.
 
-    deep: frames are uint16, whose high dynamic range is not.
+    deep: frames are uint16, so that high dynamic range is not tone-mapped.
     """
     if deep and color.transfer in HDR:
         return Color("bt2020nc", "tv", color.primaries, color.transfer) if color.matrix == "gbr" else color
@@ -111,7 +111,10 @@ def encoded(color: Color, *, deep: bool = False) -> Color:
 
 
 class ToRGB:
-    """Converts decoded frames to RGB arrays, over black: to 8 bits, and high dynamic range to BT.709; or to 16 bits as it is."""
+    """Converts decoded frames to RGB arrays; transparent parts are composited over black.
+
+    deep: return 16 bits with the source's dynamic range; otherwise 8 bits, with high dynamic range tone-mapped to BT.709.
+    """
 
     def __init__(self, color: Color, orientation: Orientation = UPRIGHT, *, deep: bool = False) -> None:
         self._color = color
@@ -120,7 +123,7 @@ class ToRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Return (height, width, 3), full range, upright: often a view of what swscale wrote, not a copy."""
+        """Return (height, width, 3), full range, upright; often a view of swscale's output, not a copy."""
         hdr, alpha = self._color.transfer in HDR, has_alpha(frame)
         if not self._deep and not hdr and depth_of(frame) <= 8:
             pixels = (
@@ -138,7 +141,7 @@ class ToRGB:
         return self._orientation.upright(shallow(tonemapped(deep, self._color.transfer) if hdr else deep))
 
     def _white(self, frame: VideoFrame) -> int:
-        """Return what swscale makes white of 16 bits, of such frames."""
+        """Return the value of white in swscale's 16-bit output for such frames."""
         if self._color.matrix == "gbr":
             return 0xFFFF
         depth = min(16, depth_of(frame))
@@ -159,14 +162,14 @@ class ToRGB:
 
 
 def depth_of(frame: VideoFrame) -> int:
-    """Return the bits a channel."""
+    """Return the bits per channel of a frame."""
     return max((component.bits for component in frame.format.components), default=8)
 
 
 def as_frame(pixels: Pixels) -> VideoFrame:
-    """Return RGB as a frame, rgb24 or rgb48le, or planes as yuv420p, whose height is then a multiple of 4.
+    """Return pixels as a frame: RGB as rgb24 or rgb48le, planes as yuv420p (their height must be a multiple of 4).
 
-    Without a copy where they are laid out in C order.
+    Pixels in C order are not copied.
     """
     rows: Any = np.ascontiguousarray(pixels)
     rgb = "rgb24" if pixels.dtype == np.uint8 else "rgb48le"
@@ -174,24 +177,24 @@ def as_frame(pixels: Pixels) -> VideoFrame:
 
 
 def view(frame: VideoFrame) -> Pixels:
-    """Return an rgb24 frame's pixels, (height, width, 3) uint8, without a copy; the array keeps the frame alive."""
+    """Return an rgb24 frame's pixels, (height, width, 3) uint8, as a view that keeps the frame alive."""
     return _rows(frame, 3)
 
 
 def deep_view(frame: VideoFrame) -> Deep:
-    """Return an rgb48le frame's pixels, (height, width, 3) uint16, without a copy."""
+    """Return an rgb48le frame's pixels, (height, width, 3) uint16, as a view."""
     return _deep_rows(frame, 3)
 
 
 def over_black(pixels: Pixels) -> Pixels:
-    """Lay (height, width, 4) uint8, straight alpha last, over black; gives (height, width, 3)."""
+    """Composite (height, width, 4) uint8 with straight alpha over black; return (height, width, 3)."""
     weighted = pixels[..., :3].astype(np.uint16) * pixels[..., 3:]
     result: Pixels = ((weighted + 127) // 255).astype(np.uint8)
     return result
 
 
 def deep_over_black(frame: VideoFrame) -> Deep:
-    """Lay an rgba64le frame over black; gives (height, width, 3) uint16, white at FULL."""
+    """Composite an rgba64le frame over black; return (height, width, 3) uint16, white at FULL."""
     pixels = _deep_rows(frame, 4)
     weighted = pixels[..., :3].astype(np.uint32) * np.minimum(pixels[..., 3:], FULL)
     result: Deep = ((weighted + FULL // 2) // FULL).astype(np.uint16)
@@ -211,7 +214,7 @@ def _deep_rows(frame: VideoFrame, channels: int) -> Deep:
 
 
 class FromRGB:
-    """Converts RGB arrays to frames that an encoder takes, and hands on planes. size: width and height to resample to, or None."""
+    """Converts RGB arrays or planes to frames for an encoder. size: width and height to resample to, or None."""
 
     def __init__(self, color: Color, pixel_format: str, size: tuple[int, int] | None = None) -> None:
         self._format = pixel_format
@@ -221,13 +224,13 @@ class FromRGB:
         self._reformatter = VideoReformatter()
 
     def __call__(self, pixels: Pixels) -> VideoFrame:
-        """Convert (height, width, 3) RGB; the same bytes where the format is rgb24 and the size is right.
+        """Convert (height, width, 3) RGB, or planes that already have the result's color, range and size.
 
-        Planes, whose color, range and size are those of the result, are laid out as the format has them.
+        RGB is not copied if the format is rgb24 and the size is right.
         """
         if pixels.ndim == 2:
             return self._reformatter.reformat(as_frame(pixels), format=self._format, threads=1)
-        if pixels.dtype == np.uint16 and self._format.startswith("gbr"):  # of which swscale takes all bits for white
+        if pixels.dtype == np.uint16 and self._format.startswith("gbr"):  # for which white is 0xFFFF in swscale
             pixels = np.minimum((pixels.astype(np.uint32) * 0xFFFF + FULL // 2) // FULL, 0xFFFF).astype(np.uint16)
         rgb = as_frame(pixels)
         width, height = self._size or (rgb.width, rgb.height)

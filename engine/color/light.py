@@ -1,4 +1,4 @@
-"""What a decoded frame says of the light of high dynamic range, read from libavutil's structures."""
+"""Mastering display and content light level of a decoded frame, read from libavutil's structures."""
 
 import struct
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from upres.engine.core.frame import Light
 
 from .side_data import side_data
 
-MASTERING = struct.Struct("=22i")  # AVMasteringDisplayMetadata: ten fractions; whether there are primaries, luminance
+MASTERING = struct.Struct("=22i")  # AVMasteringDisplayMetadata: ten fractions, has_primaries, has_luminance
 CONTENT = struct.Struct("=2I")  # AVContentLightMetadata
-GREEN, BLUE, RED, WHITE, LEAST, MOST = 2, 4, 0, 6, 8, 9  # places among the fractions
-CHROMATICITY, LUMINANCE = 50_000, 10_000  # units of a `Light` in 1, and in 1 cd/m2
+GREEN, BLUE, RED, WHITE, LEAST, MOST = 2, 4, 0, 6, 8, 9  # indices among the fractions
+CHROMATICITY, LUMINANCE = 50_000, 10_000  # units of `Light` per 1, and per 1 cd/m2
 
 
 def light_of(frame: VideoFrame) -> Light | None:
-    """Return the mastering display and the content's light that lie beside a frame; None where it says nothing of either."""
+    """Return the mastering display and content light level in a frame's side data; None if it has neither."""
     mastering, content = (_bytes(frame, name) for name in ("MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL"))
     primaries, luminance = _mastering(mastering) if len(mastering) >= MASTERING.size else (None, None)
     levels = CONTENT.unpack_from(content) if len(content) >= CONTENT.size else None
@@ -39,7 +39,7 @@ def _mastering(data: bytes) -> tuple[tuple[int, ...] | None, tuple[int, int] | N
 
 
 def _whole(fractions: Sequence[tuple[int, int]], unit: int, limit: int) -> tuple[int, ...] | None:
-    """Return fractions in whole units; None where one is no number or beyond what files hold."""
+    """Return fractions as integers in a unit; None if one has the denominator 0 or is out of the range that files can store."""
     if any(below == 0 for _, below in fractions):
         return None
     values = tuple(round(above * unit / below) for above, below in fractions)

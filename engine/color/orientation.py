@@ -1,4 +1,4 @@
-"""How a frame has to be turned and mirrored to stand upright, from the display matrix that cameras write."""
+"""Orientation of frames: rotation and mirroring, according to the display matrix that cameras write."""
 
 import struct
 from dataclasses import dataclass
@@ -16,27 +16,27 @@ MATRIX = struct.Struct("<9i")  # libavutil's display matrix: a b u, c d v, x y w
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """turns: quarter turns, counterclockwise. mirrored: left and right are then exchanged."""
+    """Transformation to the upright position. turns: quarter turns counterclockwise. mirrored: whether to flip it after that."""
 
     turns: int = 0
     mirrored: bool = False
 
     @property
     def lying(self) -> bool:
-        """Return whether width and height change places."""
+        """Report whether width and height are exchanged."""
         return self.turns % 2 == 1
 
     def upright(self, pixels: Pixels) -> Pixels:
-        """Turn pixels the way they are to be seen: a view, not a copy."""
+        """Return the pixels in upright position, as a view."""
         turned = np.rot90(pixels, self.turns)
         return turned[:, ::-1] if self.mirrored else turned
 
 
 def orientation(frame: VideoFrame) -> Orientation:
-    """Read the orientation of a decoded frame, to the nearest quarter turn."""
+    """Return the orientation of a decoded frame, to the nearest quarter turn."""
     data = side_data(frame, "DISPLAYMATRIX")
     if not isinstance(data, Buffer):
-        return Orientation(round(frame.rotation / 90) % 4)  # what PyAV says of it even where EXIF is beside it
+        return Orientation(round(frame.rotation / 90) % 4)  # PyAV provides this even if the frame also has EXIF
     a, b, _, c, d, *_ = MATRIX.unpack(bytes(data))
     lying = abs(b) + abs(c) > abs(a) + abs(d)
     if a * d - b * c < 0:

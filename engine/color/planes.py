@@ -1,4 +1,4 @@
-"""8-bit 4:2:0 as it is decoded and encoded, for models that take and give it. Knows PyAV's frames; nothing of graphs."""
+"""Conversion between PyAV frames and 8-bit 4:2:0 planes, for models that work on planes directly."""
 
 import numpy as np
 from av import VideoFrame
@@ -11,14 +11,14 @@ from .convert import FromRGB, ToRGB
 from .orientation import orientation
 
 FORMATS = ("yuv420p", "yuvj420p")
-SIDE = 8  # pixels of the frame that shows where chroma lies
-SPOT = slice(2, 3)  # of its chroma samples, the one that is blue
+SIDE = 8  # side in pixels of the frame that is used to find the chroma siting
+SPOT = slice(2, 3)  # row and column of its only blue chroma sample
 
 
 def layout_of(frame: VideoFrame, color: Color) -> Layout | None:
-    """Say what the planes of a decoded frame mean, whose colors are these; None where it is no upright 8-bit 4:2:0.
+    """Return the layout of a decoded frame's planes with these colors; None if it is not upright 8-bit 4:2:0.
 
-    None, too, for chroma that lies elsewhere than H.264 and MPEG-1 put it, for sides that are odd, and for tiny frames.
+    Also None for chroma siting other than that of H.264 and MPEG-1, for odd sizes, and for tiny frames.
     """
     if frame.format.name not in FORMATS or frame.interlaced_frame:
         return None
@@ -30,7 +30,10 @@ def layout_of(frame: VideoFrame, color: Color) -> Layout | None:
 
 
 def _siting(frame: VideoFrame) -> Siting | None:
-    """Find where swscale takes a frame's chroma to lie, which PyAV does not say: by a spot in a small frame with the same tags."""
+    """Return the chroma siting that swscale assumes for a frame, found by converting one colored sample of a small test frame.
+
+    PyAV does not expose the siting.
+    """
     probe = frame.reformat(SIDE, SIDE, "yuv420p", threads=1)
     for index, plane in enumerate(probe.planes):
         rows = np.full((plane.height, plane.line_size), 128, np.uint8)
@@ -39,7 +42,7 @@ def _siting(frame: VideoFrame) -> Siting | None:
         plane.update(rows.tobytes())
     blue = ToRGB(Color("bt709", "tv", "bt709", "bt709"))(probe)[..., 2]
     first = 2 * SPOT.start
-    if (blue[first] != blue[first + 1]).any():  # it lies on rows, not between two
+    if (blue[first] != blue[first + 1]).any():  # chroma is sited on rows, not between two rows
         return None
     row = blue[first]
     if row[first] == row[first + 1] and row[first - 1] == row[first + 2]:
@@ -48,15 +51,15 @@ def _siting(frame: VideoFrame) -> Siting | None:
 
 
 class ToPlanes:
-    """Takes decoded frames as planes, (height * 3 / 2, width) uint8."""
+    """Converts decoded frames to planes, (height * 3 / 2, width) uint8."""
 
     def __init__(self, color: Color) -> None:
         self._to_rgb, self._from_rgb = ToRGB(color), FromRGB(color, FORMATS[0])
 
     def __call__(self, frame: VideoFrame) -> Pixels:
-        """Return the planes one behind the other.
+        """Return the planes, one after the other.
 
-        A frame of another format than the first was, or of two fields, whose chroma lies elsewhere, goes by way of RGB.
+        A frame that is not 8-bit 4:2:0, or is interlaced and thus has another chroma siting, is converted by way of RGB.
         """
         if frame.format.name not in FORMATS or frame.interlaced_frame:
             frame = self._from_rgb(self._to_rgb(frame))
@@ -64,7 +67,7 @@ class ToPlanes:
 
 
 def to_planes(frame: VideoFrame) -> Pixels:
-    """Copy the planes of a frame of 8-bit 4:2:0 with even sides, (height * 3 / 2, width) uint8."""
+    """Return a copy of the planes of an 8-bit 4:2:0 frame with even sides, (height * 3 / 2, width) uint8."""
     pixels: Pixels = np.empty((frame.height * 3 // 2, frame.width), np.uint8)
     for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):
         rows[:] = _rows(plane)
@@ -72,7 +75,7 @@ def to_planes(frame: VideoFrame) -> Pixels:
 
 
 def from_planes(pixels: Pixels) -> VideoFrame:
-    """Return a frame of 8-bit 4:2:0 with a copy of these planes, of any even sides."""
+    """Return an 8-bit 4:2:0 frame with a copy of these planes; its sides must be even."""
     frame = VideoFrame(pixels.shape[1], pixels.shape[0] * 2 // 3, "yuv420p")
     for plane, rows in zip(frame.planes, planes_of(pixels), strict=True):
         _rows(plane)[:] = rows
@@ -80,5 +83,5 @@ def from_planes(pixels: Pixels) -> VideoFrame:
 
 
 def _rows(plane: VideoPlane) -> NDArray[np.uint8]:
-    """Show what of a plane is picture."""
+    """Return the visible part of a plane as a view, without the padding of its lines."""
     return np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[:, : plane.width]

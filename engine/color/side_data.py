@@ -1,13 +1,13 @@
-"""What lies beside a frame's pixels, as far as PyAV knows its kinds."""
+"""Access to the side data of a frame."""
 
 from av import VideoFrame
 from av.sidedata.sidedata import SideData
 
 
 def side_data(frame: VideoFrame, kind: str) -> SideData | None:
-    """Return what lies beside a frame under FFmpeg's name of a kind.
+    """Return the side data of a kind (FFmpeg's name); None if there is none.
 
-    None where a frame holds a kind that PyAV does not know, as EXIF: it then shows none of them.
+    Also None if the frame has any kind that PyAV does not know, such as EXIF, because PyAV then exposes no side data at all.
     """
     try:
         data = frame.side_data.get(kind)

@@ -1,12 +1,12 @@
-"""The conversion of 8-bit 4:2:0 planes to RGB and back as graphs, for the device that a network runs on.
+"""Graphs that convert 8-bit 4:2:0 planes to RGB and back on the device of a network.
 
-What crosses to a device is then half as large, and the host converts nothing. The filters are those that `convert` asks
-swscale for, bicubic with a = -0.6, and RGB is rounded to levels where swscale rounds it: planes differ by at most one level.
-Only in the third row of a frame, and in the third column where chroma lies between two, swscale leaves a tap out, so that colors
-that jump there differ by more.
+This halves the data transferred to the device, and the host converts nothing. The filters are those that `convert` requests from
+swscale (bicubic with a = -0.6), and RGB is rounded at the same step as in swscale, so that planes differ by at most one level. The
+exception are color edges in the third row of a frame, and in the third column if chroma is sited between columns, because swscale
+omits a filter tap there.
 
-Both graphs work on any part of a frame, and pick rows and columns by their numbers: so a part is mirrored around the frame's
-edges as its network wants it, or cut back to the frame, whichever part it is.
+Both graphs work on any part of a frame and select rows and columns by index. This can mirror the pixels at the frame's edges as the
+network requires, or crop the result to the frame.
 """
 
 import numpy as np
@@ -29,19 +29,19 @@ LUMA = {
     "smpte240m": (0.212, 0.087),
     "bt2020nc": (0.2627, 0.0593),
 }
-"""The shares of red and blue in luma, by matrix (ITU-T H.273, section 8.3)."""
+"""Coefficients of red and blue in luma, by matrix (ITU-T H.273, section 8.3)."""
 SHARPNESS = -0.6
 ACROSS = {"left": "asymmetric", "center": "half_pixel"}
-"""How chroma lies over the columns of luma, in Resize's words; over its rows it always lies in the middle."""
-MOST_ACROSS = np.float32(32767 / 128)  # what swscale keeps of a sample that was doubled across: 15 bits
-TAPS = np.arange(-3, 5)  # of a halving, in columns or rows from the first of the two that become one
+"""Horizontal chroma siting, as coordinate transformation mode of Resize; vertically chroma is always in the middle."""
+MOST_ACROSS = np.float32(32767 / 128)  # maximum of a horizontally interpolated sample in swscale, which stores 15 bits
+TAPS = np.arange(-3, 5)  # filter taps for halving, as offsets from the first of the two columns or rows that become one
 
 
 def to_rgb(layout: Layout) -> bytes:
-    """Write the graph from PLANES to `frame`, levels of RGB.
+    """Return the graph from PLANES to `frame`, RGB.
 
-    y: (1, 1, height, width) uint8, both even. u, v: (1, 1, height / 2, width / 2). rows, columns: int32, which of the part's go
-    into `frame`, (1, rows, columns, 3) uint8. Colors are computed in float32.
+    y: (1, 1, height, width) uint8, both even. u, v: (1, 1, height / 2, width / 2). rows, columns: int32 indices of the rows and
+    columns to put into `frame`, (1, rows, columns, 3) uint8. Colors are computed in float32.
     """
     writer = _Writer()
     writer.write_to_rgb(layout)
@@ -49,10 +49,10 @@ def to_rgb(layout: Layout) -> bytes:
 
 
 def from_rgb(color: Color) -> bytes:
-    """Write the graph from `upscaled`, levels of RGB, (1, height, width, 3) uint8, to the planes UPSCALED.
+    """Return the graph from `upscaled`, RGB, (1, height, width, 3) uint8, to the planes UPSCALED.
 
-    upscaled_rows, upscaled_columns: int32, which of its rows and columns go into the planes; as many of both, even.
-    Chroma lies in the middle of its four pixels, as where swscale writes it.
+    upscaled_rows, upscaled_columns: int32 indices of the rows and columns to put into the planes; the number of each must be even.
+    Chroma is sited in the middle of its four pixels, as swscale writes it.
     """
     writer = _Writer()
     writer.write_from_rgb(color)
@@ -74,7 +74,7 @@ def _frame(name: str, *sides: str) -> ValueInfoProto:
 
 
 def _codes(color: Color) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return matrix and offsets from R'G'B', 0 to 255, to the codes of Y'CbCr."""
+    """Return matrix and offsets that convert R'G'B', 0 to 255, to Y'CbCr codes."""
     red, blue = LUMA[color.matrix]
     luma = np.array([red, 1 - red - blue, blue])
     to_blue, to_red = (np.array([0, 0, 1.0]) - luma) / (1 - blue) / 2, (np.array([1.0, 0, 0]) - luma) / (1 - red) / 2
@@ -84,7 +84,7 @@ def _codes(color: Color) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _halving() -> NDArray[np.float64]:
-    """Return the weights of TAPS: the bicubic filter, stretched to two columns, around the middle of both."""
+    """Return the weights of TAPS: the bicubic filter, stretched by two and centered between the two columns."""
     x, a = abs((TAPS - 0.5) / 2), SHARPNESS
     near, far = (a + 2) * x**3 - (a + 3) * x**2 + 1, a * (x**3 - 5 * x**2 + 8 * x - 4)
     weights = np.where(x < 1, near, np.where(x < 2, far, 0))
@@ -93,10 +93,10 @@ def _halving() -> NDArray[np.float64]:
 
 
 class _Writer(Nodes):
-    """Writes both graphs."""
+    """Builder of both graphs."""
 
     def write_to_rgb(self, layout: Layout) -> None:
-        """Write PLANES to `frame`."""
+        """Add the nodes from PLANES to `frame`."""
         matrix, offsets = _codes(layout.color)
         inverse: NDArray[np.float64] = np.linalg.inv(matrix).astype(np.float64)
         y, u, v = (self.add("Cast", plane, to=TensorProto.FLOAT) for plane in PLANES)
@@ -110,7 +110,7 @@ class _Writer(Nodes):
         self._picked(pixels, PLACES, name="frame")
 
     def write_from_rgb(self, color: Color) -> None:
-        """Write `upscaled` to the planes UPSCALED."""
+        """Add the nodes from `upscaled` to the planes UPSCALED."""
         matrix, offsets = _codes(color)
         planes = self.add("Transpose", self._picked("upscaled", UPSCALED_PLACES), perm=[0, 3, 1, 2])
         rgb = self.add("Cast", planes, to=TensorProto.FLOAT)
@@ -129,7 +129,7 @@ class _Writer(Nodes):
             self.add("Cast", self._levels(one), to=TensorProto.UINT8, name=name)
 
     def _doubled(self, planes: str, scales: tuple[int, ...], mode: str) -> str:
-        """Double one axis. mode: how the samples lie along it, in Resize's words."""
+        """Double one axis by interpolation. mode: Resize's coordinate transformation mode, which depends on the siting."""
         sizes = self.constant(np.array(scales, np.float32))
         return self.add(
             "Resize",
@@ -140,11 +140,11 @@ class _Writer(Nodes):
         )
 
     def _picked(self, pixels: str, places: tuple[str, ...], *, name: str | None = None) -> str:
-        """Pick rows and columns of pixels by their numbers."""
+        """Select rows and columns of pixels by index."""
         return self.add("Gather", self.add("Gather", pixels, places[0], axis=1), places[1], axis=2, name=name)
 
     def _mix(self, matrix: NDArray[np.float64], offsets: NDArray[np.float64]) -> tuple[str, str]:
-        """Keep weights and bias of a convolution that mixes channels."""
+        """Return constants for weights and bias of a convolution that mixes channels."""
         return self.constant(matrix.astype(np.float32)[:, :, None, None]), self.constant(offsets.astype(np.float32))
 
     def _levels(self, x: str) -> str:

@@ -102,10 +102,8 @@ class Clock:
         self.now = start if self._jumpy else None
         self.removed = Fraction(0)
         self._waited = waited
-        self._pause: tuple[Fraction | None, Fraction] = (
-            None,
-            Fraction(0),
-        )  # the last: where it was, and how long it lasted
+        # Time on the clock and duration of the last pause.
+        self._pause: tuple[Fraction | None, Fraction] = (None, Fraction(0))
 
     @property
     def end(self) -> Fraction | None:
@@ -246,7 +244,7 @@ class Clock:
         return top - shown if track.end is None else max(track.end - decoded, top - shown)
 
     def _after_pause(self, jump: _Jump, shift: Fraction) -> Fraction:
-        """Return a shift that leaves the time that passed before a jump, and no more than a clock that jumps forward says."""
+        """Return a shift increased by the time waited before the jump, if there was a pause, but not beyond a forward jump."""
         at, passed = self._pause
         if at is None or self.now is None or self.now - at > PAUSE_LAG:
             return shift

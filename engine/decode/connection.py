@@ -76,13 +76,13 @@ class Connection:
         """Original format of a source that was converted before it was opened; empty for all others."""
         return self._opened.format
 
-    def packets(self, repairs: Repairs, *, sought: bool, steady: bool, until: Fraction | None) -> Demuxer:
-        """Return the packets from the container's current position. sought: whether a seek led there. The rest as for Demuxer."""
+    def packets(self, repairs: Repairs, *, seeked: bool, steady: bool, until: Fraction | None) -> Demuxer:
+        """Return the packets from the container's current position. seeked: whether a seek led there. The rest as for Demuxer."""
         return Demuxer(
             self.container,
             self.tracks,
             repairs,
-            sought=sought,
+            seeked=seeked,
             steady=steady,
             until=until,
             live=self.live,

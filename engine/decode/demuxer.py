@@ -25,7 +25,7 @@ Reopen = Callable[[], tuple[InputContainer, Tracks]]
 class Demuxer:
     """Iterable over the packets of the selected tracks in file order, then one empty packet per track, which flushes its decoder.
 
-    sought: whether the container was seeked, so that its first packets do not show where the source starts.
+    seeked: whether the container was seeked, so that its first packets do not show where the source starts.
     steady: the clock is known not to jump, so timestamps are not changed.
     until: second of the file's clock; iteration ends at the first video packet from there on.
     live: time spent waiting at a jump of the clock counts as time that passed in the source.
@@ -39,7 +39,7 @@ class Demuxer:
         tracks: Tracks,
         repairs: Repairs,
         *,
-        sought: bool = False,
+        seeked: bool = False,
         steady: bool = False,
         until: Fraction | None = None,
         live: bool = False,
@@ -54,7 +54,7 @@ class Demuxer:
         self._reopen, self._reconnect = reopen, reconnect
         self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
-        known = start * time_base if start is not None and time_base and not sought else None
+        known = start * time_base if start is not None and time_base and not seeked else None
         self._waited = 0.0
         self._clock = Clock(
             self._streams,

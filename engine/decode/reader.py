@@ -253,15 +253,15 @@ class Reader:
         like: a frame whose size and pixel format all others get. steady: as for Demuxer.
         """
         for back in SEEK_BACK:
-            sought = second is not None and self._seek(second - back)
+            seeked = second is not None and self._seek(second - back)
             self._passed.clear()
             self.repairs.clear()
-            self._demuxer = self._connection.packets(self.repairs, sought=sought, steady=steady, until=self._until)
+            self._demuxer = self._connection.packets(self.repairs, seeked=seeked, steady=steady, until=self._until)
             self._packets = iter(self._demuxer)
             self._decoder = Decoder(self.video, self.container.format.name, self.repairs, like)
             self._decoding = self._decoder.frames(self._packets, lambda packet: self._on_packet(packet))
-            first = self._key_frame(second) if second is not None and sought else next(self._decoding, None)
-            if first is not None or not sought:
+            first = self._key_frame(second) if second is not None and seeked else next(self._decoding, None)
+            if first is not None or not seeked:
                 break
         if first is None:
             raise SourceError(f"{self._name}: not a single frame can be decoded ({self._why_no_frame()})")

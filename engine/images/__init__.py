@@ -1,1 +1,1 @@
-"""Images: stills with all they carry, frames of a video as stills, and videos written as numbered or animated images."""
+"""Images: upscaling of stills with their metadata, frames of a video as stills, and videos as numbered or animated images."""

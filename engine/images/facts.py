@@ -1,4 +1,4 @@
-"""What an image file is, for people: read whole, since only its pixels say whether any of them is transparent."""
+"""Description of an image file for the user. The file is read completely, because transparency depends on its pixels."""
 
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,14 +20,14 @@ COLORS = {
     "PA": "a palette",
     "CMYK": "inks (CMYK)",
 }
-"""By Pillow's mode; all others are RGB."""
+"""Names of color spaces, by Pillow's mode; all other modes are RGB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an image is. format: Pillow's name. width, height: upright. bits: a channel. profile: the color profile's name.
+    """Properties of an image. format: Pillow's name. width, height: upright. bits: per channel. profile: name of the color profile.
 
-    notes: what of it is lost when it is upscaled.
+    notes: messages about what is lost in upscaling.
     """
 
     format: str
@@ -43,7 +43,7 @@ class Facts:
 
 
 def facts_of(source: str | Path | IO[bytes]) -> Facts:
-    """Describe an image; SourceError where it cannot be read."""
+    """Return the properties of an image. Raises SourceError if it cannot be read."""
     picture = read(source)
     if not isinstance(source, str | Path):
         source.seek(0)

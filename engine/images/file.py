@@ -1,4 +1,4 @@
-"""Image files, read and written with Pillow: whatever is wrong with one is said in a sentence."""
+"""Reading and writing of image files with Pillow; every problem is reported in one sentence."""
 
 import warnings
 from collections.abc import Iterator
@@ -27,24 +27,26 @@ from .sixteen_bits import is_deep, pixels_of
 
 WEB = ("http", "https")
 READ = tuple(dict.fromkeys(kind.name for kind in FORMATS.values()))
-"""Pillow's formats that are read, whatever a file's name is: one of the others, EPS, starts Ghostscript."""
+"""Pillow's formats that are accepted, regardless of a file's name. Others are excluded because EPS, for one, starts Ghostscript."""
 IN_JPEG = {"exif": 65533, "xmp": 65504}
-"""Bytes of a JPEG's segment, of which XMP's holds its name as well."""
+"""Maximum size in bytes of metadata in a JPEG segment; a segment with XMP also contains its name."""
 ANIMATED = ("AVIF", "GIF", "PNG", "WEBP")
-"""Of Pillow's formats, those whose further images are further frames; others hold pages, or previews."""
+"""Pillow's formats in which further images are animation frames; in others they are pages or previews."""
 NO_IMAGE = "not an image that can be read"
-NEAR = 8  # pixels from an opaque one within which transparent ones get its color: more than a network mixes in
+# Distance in pixels up to which transparent pixels get the color of opaque ones; more than a network's halo needs.
+NEAR = 8
 
 
 def read(source: str | Path | IO[bytes]) -> Picture:
-    """Read a still image, upright and in RGB, with its transparency apart; SourceError where it cannot be.
+    """Read a still image, upright, as RGB with separate transparency.
 
-    Inks become sRGB; notes say so. Of several pages the first is taken. 16 bits a channel stay where FFmpeg reads them.
+    CMYK is converted to sRGB, with a note. Only the first of several pages is read. 16 bits per channel are kept if FFmpeg can
+    decode them. Raises SourceError if the image cannot be read.
     """
     name = str(source) if isinstance(source, str | Path) else "the source"
     with opened(name, source) as image:
         has_16, notes = is_deep(image), list(_notes(image))
-        exif = image.getexif()  # which reads a PNG's pixels
+        exif = image.getexif()  # for PNG, this also reads the pixels
         if image.mode in ("I", "F"):
             raise SourceError(
                 f"{name}: holds numbers of 32 bits, whose black and white are not known; save it with 8 or 16"
@@ -62,9 +64,9 @@ def read(source: str | Path | IO[bytes]) -> Picture:
 
 
 def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
-    """Write an image, which appears under its name only once it is whole; gives what a user should know of it.
+    """Write an image file, which appears under its name only once it is complete; return messages for the user.
 
-    exact: so that nothing is lost. Raises TargetError.
+    exact: write it without loss. Raises TargetError.
     """
     data, notes = encoded(picture, format_of(target), str(target), exact=exact)
     part = partial_path(target)
@@ -78,7 +80,7 @@ def save(picture: Picture, target: Path, *, exact: bool = False) -> list[str]:
 
 
 def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -> tuple[bytes, list[str]]:
-    """Give an image as a file's bytes, and what a user should know of it. name: for people. As `save`."""
+    """Return an image as the bytes of a file, and messages for the user. name: for error messages. exact, errors: as for `save`."""
     if picture.is_deep and kind.is_deep:
         pixels = picture.deep()
         stand_in = Image.new("L" if pixels.shape[2] == 1 else "RGB", (picture.width, picture.height))
@@ -88,7 +90,7 @@ def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -
     if options is None:
         raise TargetError(f"{name}: {kind.name} loses some of the image; PNG keeps all of it")
     if kind is TIFF and picture.metadata.has_directories:
-        options = {}  # Pillow compresses with libtiff, which it gives no directories
+        options = {}  # uncompressed, because Pillow compresses with libtiff, to which it does not pass EXIF directories
     image, notes = _fitting(picture, kind)
     facts = picture.metadata.options(image)
     if kind is JPEG:
@@ -102,7 +104,7 @@ def encoded(picture: Picture, kind: Format, name: str, *, exact: bool = False) -
 
 
 def _shortened(facts: dict[str, object]) -> list[str]:
-    """Take out of Pillow's options what is too long for a JPEG, and say so."""
+    """Remove metadata that is too long for a JPEG from Pillow's options; return notes about it."""
     notes = []
     for name, limit in IN_JPEG.items():
         data = facts.get(name)
@@ -116,9 +118,9 @@ def _shortened(facts: dict[str, object]) -> list[str]:
 
 @contextmanager
 def opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
-    """Open an image whose size can be held, and raise what goes wrong with it as SourceError."""
+    """Open an image of a supported size, and convert all errors while it is open to SourceError."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # of damage that is passed over
+        with warnings.catch_warnings(action="ignore"):  # for instance about damaged metadata, which is ignored
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with _file(source) as file, Image.open(file, formats=READ) as image:
                 check_size(name, *image.size)
@@ -134,24 +136,24 @@ def opened(name: str, source: str | Path | IO[bytes]) -> Iterator[Image.Image]:
         raise SourceError(f"{name}: {'the file is empty' if empty else NO_IMAGE}") from error
     except PermissionError as error:
         raise SourceError(f"{name}: cannot be opened ({error.strerror})") from error
-    except Exception as error:  # what damaged files raise is of any kind
+    except Exception as error:  # damaged files can raise any exception
         raise SourceError(f"{name}: {NO_IMAGE} ({reason(error)})") from error
 
 
 def _file(source: str | Path | IO[bytes]) -> AbstractContextManager[str | Path | IO[bytes]]:
-    """Open what is on the web; the rest Pillow opens, or has been opened by its owner."""
+    """Return a file object for a web address; anything else unchanged, for Pillow to open."""
     if isinstance(source, str | Path) and kind_of(source) in WEB:
         return BufferedReader(WebFile(str(source)))
     return nullcontext(source)
 
 
 def moves(image: Image.Image) -> bool:
-    """Tell whether an opened image has further frames, which are no pages and no previews."""
+    """Report whether an opened image is animated; further pages and previews do not count."""
     return image.format in ANIMATED and getattr(image, "is_animated", False)
 
 
 def _notes(image: Image.Image) -> Iterator[str]:
-    """Yield what is lost of an image that was opened and not read."""
+    """Yield notes about what is lost of an opened image."""
     if image.mode == "CMYK":
         yield "the image's inks (CMYK) become sRGB"
     if image.format == "TIFF" and (pages := getattr(image, "n_frames", 1)) > 1:
@@ -159,7 +161,7 @@ def _notes(image: Image.Image) -> Iterator[str]:
 
 
 def _bytes(source: str | Path | IO[bytes]) -> bytes:
-    """Read the whole of a source, whose beginning Pillow has read."""
+    """Return all bytes of a source of which Pillow has read the beginning."""
     with _file(source) as file:
         if isinstance(file, str | Path):
             return Path(file).read_bytes()
@@ -170,7 +172,7 @@ def _bytes(source: str | Path | IO[bytes]) -> bytes:
 
 
 def _picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...], deep: Deep | None) -> Picture:
-    """Make a picture of an upright image. deep: its pixels, where they have 16 bits."""
+    """Return a Picture of an upright image. deep: its pixels if they have 16 bits."""
     shallow = _shallow_picture(image, facts, notes)
     if deep is None:
         return shallow
@@ -195,13 +197,16 @@ def _shallow_picture(image: Image.Image, facts: Metadata, notes: tuple[str, ...]
 
 
 def _spread(image: Image.Image, alpha: Image.Image) -> Image.Image:
-    """Give wholly transparent pixels the color of what is beside them: the network mixes it into the edge, often as black."""
+    """Return an image whose fully transparent pixels have the color of nearby opaque ones.
+
+    Otherwise the network would mix their color, which is often black, into the edges.
+    """
     near = image.convert("RGBa").filter(ImageFilter.BoxBlur(NEAR)).convert("RGBA").convert("RGB")
     return Image.composite(image.convert("RGB"), near, alpha.point(lambda value: 255 * (value > 0)))
 
 
 def _fitting(picture: Picture, kind: Format) -> tuple[Image.Image, list[str]]:
-    """Make an image that a format holds."""
+    """Return an image in a mode that a format supports, and notes about what is lost."""
     image = picture.image()
     if "A" in image.mode and not kind.has_alpha:
         white = Image.new("RGBA", image.size, "white")

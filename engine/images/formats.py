@@ -1,4 +1,4 @@
-"""The image formats by the names of their files: what each can hold, and how it is saved."""
+"""Image formats: their file suffixes, capabilities, and options for saving."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,11 +9,11 @@ from upres.engine.core.errors import TargetError
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """An image format. name: Pillow's.
+    """An image format. name: Pillow's name.
 
-    modes: of Pillow, that it holds as they are, the one for color and transparency last. longest: pixels of its longest side.
-    options: to save with. exact: those that lose nothing; None where it always does. bytes_a_pixel: about the most that it takes.
-    is_deep: whether it holds 16 bits a channel.
+    modes: Pillow's modes that it supports, the one with color and transparency last. longest: maximum side length in pixels.
+    options: for saving. exact: options for lossless saving; None if the format is always lossy.
+    bytes_a_pixel: approximate maximum. is_deep: whether it supports 16 bits per channel.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Format:
 
     @property
     def has_alpha(self) -> bool:
-        """Tell whether it holds transparency."""
+        """Report whether it supports transparency."""
         return self.modes[-1] == "RGBA"
 
 
@@ -47,17 +47,17 @@ FORMATS = {
 
 
 def is_image_name(path: str | Path) -> bool:
-    """Tell whether a file's name ends as an image's that can be written."""
+    """Report whether a file name has the suffix of an image format that can be written."""
     return Path(path).suffix.lower() in FORMATS
 
 
 def usual_suffix(kind: Format) -> str:
-    """Return the suffix that files of a format usually have."""
+    """Return the usual file suffix of a format."""
     return next(suffix for suffix, each in FORMATS.items() if each is kind)
 
 
 def format_of(path: Path) -> Format:
-    """Return the format that a file's name asks for; TargetError where there is none."""
+    """Return the format for a file name. Raises TargetError if its suffix is unknown."""
     if not is_image_name(path):
         raise TargetError(f"{path}: a still is an image, so its name must end in {', '.join(FORMATS)}")
     return FORMATS[path.suffix.lower()]

@@ -1,4 +1,4 @@
-"""What an image file says besides its pixels: its color profile, EXIF, XMP and resolution, kept for the upscaled one."""
+"""Metadata of image files (color profile, EXIF, XMP and resolution), which is copied to the upscaled image."""
 
 import re
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ SIZES = (
     (ExifTags.Base.ImageWidth, ExifTags.Base.ImageLength),
     (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight),
 )
-"""Tags of EXIF that say how large the image is."""
+"""EXIF tags with the size of the image."""
 STORAGE = frozenset(
     {254, 255, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 318, 319, 320, 322, 323, 324, 325, 330, 338, 339}
     | {347, 512, 513, 514, 515, 519, 520, 521, 529, 530, 531, 532, 700, 33723, 34377, 34675}
 )
-"""Tags of TIFF 6.0 that say how the pixels, a profile or a thumbnail lie in the file, which is another one now."""
+"""TIFF 6.0 tags that describe how pixels, a profile or a thumbnail are stored in the source file; not copied."""
 TURNS: dict[object, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,15 +28,15 @@ TURNS: dict[object, Image.Transpose] = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-"""By EXIF's orientation: what makes an image stand upright. Pillow's own way to turn one fails on EXIF that is damaged."""
+"""Transformation to the upright position, by EXIF orientation. Pillow's own function for this fails if EXIF is damaged."""
 ORIENTATION_IN_XMP = re.compile(rb'tiff:Orientation="\d"|<tiff:Orientation>\d</tiff:Orientation>')
 COLORS = {"L": b"GRAY", "RGB": b"RGB "}
-"""ICC.1:2022, 7.2.6: the color space that a profile is for, by Pillow's mode without its alpha."""
+"""Color space signature of a profile (ICC.1:2022, 7.2.6), by Pillow's mode without alpha."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """What a file says besides its pixels. icc, exif, xmp: as bytes. dpi: across and down."""
+    """Metadata of an image file. icc, exif, xmp: encoded. dpi: horizontal and vertical."""
 
     icc: bytes | None = None
     exif: bytes | None = None
@@ -45,12 +45,12 @@ class Metadata:
 
     @property
     def has_directories(self) -> bool:
-        """Tell whether its EXIF holds more than what is in a TIFF of its own: when, where and how a photo was taken."""
+        """Report whether its EXIF has the directories for camera settings or location, which TIFF stores outside its main tags."""
         exif = _loaded(self.exif or b"")
         return EXIF in exif or GPS in exif
 
     def options(self, image: Image.Image) -> dict[str, object]:
-        """Say it as Pillow's options to save an image with; a profile for other colors is left out."""
+        """Return it as options for Pillow's `save`; a profile for another color space than the image's is left out."""
         return dict(self._options(image))
 
     def _options(self, image: Image.Image) -> Iterator[tuple[str, object]]:
@@ -65,16 +65,16 @@ class Metadata:
 
 
 def upright(image: Image.Image, exif: Image.Exif) -> Image.Image:
-    """Read the pixels of an opened image and turn them as its EXIF asks for."""
-    image.load()  # by which Pillow turns a TIFF, and says so in its EXIF
+    """Load the pixels of an opened image; return it in upright position, according to its EXIF."""
+    image.load()  # for TIFF, Pillow already applies the orientation here, and removes it from EXIF
     method = TURNS.get(exif.get(ORIENTATION))
     return image if method is None else image.transpose(method)
 
 
 def metadata(image: Image.Image, exif: Image.Exif) -> tuple[Metadata, list[str]]:
-    """Collect what an upright image says, and notes on what of it is lost. exif: of the file, asked for before its pixels."""
-    found, kept = "exif" in image.info, _kept(exif) if len(exif) else None
-    notes = ["the image's EXIF is damaged and left out"] if found and kept is None else []
+    """Return the metadata of an upright image, and notes about what is lost. exif: obtained before its pixels were loaded."""
+    has_exif, kept = "exif" in image.info, _kept(exif) if len(exif) else None
+    notes = ["the image's EXIF is damaged and left out"] if has_exif and kept is None else []
     xmp, dpi = image.info.get("xmp"), image.info.get("dpi")
     facts = Metadata(
         icc=image.info.get("icc_profile"),
@@ -86,22 +86,22 @@ def metadata(image: Image.Image, exif: Image.Exif) -> tuple[Metadata, list[str]]
 
 
 def _kept(exif: Image.Exif) -> bytes | None:
-    """Give EXIF without what was true of the file only; empty where nothing is left, None where it is damaged."""
+    """Return EXIF without the tags that apply only to the source file; empty if nothing is left, None if it is damaged."""
     try:
         for directory in filter(exif.__contains__, (EXIF, GPS)):
-            exif.get_ifd(directory)  # or it is lost with the file
+            exif.get_ifd(directory)  # loads the directory, which is not available once the file is closed
         for tag in (*STORAGE, ORIENTATION):
             if tag in exif:
                 del exif[tag]
         return exif.tobytes() if len(exif) else b""
-    except Exception:  # values of other types than their tags', of which Pillow raises whatever comes of them
+    except Exception:  # Pillow can raise any exception for values whose type does not fit their tag
         return None
 
 
 def to_srgb(image: Image.Image) -> tuple[Image.Image, bytes | None]:
-    """Convert an image of inks (CMYK) to RGB by its profile; gives it, and its profile from now on.
+    """Convert a CMYK image to sRGB by its color profile; return the image and the sRGB profile.
 
-    Without a profile that can be used, by the plain formula, and without one.
+    Without a usable profile, the simple formula is used, and the returned profile is None.
     """
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     try:
@@ -114,9 +114,9 @@ def to_srgb(image: Image.Image) -> tuple[Image.Image, bytes | None]:
 
 
 def _sized(data: bytes, width: int, height: int) -> bytes:
-    """Set the size that the image has now in EXIF, where it says one."""
+    """Return EXIF with all size tags that it has set to the new size."""
     exif = _loaded(data)
-    places = [exif, *(exif.get_ifd(directory) for directory in (EXIF, GPS) if directory in exif)]  # or they are lost
+    places = [exif, *(exif.get_ifd(directory) for directory in (EXIF, GPS) if directory in exif)]  # also loads them
     for tags in places:
         for across, down in SIZES:
             for tag, length in ((across, width), (down, height)):

@@ -1,4 +1,4 @@
-"""A video as one image that moves: GIF with a palette for each frame, WebP, or APNG."""
+"""Writer of a video as one animated image: GIF with a palette per frame, WebP, or APNG."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,10 +21,11 @@ from .picture import resampled
 
 @dataclass(frozen=True, slots=True)
 class Moving:
-    """A format. container, codec, pixel_format: FFmpeg's. ticks: a second. shortest: ticks of a frame that players keep to.
+    """An animated image format.
 
-    loop: the container's option that repeats it. options: of the codec; exact: those that lose nothing, None where it always
-    does. longest: pixels of a side.
+    container, codec, pixel_format: FFmpeg's names. ticks: per second. shortest: minimum frame duration in ticks that players
+    support. longest: maximum side length in pixels. loop: container options for endless repetition. options: of the codec.
+    exact: codec options for lossless images; None if the format is always lossy. bytes_a_pixel: approximate maximum.
     """
 
     container: str
@@ -46,11 +47,11 @@ MOVING = {
     ),
     ".apng": Moving("apng", "apng", "rgb24", 1000, 1, 1 << 30, {"plays": "0"}, {}, {}, 3),
 }
-"""By a file's suffix."""
+"""Animated image formats by file suffix."""
 
 
 class MovingWriter:
-    """Writes one image that moves, beside its name until it is whole; to be closed. time_base: of the frames."""
+    """Writes one animated image, under a temporary name until it is complete. Must be closed. time_base: of the frames."""
 
     complete = 0
 
@@ -60,7 +61,7 @@ class MovingWriter:
         self._size = size
         self._time_base = time_base
         self._last: int | None = None
-        self._duration = self._passed_over = 0
+        self._duration = self._dropped = 0
         self._palettes = _palettes(*size, self._kind.ticks) if self._kind.pixel_format == "pal8" else None
         options = self._kind.exact if exact else self._kind.options
         try:
@@ -77,10 +78,10 @@ class MovingWriter:
         self._stream.time_base = self._stream.codec_context.time_base = Fraction(1, self._kind.ticks)
 
     def add(self, frame: Frame) -> None:
-        """Write the next frame; one that comes sooner than players show is passed over."""
+        """Write the next frame, unless it follows the last one sooner than players can show."""
         at = round(frame.pts * self._time_base * self._kind.ticks)
         if self._last is not None and at < self._last + self._kind.shortest:
-            self._passed_over += 1
+            self._dropped += 1
             return
         self._last = at
         pixels = resampled(frame.pixels, self._size, Image.Resampling.LANCZOS)
@@ -92,30 +93,28 @@ class MovingWriter:
         self._encode(self._with_palette(picture))
 
     def finish(self) -> list[str]:
-        """Put the whole image under its name; give what a user should know of it."""
+        """Complete the image and move it to its final name; return messages for the user."""
         self._encode(None)
         try:
             self._output.close()
             put_in_place(self._part, self._target)
         except (OSError, av.FFmpegError) as error:
             raise _unwritable(self._target, error) from error
-        if not self._passed_over:
+        if not self._dropped:
             return []
         most = self._kind.ticks // self._kind.shortest
-        return [
-            f"{counted(self._passed_over, 'frame')} left out: {self._target.suffix[1:]} shows {most} a second at most"
-        ]
+        return [f"{counted(self._dropped, 'frame')} left out: {self._target.suffix[1:]} shows {most} a second at most"]
 
     def stop(self) -> str:
-        """Say what is kept of a run that ends early."""
-        return "nothing is kept: an image that moves is written at once"
+        """Return a message that states what is kept of a run that ends early."""
+        return "nothing is kept: an animated image is written as a whole"
 
     def close(self) -> None:
-        """Remove what was not finished."""
+        """Remove the file if it is incomplete."""
         try:
             self._output.close()
         except (OSError, av.FFmpegError):
-            pass  # what ended the run is raised already
+            pass  # the error that ended the run has been raised already
         finally:
             self._part.unlink(missing_ok=True)
 
@@ -132,9 +131,8 @@ class MovingWriter:
     def _encode(self, picture: VideoFrame | None) -> None:
         try:
             for packet in self._stream.encode(picture):
-                packet.duration = (
-                    packet.duration or self._duration
-                )  # or a GIF's last frame is shown for no time of its own
+                # Otherwise the last frame of a GIF would have no duration.
+                packet.duration = packet.duration or self._duration
                 self._output.mux(packet)
         except (OSError, av.FFmpegError) as error:
             raise _unwritable(self._target, error) from error
@@ -145,7 +143,7 @@ def _unwritable(target: Path, error: Exception) -> TargetError:
 
 
 def _palettes(width: int, height: int, ticks: int) -> Graph:
-    """Make the filters that give each frame the 256 colors that suit it best."""
+    """Return a filter graph that reduces each frame to its best 256 colors."""
     graph = Graph()
     source = graph.add_buffer(width=width, height=height, format=VideoFormat("rgb24"), time_base=Fraction(1, ticks))
     split, generate, use = (

@@ -1,4 +1,4 @@
-"""A still image as a network takes it, and all that its file says of it besides."""
+"""Still image in memory: pixels for a network, and the metadata of its file."""
 
 from dataclasses import dataclass, field, replace
 
@@ -19,10 +19,10 @@ LUMA = np.array([0.299, 0.587, 0.114])
 class Picture:
     """A still image.
 
-    rgb: (height, width, 3), upright: uint8, or uint16 with white at FULL. alpha: (height, width), of the same kind, white where
-    opaque; None where all of it is.
-    gray: whether it holds no color. following: the frames of its video that come after it, for models that remember.
-    notes: what a user should know of how it was read.
+    rgb: (height, width, 3), upright: uint8, or uint16 with white at FULL. alpha: (height, width), same type, white where opaque;
+    None if the whole image is opaque.
+    gray: whether it has no color. following: the next frames of its video, for models with memory.
+    notes: messages for the user about the reading of the image.
     """
 
     rgb: Pixels
@@ -34,35 +34,35 @@ class Picture:
 
     @property
     def width(self) -> int:
-        """Pixels from left to right."""
+        """Width in pixels."""
         return int(self.rgb.shape[1])
 
     @property
     def height(self) -> int:
-        """Pixels from top to bottom."""
+        """Height in pixels."""
         return int(self.rgb.shape[0])
 
     @property
     def is_deep(self) -> bool:
-        """Tell whether it has 16 bits a channel."""
+        """Report whether it has 16 bits per channel."""
         return self.rgb.dtype == np.uint16
 
     def shallow(self) -> "Picture":
-        """Give it in 8 bits a channel, dithered."""
+        """Return it with 8 bits per channel, dithered."""
         if not self.is_deep:
             return self
         alpha = None if self.alpha is None else shallow(self.alpha.astype(np.uint16)[..., None])[..., 0]
         return replace(self, rgb=shallow(self.rgb.astype(np.uint16)), alpha=alpha)
 
     def deep(self) -> Deep:
-        """Give the pixels of one in 16 bits as a file holds them: (height, width, 1, 3 or 4), gray by ITU-R BT.601."""
+        """Return the pixels of a 16-bit image as for a file: (height, width, 1, 3 or 4); gray is computed by ITU-R BT.601."""
         rgb = self.rgb.astype(np.uint16, copy=False)
         if self.alpha is not None:
             return np.dstack([rgb, self.alpha.astype(np.uint16, copy=False)])
         return np.rint(rgb @ LUMA)[..., None].astype(np.uint16) if self.gray else rgb
 
     def image(self) -> Image.Image:
-        """Make Pillow's image of one in 8 bits: L, LA, RGB or RGBA."""
+        """Return an 8-bit image as Pillow's image: L, LA, RGB or RGBA."""
         image = Image.fromarray(np.ascontiguousarray(self.rgb))
         if self.gray:
             image = image.convert("L")
@@ -72,7 +72,7 @@ class Picture:
 
 
 def resampled(pixels: Pixels, size: tuple[int, int], how: Image.Resampling) -> Pixels:
-    """Resample (height, width[, 3]), uint8 or uint16, to a width and a height; the same pixels where they have them."""
+    """Resample (height, width[, 3]), uint8 or uint16, to size (width, height); return the same array if it has this size."""
     if size == (pixels.shape[1], pixels.shape[0]):
         return pixels
     if pixels.dtype == np.uint16:

@@ -1,4 +1,4 @@
-"""What a source is, by what is in it and not by its name: one image that does not move, or something else."""
+"""Detection of still images among sources, by content rather than by name."""
 
 from collections.abc import Iterable
 from contextlib import closing, suppress
@@ -19,20 +19,19 @@ from upres.engine.decode.source import Readable, kind_of
 from .file import READ, WEB, moves, opened
 from .formats import FORMATS, JPEG, Format, is_image_name
 
-PIECE = 1 << 16  # bytes that are read at once
-BEGINNING = 16  # bytes by which Pillow knows a format
-MOST_BYTES = 8 * MOST_PIXELS + (
-    64 << 20
-)  # of an image in a stream, which is held in memory: 16 bits, alpha, what lies beside
+PIECE = 1 << 16  # bytes per read
+BEGINNING = 16  # bytes from which Pillow recognizes a format
+# Maximum size of an image in a stream, which is read into memory: RGBA of 16 bits, and metadata.
+MOST_BYTES = 8 * MOST_PIXELS + (64 << 20)
 BY_NAME = {kind.name: kind for kind in FORMATS.values()} | {"MPO": JPEG}
-"""By Pillow's name; MPO is what cameras write: a JPEG with previews behind it."""
+"""Formats by Pillow's name. MPO, which cameras write, is a JPEG followed by previews."""
 
 
 def still_format(source: str | Path) -> Format | None:
-    """Return the format of a source that is one image which does not move; None for all else.
+    """Return the format of a source that is a single still image; None for any other source.
 
-    What cannot be opened is what its name says; reading it says what is wrong. On the web, too, only what is named as an image is
-    looked at.
+    A file that cannot be opened is classified by its name, so that reading it reports the problem. Web addresses are examined only
+    if they have the name of an image.
     """
     kind, name = kind_of(source), Path(urlsplit(str(source)).path) if kind_of(source) in WEB else Path(source)
     named = is_image_name(name)
@@ -42,42 +41,43 @@ def still_format(source: str | Path) -> Format | None:
         if not named and not _begins_as_image(Path(source)):
             return None
         with opened(str(source), source) as image:
-            found = None if moves(image) else BY_NAME[str(image.format)]
-        return found if named or found is None or _is_alone(str(Path(source).absolute())) else None
+            image_format = None if moves(image) else BY_NAME[str(image.format)]
+        single = named or image_format is None or _is_single(str(Path(source).absolute()))
+        return image_format if single else None
     return FORMATS[name.suffix.lower()] if named else None
 
 
 def still_in(stream: Readable) -> tuple[Format | None, bytes, bool]:
-    """Look at a stream; gives its format if it is one image which does not move, what was read for that, and if that is all of it.
+    """Examine a stream; return its format if it is a single still image, the bytes read so far, and whether these are all.
 
-    A stream that does not begin as an image is read no further, one of several images as far as the second.
+    If the stream does not begin as an image, only its first bytes are read; if it holds several images, up to the second.
     """
     recorded = _Recorded(stream)
     recorded.fill(BEGINNING)
     if not _is_beginning(bytes(recorded.taken)):
         return None, bytes(recorded.taken), False
     replayed = _Recorded(stream, recorded.taken)
-    found = None
+    kind = None
     with suppress(SourceError):
-        if _is_alone(replayed):
+        if _is_single(replayed):
             replayed.fill(MOST_BYTES + 1)
             with opened("the source", BytesIO(replayed.taken)) as image:
-                found = None if moves(image) else BY_NAME[str(image.format)]
-    return found, bytes(replayed.taken), replayed.ended
+                kind = None if moves(image) else BY_NAME[str(image.format)]
+    return kind, bytes(replayed.taken), replayed.ended
 
 
 class _Recorded:
-    """A stream, and all that was read of it. taken: what of it was read already, which is read again."""
+    """A stream that keeps the bytes read from it. taken: bytes read so far; those passed in are read again first."""
 
     def __init__(self, stream: Readable, taken: bytes | bytearray = b"") -> None:
         self._stream = stream
-        self._again = BytesIO(bytes(taken))
+        self._replay = BytesIO(bytes(taken))
         self.taken = bytearray(taken)
         self.ended = False
 
     def read(self, size: int, /) -> bytes:
-        if again := self._again.read(size):
-            return again
+        if replayed := self._replay.read(size):
+            return replayed
         if len(self.taken) > MOST_BYTES:
             raise SourceError(f"the source: an image of more than {decimal(MOST_BYTES)} is not read from a stream")
         data = self._stream.read(size)
@@ -91,7 +91,7 @@ class _Recorded:
 
 
 def _is_readable(path: str | Path) -> bool:
-    """Tell whether a path is a file: opening a pipe would wait, and take from it what is read."""
+    """Report whether a path is a regular file. Opening a pipe could block, and would consume its data."""
     with suppress(OSError):
         return Path(path).is_file()
     return False
@@ -103,14 +103,14 @@ def _begins_as_image(path: Path) -> bool:
 
 
 def _is_beginning(data: bytes) -> bool:
-    """Tell whether a file that begins so may be an image of a format that is read."""
+    """Report whether a file with these first bytes may be an image of an accepted format."""
     Image.init()
     accepts = (Image.OPEN[name][1] for name in READ)
     return any(accept is not None and bool(accept(data)) for accept in accepts)
 
 
-def _is_alone(file: str | Readable | IO[bytes]) -> bool:
-    """Tell whether a file is one image, rather than several one after the other, as cameras write and programs pipe them."""
+def _is_single(file: str | Readable | IO[bytes]) -> bool:
+    """Report whether a file is a single image, rather than several in sequence, as cameras write and programs pipe them."""
     options = {"pattern_type": "none"} if isinstance(file, str) else None
     with (
         suppress(av.FFmpegError),
@@ -118,4 +118,4 @@ def _is_alone(file: str | Readable | IO[bytes]) -> bool:
     ):
         packets: Iterable[object] = (packet for packet in container.demux(video=0) if packet.size)
         return len(list(islice(packets, 2))) == 1
-    return True  # of a format that is found by its places, in which none follows another
+    return True  # formats that libavformat cannot demux are addressed by offsets, so that no second image can follow

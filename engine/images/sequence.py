@@ -1,4 +1,4 @@
-"""The frames of a video as numbered images: each is there under its name once it is whole."""
+"""Writer of a video's frames as numbered images, each of which appears under its name only once it is complete."""
 
 import json
 from collections.abc import Mapping
@@ -20,12 +20,12 @@ from .picture import Picture, resampled
 
 
 class SequenceWriter:
-    """Writes frames as images, numbered from `first` on. complete: how many there are already. exact: nothing is lost.
+    """Writes frames as images, numbered from `first` on. complete: number of images that exist already. exact: write without loss.
 
-    made_by: the source and all that the images depend on, kept beside them until the last one is there; a `source` of None cannot
-    be resumed. Without `resume`, images of these names are removed once the first frame is there.
-    To be closed: until then no other run writes images of these names.
-    Raises LogError where those that are there were made of something else, or otherwise, or another run writes them.
+    made_by: the source and all settings that the images depend on, stored in a record next to the images until the last one is
+    written. If its `source` is None, the run cannot be resumed. Without `resume`, images with these names are removed when the
+    first frame arrives. Until `close`, no other run can write images with these names.
+    Raises LogError if the existing images come from another source or other settings, or if another run is writing them.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SequenceWriter:
         self._record = _record(images)
         self._lock = FileLock(f"{log_folder(Path(images.pattern))}.lock", timeout=0, thread_local=False)
         if resume and self._record.exists():
-            self._claim()
+            self._acquire()
         try:
             self._started = resume and _agrees(self._record, self._made_by)
             self.complete = _complete(images, first, size) if self._started else 0
@@ -65,19 +65,19 @@ class SequenceWriter:
         self.complete += 1
 
     def finish(self) -> list[str]:
-        """Remove what a resumed run would need; there is nothing that a user should know."""
+        """Remove the record, which only a resumed run needs; return no messages."""
         with os_errors_as(self._record, TargetError):
             self._record.unlink(missing_ok=True)
         return []
 
     def close(self) -> None:
-        """Let others write images of these names; safe to call twice."""
+        """Release the lock on the images; safe to call twice."""
         if self._lock.is_locked:
             Path(self._lock.lock_file).unlink(missing_ok=True)
             self._lock.release()
 
-    def _claim(self) -> None:
-        """Raise LogError where another run writes images of these names."""
+    def _acquire(self) -> None:
+        """Acquire the lock on the images. Raises LogError if another run holds it."""
         with os_errors_as(self._images.pattern, TargetError):
             try:
                 self._lock.acquire()
@@ -87,7 +87,7 @@ class SequenceWriter:
                 ) from error
 
     def stop(self) -> str:
-        """Say what is kept of a run that ends early."""
+        """Return a message that states what is kept of a run that ends early."""
         if not self.complete:
             return "nothing is kept: the first image was not whole yet"
         kept = f"kept: {counted(self.complete, 'image')}"
@@ -96,10 +96,10 @@ class SequenceWriter:
         return f"{kept}; the same command with `resume` continues from there"
 
     def _start(self) -> None:
-        """Remove an earlier run's images, which a resumed run would take for its own, then say whose the next ones are."""
+        """Remove the images of an earlier run, which a resumed run would mistake for its own, and write the record."""
         with os_errors_as(self._images.pattern, TargetError):
             self._record.parent.mkdir(parents=True, exist_ok=True)
-        self._claim()
+        self._acquire()
         with os_errors_as(self._images.pattern, TargetError):
             self._record.unlink(missing_ok=True)
             for number in self._images.numbers():
@@ -112,12 +112,12 @@ class SequenceWriter:
 
 
 def are_done(images: ImageSequence) -> bool:
-    """Tell whether images of these names are there, and no interrupted run has left them."""
+    """Report whether images with these names exist that are not from an interrupted run."""
     return bool(images.numbers()) and not _record(images).exists()
 
 
 def check_none(images: ImageSequence, *, overwrite: bool, resume: bool) -> None:
-    """Raise TargetError where images of these names are there already, and are not those of an interrupted run to resume."""
+    """Raise TargetError if images with these names exist, unless they may be overwritten or an interrupted run is resumed."""
     if overwrite or not (numbers := images.numbers()) or (resume and _record(images).exists()):
         return
     there = f"{images}: {counted(len(numbers), 'image')} of that name exist already, as {images.path(numbers[0]).name}"
@@ -129,34 +129,34 @@ def check_none(images: ImageSequence, *, overwrite: bool, resume: bool) -> None:
 
 
 def _record(images: ImageSequence) -> Path:
-    """Name the file that says what an interrupted run's images were made of."""
+    """Return the path of the record of an interrupted run."""
     return Path(f"{log_folder(Path(images.pattern))}.json")
 
 
 def _agrees(record: Path, made_by: Mapping[str, Any]) -> bool:
-    """Tell whether an interrupted run can be resumed; LogError where another one left its record."""
+    """Report whether there is an interrupted run to resume. Raises LogError if its source or settings were different."""
     if made_by["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
     try:
         with os_errors_as(record, LogError):
             if not record.exists():
                 return False
-            found = json.loads(record.read_bytes())
+            stored = json.loads(record.read_bytes())
     except ValueError as error:
         raise LogError(f"{record}: is damaged, so nothing can be resumed; `overwrite` starts again") from error
-    found = found if isinstance(found, dict) else {}
-    if different := [name for name, value in made_by.items() if found.get(name) != value]:
+    stored = stored if isinstance(stored, dict) else {}
+    if different := [name for name, value in made_by.items() if stored.get(name) != value]:
         raise LogError(
-            f"{record}: the images that are there were made otherwise ({', '.join(different)}); the command "
-            "that was interrupted resumes, `overwrite` starts again"
+            f"{record}: the existing images were made with other settings ({', '.join(different)}); repeat the interrupted command "
+            "to resume, or start again with `overwrite`"
         )
     return True
 
 
 def _complete(images: ImageSequence, first: int, size: tuple[int, int]) -> int:
-    """Count the images that are there, from the first one on without a gap."""
-    there = set(images.numbers())
-    count = next(count for count in range(len(there) + 1) if first + count not in there)
+    """Return the number of existing images from the first one on without a gap. Raises LogError if their size is different."""
+    numbers = set(images.numbers())
+    count = next(count for count in range(len(numbers) + 1) if first + count not in numbers)
     for number in {first, first + count - 1} if count else ():
         _check_size(images.path(number), size)
     return count
@@ -165,12 +165,12 @@ def _complete(images: ImageSequence, first: int, size: tuple[int, int]) -> int:
 def _check_size(path: Path, size: tuple[int, int]) -> None:
     try:
         with Image.open(path, formats=READ) as image:
-            found = image.size
+            actual = image.size
     except OSError as error:
-        raise LogError(f"{path}: cannot be read, so nothing continues from it; `overwrite` starts again") from error
-    if found != size:
+        raise LogError(f"{path}: cannot be read, so the run cannot be resumed; `overwrite` starts again") from error
+    if actual != size:
         width, height = size
         raise LogError(
-            f"{path}: is {found[0]}x{found[1]}, and this command makes {width}x{height}; the command that was interrupted "
-            "resumes, `overwrite` starts again"
+            f"{path}: is {actual[0]}x{actual[1]}, and this command makes {width}x{height}; repeat the interrupted command to "
+            "resume, or start again with `overwrite`"
         )

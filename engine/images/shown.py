@@ -1,4 +1,4 @@
-"""The frame of a video that is shown at a time, as a still image: to keep, or to judge a model by."""
+"""The frame of a video at a given time as a still image, for saving it or for judging a model."""
 
 from collections.abc import Sequence
 from fractions import Fraction
@@ -15,13 +15,16 @@ from upres.engine.decode.source import Source
 
 from .picture import Picture
 
-LONGEST_FRAME = Fraction(5)  # seconds: how long a frame may have been shown already
+LONGEST_FRAME = Fraction(5)  # seconds; reading begins this long before the time, to find the frame that is visible then
 EIGHT_BITS = "a still image has 8"
-MODEL_FRAMES = 25  # that a model which remembers gets, so that it has something to remember
+MODEL_FRAMES = 25  # number of frames for models with memory
 
 
 def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: bool) -> Picture:
-    """Read what is shown at second `at`; SourceError where the source ends before. models: that it is read for."""
+    """Return the frame visible at second `at`. models: those that will upscale it, which may need the following frames.
+
+    Raises SourceError if the source ends before.
+    """
     stateful = any(model.warmup is None for model in models)
     begin = max(Fraction(0), at - LONGEST_FRAME)
     with Reader(source, cut=Cut(begin), tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
@@ -33,13 +36,13 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
 
 
 def shorter_side(source: Source, *, tonemap: bool) -> int:
-    """Give the shorter side of a source's frames, in pixels; SourceError where it cannot be opened."""
+    """Return the shorter side of a source's frames in pixels. Raises SourceError if it cannot be opened."""
     with Reader(source, tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
         return min(reader.info.shape.width, reader.info.shape.height)
 
 
 def _from(reader: Reader, at: Fraction, count: int) -> list[Pixels]:
-    """Read the frame that is shown at a second of a cut, and those that follow it; none where the cut ends before."""
+    """Return the frame visible at a second of a cut and the frames after it; an empty list if the cut ends before."""
     to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
     ticks = at / reader.info.shape.time_base
     frames = dropwhile(lambda frame: (frame.pts or 0) + frame.duration <= ticks, reader.frames())

@@ -1,4 +1,4 @@
-"""Images of 16 bits a channel, of which Pillow holds gray ones only: pixels by FFmpeg, and what a file says besides by Pillow."""
+"""Images with 16 bits per channel, which Pillow supports only in gray: FFmpeg handles the pixels, and Pillow the metadata."""
 
 import zlib
 from collections.abc import Iterator, Mapping
@@ -20,37 +20,37 @@ from upres.engine.decode.container import open_container
 
 WHITE = 65535
 SOURCES = {"gray16": "rgb48le", "rgb48": "rgb48le", "ya16": "rgba64le", "rgba64": "rgba64le"}
-"""Pixel formats of FFmpeg without their order of bytes, and what each is read as."""
+"""FFmpeg's pixel formats, without their byte order, and the format into which each is converted."""
 IN_PNG = {1: "gray16be", 3: "rgb48be", 4: "rgba64be"}
-"""By channels."""
-SIGNATURE = 8  # bytes in which a PNG begins
-DEFLATE, HORIZONTAL, RGB, BLACK_IS_ZERO, UNASSOCIATED = 8, 2, 2, 1, 2  # values of tags of TIFF 6.0
+"""Pixel formats of PNG, by number of channels."""
+SIGNATURE = 8  # size in bytes of a PNG's signature
+DEFLATE, HORIZONTAL, RGB, BLACK_IS_ZERO, UNASSOCIATED = 8, 2, 2, 1, 2  # values of TIFF 6.0 tags
 DIRECTORIES = (ExifTags.IFD.Exif, ExifTags.IFD.GPSInfo)
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Tell whether an opened image, of which nothing was read, has 16 bits a channel."""
+    """Report whether an opened image, whose pixels were not read yet, has 16 bits per channel."""
     return image.mode.startswith("I;16") or ";16" in repr(getattr(image, "tile", ""))
 
 
 def pixels_of(data: bytes, size: tuple[int, int], method: Image.Transpose | None) -> Deep | None:
-    """Read an image of 16 bits, upright: (height, width, 3 or 4) uint16, white at FULL; None where FFmpeg has no decoder for it.
+    """Decode a 16-bit image, upright: (height, width, 3 or 4) uint16, white at FULL; None if FFmpeg cannot decode it.
 
-    size: width and height by Pillow, which turns those of a TIFF at once. method: how to turn it.
+    size: width and height according to Pillow, which already exchanges those of a rotated TIFF. method: how to turn the image.
     """
     with suppress(SourceError, av.FFmpegError, StopIteration):
         with closing(open_container("the image", BytesIO(data), None, live=False)) as container:
             frame = next(container.decode(video=0))
-            wanted = SOURCES.get(frame.format.name[:-2])
-            if wanted is None or {frame.width, frame.height} != set(size):
+            pixel_format = SOURCES.get(frame.format.name[:-2])
+            if pixel_format is None or {frame.width, frame.height} != set(size):
                 return None
-            pixels = leveled(np.asarray(frame.to_ndarray(format=wanted), np.uint16), WHITE)
+            pixels = leveled(np.asarray(frame.to_ndarray(format=pixel_format), np.uint16), WHITE)
         return pixels if method is None else _by_channel(pixels, lambda channel: channel.transpose(method))
     return None
 
 
 def resized(pixels: Deep, size: tuple[int, int], how: Image.Resampling) -> Deep:
-    """Resample (height, width[, channels]) uint16, white at FULL, to a width and a height."""
+    """Resample (height, width[, channels]) uint16, white at FULL, to size (width, height)."""
     planes = _by_channel(pixels.reshape(*pixels.shape[:2], -1), lambda channel: channel.resize(size, how))
     result: Deep = np.minimum(planes, FULL).reshape(*planes.shape[:2], *pixels.shape[2:])
     return result
@@ -62,28 +62,28 @@ def _by_channel(pixels: Deep, change: Any) -> Deep:  # noqa: ANN401 - from one o
 
 
 def encoded(pixels: Deep, kind: str, facts: Mapping[str, Any]) -> bytes:
-    """Give a PNG or a TIFF of (height, width, 1, 3 or 4) uint16, white at FULL. kind: which. facts: as Pillow's options."""
-    whole = ((pixels.astype(np.uint32) * WHITE + FULL // 2) // FULL).astype(np.uint16)
-    return _png(whole, facts) if kind == "PNG" else _tiff(whole, facts)
+    """Encode (height, width, 1, 3 or 4) uint16, white at FULL. kind: PNG or TIFF. facts: metadata as options for Pillow."""
+    full_range = ((pixels.astype(np.uint32) * WHITE + FULL // 2) // FULL).astype(np.uint16)
+    return _png(full_range, facts) if kind == "PNG" else _tiff(full_range, facts)
 
 
 def _png(pixels: NDArray[np.uint16], facts: Mapping[str, Any]) -> bytes:
-    """Encode by FFmpeg, and put what Pillow says in a PNG of one pixel before the pixels."""
+    """Encode pixels with FFmpeg, and insert the metadata chunks that Pillow writes for a PNG of one pixel."""
     height, width, channels = pixels.shape
     encoder = av.CodecContext.create("png", "w")
     encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, IN_PNG[channels], Fraction(1)
     frame = av.VideoFrame.from_ndarray(pixels if channels > 1 else pixels[..., 0], format=IN_PNG[channels])
     data = b"".join(map(bytes, [*encoder.encode(frame), *encoder.encode(None)]))
-    beside = BytesIO()
-    Image.new("L" if channels == 1 else "RGB", (1, 1)).save(beside, "PNG", **facts)
-    own = list(_chunks(data))
-    said = [chunk for name, chunk in _chunks(beside.getvalue()) if name not in (b"IHDR", b"IDAT", b"IEND")]
-    head, body = ([chunk for name, chunk in own if name in names] for names in ((b"IHDR",), (b"IDAT", b"IEND")))
-    return b"".join([data[:SIGNATURE], *head, *said, *body])
+    pixel = BytesIO()
+    Image.new("L" if channels == 1 else "RGB", (1, 1)).save(pixel, "PNG", **facts)
+    chunks = list(_chunks(data))
+    metadata = [chunk for name, chunk in _chunks(pixel.getvalue()) if name not in (b"IHDR", b"IDAT", b"IEND")]
+    head, body = ([chunk for name, chunk in chunks if name in names] for names in ((b"IHDR",), (b"IDAT", b"IEND")))
+    return b"".join([data[:SIGNATURE], *head, *metadata, *body])
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """Give each chunk of a PNG: its name, and the whole of it."""
+    """Yield each chunk of a PNG: its type, and all its bytes."""
     place = SIGNATURE
     while place < len(data):
         end = place + 12 + int.from_bytes(data[place : place + 4])
@@ -92,7 +92,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _tiff(pixels: NDArray[np.uint16], facts: Mapping[str, Any]) -> bytes:
-    """Write one strip of differences from left to right, deflated, behind Pillow's directory of tags (TIFF 6.0, sections 2, 14)."""
+    """Encode a TIFF: Pillow's tag directory, then one deflated strip of horizontal differences (TIFF 6.0, sections 2 and 14)."""
     height, width, channels = pixels.shape
     differences = np.diff(pixels, axis=1, prepend=np.zeros_like(pixels[:, :1]))
     strip = zlib.compress(differences.astype("<u2").tobytes())
@@ -106,11 +106,8 @@ def _tiff(pixels: NDArray[np.uint16], facts: Mapping[str, Any]) -> bytes:
     tags[tag.ImageWidth], tags[tag.ImageLength], tags[tag.BitsPerSample] = width, height, (16,) * channels
     tags[tag.Compression], tags[tag.Predictor] = DEFLATE, HORIZONTAL
     tags[tag.PhotometricInterpretation], tags[tag.SamplesPerPixel] = (BLACK_IS_ZERO if channels == 1 else RGB), channels
-    tags[tag.RowsPerStrip], tags[tag.StripByteCounts], tags[tag.StripOffsets] = (
-        height,
-        len(strip),
-        0,
-    )  # from the directory's end
+    # The offset is counted from the end of the directory.
+    tags[tag.RowsPerStrip], tags[tag.StripByteCounts], tags[tag.StripOffsets] = height, len(strip), 0
     if channels == 4:
         tags[tag.ExtraSamples] = UNASSOCIATED
     if icc := facts.get("icc_profile"):

@@ -1,4 +1,4 @@
-"""A still image through the models: its colors, and its transparency by itself; then brought to a size."""
+"""Upscaling of still images: colors and transparency separately, then resampling to the requested size."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from .file import read, save
 from .formats import Format, format_of
 from .picture import Picture, resampled
 
-COPIES = 4  # of the result that are held at once: as an array, as an image, and while it is resampled
+COPIES = 4  # of the result that are in memory at once: as array, as Pillow image, and during resampling
 
 
 def upscale_image(
@@ -37,11 +37,12 @@ def upscale_image(
     height: int | None = None,
     overwrite: bool = False,
 ) -> list[str]:
-    """Upscale a still image into a file (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF); return what a user should know of it.
+    """Upscale a still image into a file (PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF); return messages for the user.
 
-    Transparency is upscaled by itself. The color profile and EXIF are kept, and the rotation that EXIF asks for is applied.
-    models: one after the other; without any, `model` by name, at `scale` where it offers several. height: to resample to.
-    Raises UpresError; then nothing is left behind.
+    Transparency is upscaled separately. The color profile and EXIF are kept, and the rotation in EXIF is applied.
+    models: applied one after the other; by default `model`, loaded by name, at `scale` if it offers several. height: height in
+    pixels to resample to.
+    Raises UpresError. No file is left behind then.
     """
     place, kind = Path(target), format_of(Path(target))
     picture = read(source)
@@ -53,7 +54,10 @@ def upscale_image(
 
 
 def fitted(picture: Picture, models: Sequence[Model], kind: Format) -> tuple[Picture, Sequence[Model]]:
-    """Give models for 16 bits a channel to an image that has them, where all that follows can; else the image in 8, with a note."""
+    """Return an image and models of the same bit depth.
+
+    A 16-bit image is kept if the models and the target support 16 bits; otherwise it is dithered to 8 bits, with a note.
+    """
     if not picture.is_deep:
         return picture, models
     why = eight_bits(models) if kind.is_deep else f"{kind.name} holds 8"
@@ -67,13 +71,13 @@ def fitted(picture: Picture, models: Sequence[Model], kind: Format) -> tuple[Pic
 
 
 def check_image_target(source: object, target: Path, *, overwrite: bool) -> None:
-    """Raise TargetError that names everything that stands in the way of writing an image. source: what it must not be."""
+    """Raise TargetError if the image cannot be written, for instance because the target is the source; lists all problems."""
     origin = source if isinstance(source, str | Path) else None
     check_target(origin, target, None, overwrite=overwrite)
 
 
 def check_fits(target: Path, kind: Format, width: int, height: int) -> None:
-    """Raise TargetError for an image larger than its format holds."""
+    """Raise TargetError if the result is larger than its format supports."""
     if max(width, height) > kind.longest:
         raise TargetError(
             f"{target}: {kind.name} holds {kind.longest} pixels a side, and the result is {width}x{height}; name it "
@@ -82,7 +86,7 @@ def check_fits(target: Path, kind: Format, width: int, height: int) -> None:
 
 
 def size(picture: Picture, models: Sequence[Model], height: int | None) -> tuple[int, int]:
-    """Return the width and height of the result; SettingsError where `height` is more than the models give."""
+    """Return width and height of the result. Raises SettingsError if `height` is larger than the models' output."""
     scale = prod(model.scale for model in models)
     if height is None:
         return picture.width * scale, picture.height * scale
@@ -91,7 +95,7 @@ def size(picture: Picture, models: Sequence[Model], height: int | None) -> tuple
 
 
 def predict(picture: Picture, models: Sequence[Model], kind: Format, height: int | None) -> Prediction:
-    """Predict what upscaling an image takes."""
+    """Predict time, memory and disk space for upscaling an image."""
     model, (width, tall) = as_one(models), size(picture, models, height)
     passes = 1 if picture.alpha is None else 2
     seconds = passes * seconds_a_frame(model, picture.width, picture.height) * (1 + len(picture.following))
@@ -102,23 +106,23 @@ def predict(picture: Picture, models: Sequence[Model], kind: Format, height: int
 
 
 def upscaled(picture: Picture, models: Sequence[Model], height: int | None = None) -> Picture:
-    """Upscale an image with all that it carries."""
-    wanted = size(picture, models, height)
+    """Return an upscaled image with the metadata of the original."""
+    target_size = size(picture, models, height)
     pixels = [picture.rgb, *picture.following]
     alpha = None if picture.alpha is None else _alpha(picture.alpha, models, len(pixels))
     rgb = _through(pixels, models)
-    rgb = resampled(rgb, wanted, Image.Resampling.LANCZOS)
-    alpha = None if alpha is None else resampled(alpha, wanted, Image.Resampling.LANCZOS)
+    rgb = resampled(rgb, target_size, Image.Resampling.LANCZOS)
+    alpha = None if alpha is None else resampled(alpha, target_size, Image.Resampling.LANCZOS)
     return replace(picture, rgb=rgb, alpha=alpha, following=(), notes=())
 
 
-def beside(before: Picture, after: Picture) -> Picture:
-    """Put an image, upscaled bicubically, to the left of the models' result."""
-    wanted = after.width, after.height
-    rgb = np.concatenate([resampled(before.rgb, wanted, Image.Resampling.BICUBIC), after.rgb], axis=1)
+def side_by_side(before: Picture, after: Picture) -> Picture:
+    """Return an image with the original, upscaled bicubically, on the left and the models' result on the right."""
+    target_size = after.width, after.height
+    rgb = np.concatenate([resampled(before.rgb, target_size, Image.Resampling.BICUBIC), after.rgb], axis=1)
     if before.alpha is None or after.alpha is None:
         return replace(after, rgb=rgb)
-    alpha = resampled(before.alpha, wanted, Image.Resampling.BICUBIC)
+    alpha = resampled(before.alpha, target_size, Image.Resampling.BICUBIC)
     return replace(after, rgb=rgb, alpha=np.concatenate([alpha, after.alpha], axis=1))
 
 
@@ -131,13 +135,16 @@ def _through(pixels: Sequence[Pixels], models: Sequence[Model]) -> Pixels:
 
 
 def _alpha(alpha: NDArray[np.uint8 | np.uint16], models: Sequence[Model], count: int) -> NDArray[np.uint8 | np.uint16]:
-    """Upscale transparency as a gray image, nowhere beyond what is beside it: what is opaque or empty all around stays so."""
+    """Return transparency upscaled as a gray image, and limited to the range of the surrounding 3x3 source pixels.
+
+    Areas that are uniformly opaque or transparent stay so.
+    """
     gray = np.repeat(alpha[..., None], 3, axis=2)
     mean = _through([gray] * count, models).mean(axis=2, dtype=np.float32)
-    beside = sliding_window_view(np.pad(alpha, 1, "edge"), (3, 3))
+    surroundings = sliding_window_view(np.pad(alpha, 1, "edge"), (3, 3))
     lowest, highest = (
         resampled(extreme, mean.shape[::-1], Image.Resampling.NEAREST)
-        for extreme in (beside.min(axis=(2, 3)), beside.max(axis=(2, 3)))
+        for extreme in (surroundings.min(axis=(2, 3)), surroundings.max(axis=(2, 3)))
     )
     result: NDArray[np.uint8 | np.uint16] = np.clip(np.rint(mean), lowest, highest).astype(alpha.dtype)
     return result

@@ -1,4 +1,4 @@
-"""A video written as images: numbered ones, or one that moves. There is no log: images are whole or not there."""
+"""Videos written as numbered images or as one animated image. There is no log: each image is either complete or missing."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,7 +26,7 @@ from .sequence import SequenceWriter, are_done, check_none
 
 
 class Writer(Protocol):
-    """Takes frames in order. complete: how many are there already."""
+    """Writes frames in order. complete: number of frames that are written already."""
 
     complete: int
 
@@ -35,49 +35,49 @@ class Writer(Protocol):
         ...
 
     def finish(self) -> list[str]:
-        """End it; give what a user should know."""
+        """Complete the result; return messages for the user."""
         ...
 
     def stop(self) -> str:
-        """Say what is kept of a run that ends early."""
+        """Return a message that states what is kept of a run that ends early."""
         ...
 
 
 def is_images(target: str | Path) -> bool:
-    """Tell whether a name asks for a video as images: a place for a number in it, or the suffix of an image that moves."""
+    """Report whether a name asks for images: it has a placeholder for a number, or the suffix of an animated image format."""
     return is_numbered(target) or Path(target).suffix.lower() in MOVING
 
 
 def is_numbered(target: str | Path) -> bool:
-    """Tell whether a name asks for numbered images."""
+    """Report whether a name asks for numbered images."""
     return is_image_name(target) and is_sequence(str(target))
 
 
 def is_done(target: str | Path) -> bool:
-    """Tell whether a name asks for numbered images of which there are some, and not of an interrupted run."""
+    """Report whether a name asks for numbered images that exist already and are not from an interrupted run."""
     return is_numbered(target) and are_done(ImageSequence(str(target)))
 
 
 def check(source: Source, target: Path, job: Job, *, overwrite: bool, resume: bool) -> None:
-    """Raise TargetError or SettingsError that says what stands in the way of writing images."""
+    """Raise TargetError or SettingsError if the images cannot be written."""
     kind = _kind(target)
     if _exact(job) and kind.exact is None:
         raise SettingsError(f"`lossless`: {target.suffix[1:]} always loses some of an image; png keeps all of it")
     if not is_numbered(target):
         if resume:
-            raise SettingsError(f"{target}: an image that moves is written at once, so there is nothing to resume")
+            raise SettingsError(f"{target}: an animated image is written as a whole, so there is nothing to resume")
         check_target(source, target, None, overwrite=overwrite)
         return
     images = ImageSequence(str(target))
     _check_apart(source, images)
     place = images.path(0)
-    there = next(folder for folder in (place.absolute().parent, *place.absolute().parents) if folder.exists())
-    check_target(None, there / place.name, None, overwrite=True)
+    existing = next(folder for folder in (place.absolute().parent, *place.absolute().parents) if folder.exists())
+    check_target(None, existing / place.name, None, overwrite=True)
     check_none(images, overwrite=overwrite, resume=resume)
 
 
 def _check_apart(source: Source, images: ImageSequence) -> None:
-    """Raise TargetError where an image that is written, by whichever name, may be one that is read."""
+    """Raise TargetError if an image to be written may be one of the source's files, possibly under another name."""
     if sequence := sequence_of(source):
         if images.overlaps(sequence):
             raise TargetError(f"{images}: are the input's own images; name others")
@@ -89,7 +89,7 @@ def _check_apart(source: Source, images: ImageSequence) -> None:
 
 
 def predicted(prediction: Prediction, target: Path) -> Prediction:
-    """Return what was predicted of a video with the disk that images take instead."""
+    """Return a prediction for a video with the disk space replaced by that of images."""
     size = round(prediction.width * prediction.height * _kind(target).bytes_a_pixel)
     disk = None if prediction.frames is None else prediction.frames * size
     return replace(prediction, frame_disk=size, disk=disk, encoders=1)
@@ -98,7 +98,7 @@ def predicted(prediction: Prediction, target: Path) -> Prediction:
 def write(
     reader: Reader, job: Job, target: Path, progress: Progress, tick: Callable[[], None], *, resume: bool = False
 ) -> None:
-    """Upscale an open source into images. tick: called after every frame. As `upres.engine.api.upscale`, without sound."""
+    """Upscale an open source into images without audio. tick: called after every frame. Otherwise as `upres.engine.api.upscale`."""
     shape = after_prefilters(reader.info.shape, job.prefilters)
     upscaled, encoding = resolved(job, shape)
     progress.shape, progress.repairs = shape, reader.repairs
@@ -128,7 +128,7 @@ def write(
 def _upscaled(
     reader: Reader, job: Job, chain: Chain, progress: Progress, complete: int, closing: ExitStack
 ) -> Iterator[Frame]:
-    """Start the stages that read and upscale, each ahead of the next. complete: frames that are there already."""
+    """Start the stages that read and upscale in separate threads. complete: number of frames that are written already."""
     shape = after_prefilters(reader.info.shape, job.prefilters)
     source = model_frames(reader, job, shape, progress, first=complete if job.stateless else 0)
     read = closing.enter_context(ahead(source, shape, "read", reader.interrupt))
@@ -142,7 +142,7 @@ def _upscaled(
 
 
 def _new(frames: Iterator[Frame], writer: Writer, progress: Progress, job: Job) -> Iterator[Frame]:
-    """Leave out frames that are there already, which a model that remembers had to see again."""
+    """Yield frames except those that are written already, which models with memory had to process again."""
     complete = progress.frames_resumed = progress.frames_out = writer.complete
     for number, frame in enumerate(frames, complete if job.stateless else 0):
         if number >= complete:
@@ -172,14 +172,14 @@ def _writer(
 
 
 def _made_by(source: Source, job: Job) -> dict[str, Any]:
-    """List what numbered images depend on, which leaves out how a video would be encoded."""
+    """Return the source and settings that numbered images depend on, without those for encoding a video."""
     settings = job.settings()
     del settings["encoder"], settings["container"]
     return {"source": fingerprint(source), **settings, "height": job.encoder.height, "lossless": _exact(job)}
 
 
 def _left_out(reader: Reader) -> list[str]:
-    """Say what of a source images do not hold."""
+    """Return messages about the items of a source that images cannot hold."""
     notes = ["images hold no sound: it is left out"] if reader.audio else []
     notes += ["images hold no subtitles: they are left out"] if reader.subtitles else []
     if any(item.kind is Kind.ALPHA for item in reader.inventory):

@@ -1,4 +1,4 @@
-"""The two calls: one clear message for whatever is wrong, and nothing left behind."""
+"""The functions of the Python interface: one clear message for each problem, and no files left behind."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ def clip(clips):
 
 
 def fails(kind, words, source, target, **settings):
-    """An error of this kind that says this, after which everything is as it was before."""
+    """Expect an error of this type with this message, and no change to files."""
     before = referee.held(), sorted(Path(target).parent.glob("*"))
     with pytest.raises(kind, match=words) as raised:
         upscale(source, target, job(Path(target)), **settings)
@@ -162,7 +162,8 @@ import signal, sys, threading, time; sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 from fake import Nearest, job
 from upres.engine.api import upscale
-signal.signal(signal.SIGINT, signal.default_int_handler)  # which Python leaves alone where a shell started it in the background
+# Which Python leaves alone where a shell started it in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 target = Path(sys.argv[3])
 try:
     upscale(sys.argv[2], target, job(target), tick=lambda: (print("frame", flush=True), time.sleep(60)))

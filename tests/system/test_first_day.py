@@ -222,7 +222,7 @@ COMMANDS = [
     ("in.mp4 out.mp4 --height 4000", 2, "--height 4000 is more than there is"),
     ("in.mp4 out.mp4 --prefilter shine", 2, "unknown pre-filter: shine; there are: deinterlace"),
     ("in.mp4 out.mp4 --codec mpeg2", 2, "--codec must be auto, h264, hevc, av1"),
-    ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "the log holds no frames that are decoded before"),
+    ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "frames must not be reordered in the log"),
     ("https://www.youtube.com/watch?v=x out.mp4", 3, "a page of YouTube", "yt-dlp -o"),
     ("http://127.0.0.1:9/in.mp4 out.mp4", 3, "cannot be reached", "try again later"),
     # As called by other programs.

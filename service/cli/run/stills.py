@@ -122,7 +122,7 @@ class Stills:
             with self.report.working(pair.source):
                 result = still.upscaled(picture, models, height)
                 if self.compare:
-                    result = still.beside(picture, result)
+                    result = still.side_by_side(picture, result)
                 notes = self._save(result, target, pair)
         except KeyboardInterrupt as stop:
             stop.add_note("nothing is kept: an image is written only when it is complete")

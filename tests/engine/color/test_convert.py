@@ -1,4 +1,4 @@
-"""Colours against arithmetic in floating point: ITU-R BT.601, BT.709, BT.2020, BT.2100."""
+"""Color conversion against floating-point computation: ITU-R BT.601, BT.709, BT.2020, BT.2100."""
 
 import subprocess
 
@@ -21,7 +21,7 @@ WEIGHTS = {"smpte170m": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020nc": (
 
 
 def to_yuv(rgb, matrix, full, bits=8):
-    """Y'CbCr of gamma-coded RGB in 0..1, rounded to codes: H.273, section 8.3."""
+    """Return Y'CbCr codes of gamma-encoded RGB in 0..1: H.273, section 8.3."""
     red, blue = WEIGHTS[matrix]
     luma = red * rgb[..., 0] + (1 - red - blue) * rgb[..., 1] + blue * rgb[..., 2]
     blueness, redness = (rgb[..., 2] - luma) / 2 / (1 - blue), (rgb[..., 0] - luma) / 2 / (1 - red)
@@ -33,7 +33,7 @@ def to_yuv(rgb, matrix, full, bits=8):
 
 
 def patches():
-    """Flat 16x16 patches of many colors: flat, so that chroma of half the size says the same in their middle."""
+    """Return uniform 16x16 patches of many colors, in whose middle subsampled chroma is exact."""
     levels = np.array([0, 0.2, 0.5, 0.8, 1])
     colors = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(-1, 3)
     colors = np.concatenate([colors, np.linspace(0, 1, 19)[:, None].repeat(3, 1)])
@@ -147,13 +147,13 @@ def test_ten_bits_become_eight_without_bands():
 
 
 def nits(code):
-    """SMPTE ST 2084: light of a PQ code in 0..1."""
+    """Return the light of a PQ code in 0..1 (SMPTE ST 2084)."""
     power = code ** (32 / 2523)
     return 10000 * (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (16384 / 2610)
 
 
 def hdr(path, codes, transfer, chroma=(512, 512)):
-    """A clip of one 10-bit frame: grey patches, or tinted ones, 16 pixels wide."""
+    """Return a clip of one 10-bit frame with gray or tinted patches, 16 pixels wide."""
     width = 16 * len(codes)
     luma = np.repeat(np.array(codes, "<u2"), 16)[None].repeat(16, 0)
     planes = [luma, *(np.full((8, width // 2), value, "<u2") for value in chroma)]
@@ -183,10 +183,10 @@ def test_pq_is_brought_down_to_bt709_light_for_light(tmp_path):
     codes = [64, 150, 250, 350, 430, 500, 570, 640, 720, 800, 900]
     found = tonemapped(hdr(tmp_path / "in.mp4", codes, "smpte2084"), tmp_path)
     light = nits((np.array(codes) - 64) / 876)
-    dark = light < 90  # what lies below the knee keeps its light: diffuse white is 203 nits, ITU-R BT.2408
+    dark = light < 90  # below the knee, light is unchanged; diffuse white is 203 nits, ITU-R BT.2408
     expected = 255 * (light[dark] / 203) ** (1 / 2.4)
     assert np.abs(found[dark] - expected[:, None]).max() <= 3
-    assert (np.diff(found[:, 1]) > 0).all()  # highlights stay apart
+    assert (np.diff(found[:, 1]) > 0).all()  # highlights remain distinct
     assert np.ptp(found, axis=1).max() <= 2  # grey stays grey
     assert found[-1].max() <= 255
 

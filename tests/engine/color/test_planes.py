@@ -1,4 +1,4 @@
-"""What planes mean is read from a decoded frame as swscale reads it, and planes that mean something else are left to it."""
+"""The layout of planes agrees with swscale's interpretation of a frame, and unsupported layouts are left to swscale."""
 
 import av
 import media

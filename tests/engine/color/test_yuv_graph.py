@@ -1,4 +1,4 @@
-"""Colors converted in a graph against swscale, on a real frame, in every matrix and range."""
+"""Color conversion in graphs against swscale, on a real frame, for every matrix and range."""
 
 import av
 import numpy as np

@@ -1,4 +1,4 @@
-"""Numbers in messages are those that people write, and addresses are without secrets."""
+"""Numbers in messages are easy to read, and addresses contain no secrets."""
 
 from fractions import Fraction
 

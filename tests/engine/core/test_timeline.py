@@ -1,4 +1,4 @@
-"""Times are repaired by the written rule: strictly rising whatever comes in, untouched where nothing is wrong."""
+"""Timestamps are repaired by the documented rules: strictly increasing for any input, and unchanged if nothing is wrong."""
 
 from dataclasses import dataclass
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""One clock for the whole file: where it jumps, picture and sound move together, and nothing that no track fills is kept."""
+"""Clock of the whole file: at a jump, video and audio are shifted together, and long gaps in all tracks are removed."""
 
 import struct
 import subprocess
@@ -30,7 +30,7 @@ BEEP = "aevalsrc=sin(2000*PI*t)*lt(mod(t-0.5\\,1)\\,0.1)*gte(t\\,0.5):duration={
 
 
 def flashes(path):
-    """When the picture turns white."""
+    """Return the times at which the picture turns white."""
     white = referee.pictures(path).mean((1, 2, 3)) > 128
     return [
         time for time, before, now in zip(referee.video(path).times[1:], white, white[1:], strict=False) if now > before
@@ -38,7 +38,7 @@ def flashes(path):
 
 
 def beeps(path):
-    """When the sound begins after a silence, on the file's own clock."""
+    """Return the times at which audio begins after silence, on the file's own clock."""
     heard = referee.audio(path)
     rate = referee.streams(path, "audio")[0]["sample_rate"]
     counts = [round(span * rate) for span in heard.spans]
@@ -51,7 +51,7 @@ def beeps(path):
 
 @pytest.fixture(scope="module")
 def playlist(clips):
-    """A playlist's segments one behind the other, each with the same times again, its sound shorter than its picture."""
+    """Return concatenated segments of a playlist, each with the same times and with audio shorter than its video."""
     part, whole = clips / "part.ts", clips / "playlist.ts"
     sound = BEEP.format(seconds=1.3)
     media.clip(
@@ -167,13 +167,13 @@ from pathlib import Path
 from fake import upscaled
 upscaled(sys.argv[2], Path(sys.argv[3]))
 rows = dict(row.split(":", 1) for row in Path("/proc/self/status").read_text().splitlines())
-print(rows["VmHWM"].split()[0])  # not getrusage's, which begins with the memory of what started this process
+print(rows["VmHWM"].split()[0])  # getrusage would include the memory of the parent process
 """
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_silence_of_years_in_a_small_file_takes_little_memory(tmp_path):
-    """4 kB of source, whose gap in sound took 4.8 GB when it was filled in one piece."""
+    """The source has 4 kB; filling its audio gap in one piece would take 4.8 GB."""
     command = [sys.executable, "-c", MEASURED, str(SUPPORT), str(CASES / "audio-jump.mkv"), str(tmp_path / "out.mp4")]
     measured = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert int(measured.stdout.splitlines()[-1]) < 600 << 10  # KiB
@@ -213,7 +213,7 @@ def placed(packets, flags=CLOCK_MAY_JUMP):
 
 
 def part(start, seconds, sound_seconds, skew):
-    """Packets of both tracks in order of time; skew: ms by which sound starts later than the picture."""
+    """Return packets of both tracks in order of time. skew: milliseconds by which audio starts later than video."""
     video = [Packet(VIDEO, start + at, 40) for at in range(0, seconds, 40)]
     sound = [Packet(SOUND, start + skew + at, 20) for at in range(0, sound_seconds, 20)]
     return sorted([*video, *sound], key=lambda packet: packet.pts)
@@ -335,7 +335,7 @@ def test_a_stamp_that_sixty_four_bits_cannot_hold_once_it_is_moved_is_left_out(t
     clip = media.clip(tmp_path / "in.mp4", *options, picture=media.PICTURE, sound=media.SOUND)
     data = bytearray(clip.read_bytes())
     at = data.find(b"tfdt")
-    assert data[at + 4] == 1  # its version: a time of eight bytes
+    assert data[at + 4] == 1  # the box's version: times have eight bytes
     data[at + 8 : at + 16] = (1 << 62).to_bytes(8, "big")
     clip.write_bytes(data)
     with Reader(clip) as reader:
@@ -344,7 +344,7 @@ def test_a_stamp_that_sixty_four_bits_cannot_hold_once_it_is_moved_is_left_out(t
 
 @pytest.mark.parametrize("target", [".mp4", ".mkv"])
 def test_parts_that_an_edit_list_shows_follow_each_other(tmp_path, target):
-    """What lies between is decoded again from where it was in the file, and hidden: no clock jumps, and nothing is missing."""
+    """Hidden packets between the parts are decoded from an earlier position in the file: no jump is found, and nothing is lost."""
     options = ("-c:v", "libx264", "-g", 5, "-bf", 0, "-c:a", "aac", "-movie_timescale", 1000)
     picture, sound = "testsrc2=size=64x48:rate=25:duration=3", "sine=duration=3:sample_rate=48000"
     made = media.clip(tmp_path / "made.mp4", *options, picture=picture, sound=sound)

@@ -1,4 +1,4 @@
-"""Frames come out in the order and at the times they are shown, all of one size, transparent parts over black."""
+"""Frames are decoded in presentation order, with their times, all of one size, and with transparent parts over black."""
 
 from fractions import Fraction
 from itertools import pairwise
@@ -31,7 +31,7 @@ def test_frames_whose_composition_times_were_lost_are_evenly_apart(tmp_path, nam
 @pytest.mark.parametrize("suffix", [".ts", ".mkv"])
 @pytest.mark.parametrize("group", [12, 3])
 def test_pictures_of_mpeg2_stamped_as_they_are_decoded_are_evenly_apart(tmp_path, suffix, group):
-    """libavformat gives them decoding times that fall at every second picture, which are no jumps of a clock."""
+    """libavformat generates decoding times that fall at every second frame, which are not clock jumps."""
     picture, sound = "testsrc2=size=64x48:rate=25:duration=2", "sine=duration=2"
     lost = ("-c:v", "mpeg2video", "-bf", 2, "-g", group, "-bsf:v", "setts=pts=DTS", "-c:a", "mp2")
     source = media.clip(tmp_path / f"in{suffix}", *lost, picture=picture, sound=sound)

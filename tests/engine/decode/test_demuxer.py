@@ -1,4 +1,4 @@
-"""Packets are read to the end of a source, and where it goes on in other tracks, that is said."""
+"""Packets are read to the end of a source, and a note reports if it continues in other tracks."""
 
 import io
 import re
@@ -48,7 +48,7 @@ def test_a_whole_recording_is_read_to_its_end(tmp_path, sound):
 
 
 def test_a_track_of_a_disc_that_begins_late_is_found(tmp_path):
-    """MPEG program streams have no header: a track is known once its first packet comes."""
+    """MPEG program streams have no header, so a track is known only from its first packet on."""
     picture, sound = "testsrc2=size=64x48:rate=25:duration=12", "sine=duration=2"
     inputs = ("-f", "lavfi", "-i", picture, "-itsoffset", 10, "-f", "lavfi", "-i", sound)
     media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "mpeg2video", "-c:a", "ac3", tmp_path / "in.vob")
@@ -58,7 +58,7 @@ def test_a_track_of_a_disc_that_begins_late_is_found(tmp_path):
 
 
 class Counted(io.BytesIO):
-    """A file that counts the bytes that are read of it."""
+    """A file that counts the bytes read from it."""
 
     count = 0
 
@@ -70,7 +70,7 @@ class Counted(io.BytesIO):
 
 @pytest.fixture(scope="module")
 def disc(clips):
-    """Of 80 MiB, in which no track begins late."""
+    """The file has 80 MiB, and no track begins late."""
     noise = "color=size=320x240:rate=25:duration=1,noise=alls=100:allf=t+u"
     clip = media.clip(
         clips / "disc.vob", "-c:v", "mpeg2video", "-q:v", 1, "-c:a", "ac3", picture=noise, sound=media.SOUND
@@ -114,7 +114,8 @@ def test_a_track_of_a_disc_that_was_found_later_is_found_each_time_and_what_that
 
 
 def test_a_track_that_was_not_there_at_the_beginning_of_a_stream_is_named(tmp_path):
-    noise = "color=size=320x240:rate=10:duration=4,noise=alls=100:allf=t+u"  # some megabytes, which is how far tracks are sought
+    # Some megabytes, which is how far tracks are sought.
+    noise = "color=size=320x240:rate=10:duration=4,noise=alls=100:allf=t+u"
     inputs = ("-f", "lavfi", "-i", noise, "-itsoffset", 3.5, "-f", "lavfi", "-i", "sine=duration=0.5:sample_rate=44100")
     media.ffmpeg(*inputs, "-map", 0, "-map", 1, "-c:v", "flashsv", "-c:a", "mp3", tmp_path / "in.flv")
     with (tmp_path / "in.flv").open("rb") as file:

@@ -1,4 +1,4 @@
-"""High dynamic range is recognised by what is there, not by one tag; what cannot be shown is refused by name."""
+"""High dynamic range is recognized by all available metadata; kinds that cannot be converted are rejected by name."""
 
 import media
 import pytest

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.referee
 
 
 def through(clip, tmp_path, *names, **settings):
-    """The luma of what a pre-filter made of a clip, as floats."""
+    """Return the luma of a clip after a pre-filter, as floats."""
     out = tmp_path / f"{'-'.join(names) or 'none'}.mkv"
     upscaled(clip, out, Nearest(1), prefilters=names, encoder=Encoder("lossless"), **settings)
     return referee.pictures(out)[..., 1].astype(float)
@@ -47,7 +47,7 @@ def test_a_time_base_of_one_tick_a_frame_holds_two_fields(tmp_path):
 
 
 def combing(frames):
-    """How much lines differ from their neighbours of the other field, more than from those of their own."""
+    """Return by how much more lines differ from their neighbors in the other field than from those in their own."""
     return np.abs(frames[:, 1:-1] - (frames[:, :-2] + frames[:, 2:]) / 2).mean()
 
 

@@ -1,4 +1,4 @@
-"""What a container says of a track in its header only: parts of the picture that it hides."""
+"""Cropping that a container specifies in a track's header."""
 
 import struct
 
@@ -13,7 +13,7 @@ from upres.engine.decode.reader import Reader
 EDGES = b"\x54\xcc\x81\x08\x54\xdd\x81\x04\x54\xbb\x81\x06\x54\xaa\x81\x02"  # left 8, right 4, top 6, bottom 2
 APERTURE = struct.pack(
     ">I4s8i", 40, b"clap", 52, 1, 40, 1, 2, 1, 2, 1
-)  # the same: size, and its middle off the picture's
+)  # the same cropping as an aperture: size, and offset of its center
 
 
 def matroska(folder):
@@ -35,7 +35,7 @@ def quicktime(folder, tag=b"png ", *codec):
 
 
 def animation(folder):
-    """A codec of QuickTime's own, that Matroska does not take."""
+    """The codec is specific to QuickTime, and Matroska does not support it."""
     return quicktime(folder, b"rle ", "-c:v", "qtrle")
 
 

@@ -1,4 +1,4 @@
-"""Everything a source holds is in its inventory, and what does not reach the result is named to the user."""
+"""The inventory lists everything in a source, and the user is informed about items that are not carried to the result."""
 
 import re
 from fractions import Fraction
@@ -61,7 +61,7 @@ def test_a_track_of_chapter_names_is_no_item_of_its_own(rich, tmp_path):
 
 
 def test_a_track_of_measurements_beside_chapters_is_one(rich, tmp_path):
-    """Cameras write both, and libavformat calls the track and the chapters' names by the same name."""
+    """Cameras write both, and libavformat uses the same name for the track and for chapter titles."""
     made, path = tmp_path / "made.mp4", tmp_path / "in.mp4"
     text = ("-c:s", "mov_text", "-map", "0:v:0", "-map", "0:s")
     media.ffmpeg("-i", rich, *text, "-c:v", "copy", made)
@@ -82,7 +82,7 @@ def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
     maps = [each for track in range(5) for each in ("-map", track)]
     names = [each for track, name in enumerate(("deu", "eng", "fra"))
              for each in (f"-metadata:s:a:{track}", f"language={name}")]  # fmt: skip
-    programs = ("-program", "st=0:st=1", "-program", "st=2:st=3", "-program", "st=4")  # the last one is radio
+    programs = ("-program", "st=0:st=1", "-program", "st=2:st=3", "-program", "st=4")  # the last program is radio
     media.ffmpeg(*inputs, *maps, "-c:v", "mpeg2video", "-c:a", "mp2", *names, *programs, tmp_path / "in.ts")
     notes = upscaled(tmp_path / "in.ts", tmp_path / "out.mkv").warnings
     assert sum("is left out: it belongs to another program" in note for note in notes) == 3
@@ -94,8 +94,8 @@ def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
     [
         (("st=0:st=1", "st=2:st=1"), "deu"),
         (("st=2:st=1", "st=0:st=1"), "deu"),
-        (("st=1", "st=0:st=1", "st=2:st=1"), "deu"),  # a radio program, of the same sound
-        (("st=0", "st=2"), None),  # there is nothing that says its language
+        (("st=1", "st=0:st=1", "st=2:st=1"), "deu"),  # a radio program with the same audio
+        (("st=0", "st=2"), None),  # its language is not stored anywhere
         (("st=2", "st=0"), None),
     ],
 )
@@ -108,7 +108,7 @@ def test_sound_that_programs_share_and_sound_that_none_lists_belongs_to_the_pict
     notes = upscaled(tmp_path / "in.ts", tmp_path / "out.mkv").warnings
     sound = referee.streams(tmp_path / "out.mkv", "audio")
     assert [each.get("tags", {}).get("language") for each in sound] == [heard]
-    assert sum("it belongs to another program" in note for note in notes) == 1  # the other picture
+    assert sum("it belongs to another program" in note for note in notes) == 1  # the other video
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
@@ -137,7 +137,7 @@ def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
 
 
 def timecodes(path):
-    """The time codes that ffmpeg finds in a file, of all its tracks."""
+    """Return the time codes of all tracks that ffmpeg finds in a file."""
     written = media.ffmpeg("-i", path, "-f", "ffmetadata", "-").decode() + str(referee.listing(path))
     return set(re.findall(r"(?i)timecode\W+(\d\d:\d\d:\d\d[:;]\d+)", written))
 
@@ -167,7 +167,7 @@ def test_a_time_code_is_carried_unless_the_result_begins_later(tmp_path, suffix)
     ],
 )
 def test_a_time_code_that_a_container_refuses_is_named(tmp_path, suffix, code, rate, refused):
-    """One that leaves numbers out belongs to 29.97 frames a second; Matroska takes any text."""
+    """Drop-frame time code requires 29.97 frames per second; Matroska accepts any text."""
     picture = f"testsrc2=size=64x48:rate={rate}:duration=0.5"
     source = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-metadata", f"timecode={code}", picture=picture)
     notes = "".join(upscaled(source, tmp_path / f"out{suffix}").warnings)
@@ -186,7 +186,7 @@ def test_a_time_code_that_a_container_refuses_is_named(tmp_path, suffix, code, r
 
 @pytest.fixture(scope="module")
 def tagged(clips):
-    """A Matroska file with tags that hold, those of its writer, and a statistic."""
+    """Return a Matroska file with tags to keep, tags of its muxer, and a statistics tag."""
     file = (
         "title=A film",
         "director=Jane",

@@ -1,4 +1,4 @@
-"""Numbered images as one video: which files they are, at which rate, and that none is left out unsaid."""
+"""Numbered images as one video: which files belong to it, its frame rate, and that missing images are reported."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -19,7 +19,7 @@ LOSSLESS = Encoder("lossless")
 
 
 def numbered(folder, names, size=(48, 32)):
-    """An image of another gray for each."""
+    """Write an image of a different gray for each name."""
     folder.mkdir(exist_ok=True)
     for count, name in enumerate(names):
         Image.new("RGB", size, (20 * count,) * 3).save(folder / name)

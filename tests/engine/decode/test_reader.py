@@ -1,4 +1,4 @@
-"""What is read is what ffmpeg decodes, upright, in order and in time; what cannot be read is refused in words."""
+"""Frames are those that ffmpeg decodes, upright, in order and at the right times; unreadable sources are rejected with a reason."""
 
 import io
 import os
@@ -30,7 +30,7 @@ ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
 
 
 def read(source, **settings):
-    """All frames: their times in seconds, their pixels."""
+    """Return the times in seconds and the pixels of all frames."""
     with Reader(source, **settings) as reader:
         to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         frames = [(frame.pts * reader.info.shape.time_base, to_rgb(frame).copy()) for frame in reader.frames()]
@@ -52,7 +52,7 @@ def test_uneven_times_and_a_tail_of_a_second_are_kept(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_tick_of_huge_numbers_is_held(tmp_path, suffix):
-    """Of such a tick MP4 holds only the denominator, in which two of them are more than a frame may take."""
+    """MP4 stores only the denominator of such a time base, in whose units two ticks exceed the longest frame duration."""
     picture = "testsrc2=size=64x48:rate=10:duration=1,select='not(eq(n,1))'"
     clip = media.clip(tmp_path / "in.avi", "-c:v", "mpeg4", "-fps_mode", "passthrough", picture=picture)
     data, tick = bytearray(clip.read_bytes()), Fraction(1_252_868_594, 1_257_781_803)
@@ -208,7 +208,7 @@ def test_codecs_have_their_usual_names(tmp_path):
 
 
 def test_a_photo_whose_tiles_look_like_tracks_is_refused_with_what_converts_it(tmp_path):
-    """HEIC is AVIF's container under another brand; what is in it comes too late to matter."""
+    """HEIC and AVIF have the same container with different brands; the file is rejected before its content matters."""
     Image.new("RGB", (32, 32)).save(tmp_path / "in.avif")
     (tmp_path / "in.heic").write_bytes((tmp_path / "in.avif").read_bytes().replace(b"ftypavif", b"ftypheic", 1))
     with pytest.raises(SourceError, match=r"is a HEIC photo.*in\.jpg"):
@@ -244,7 +244,7 @@ def test_a_late_start_moves_to_0_and_sound_stays_beside_the_picture(tmp_path, na
     upscaled(clip, tmp_path / "out.mp4")
     now, hears = referee.video(tmp_path / "out.mp4"), referee.audio(tmp_path / "out.mp4")
     late = (now.times[0] - hears.times[0]) - (was.times[0] - heard.times[0])
-    priming = Fraction(23, 1000)  # of AAC: hidden at the start of a file only
+    priming = Fraction(23, 1000)  # encoder delay of AAC, which is hidden only at the start of a file
     if name == "in.mkv" and audio_at > video_at and abs(late - priming) < Fraction(1, 1000):
         late = Fraction(0)
     assert abs(late) <= Fraction(1, 40000)
@@ -262,7 +262,7 @@ def test_a_damaged_packet_is_counted_and_passed_over(tmp_path, codec):
     progress = upscaled(tmp_path / "bad.mkv", tmp_path / "out.mp4")
     shown = referee.video(tmp_path / "out.mp4").times
     assert 9 <= len(shown) == progress.frames_out == len(referee.video(tmp_path / "bad.mkv").times)
-    if codec not in ("libvpx", "ffv1"):  # whose decoders do not notice
+    if codec not in ("libvpx", "ffv1"):  # their decoders do not detect the damage
         assert progress.repairs.damaged + progress.repairs.concealed >= 1
         assert "damaged packet" in str(progress.repairs) or "concealed frame" in str(progress.repairs)
     assert referee.sound_digest(tmp_path / "out.mp4") == referee.sound_digest(clip)
@@ -275,7 +275,7 @@ def test_a_hole_in_a_recording_loses_what_was_in_it_and_one_without_end_ends_it(
     (tmp_path / "bad.ts").write_bytes(clip.read_bytes() + bytes(3_000_000) + clip.read_bytes())
     progress = upscaled(tmp_path / "bad.ts", tmp_path / "out.mp4")
     shown, heard = referee.video(tmp_path / "out.mp4").times, referee.audio(tmp_path / "out.mp4").times
-    lost = 2 - parts  # in the last packet, of which nothing tells that it is whole
+    lost = 2 - parts  # the last packet, which may be incomplete
     assert len(shown) == progress.frames_out == parts * len(referee.video(clip).times) - lost
     assert len(heard) == pytest.approx(parts * len(referee.audio(clip).times), abs=1)
     assert "1 damaged packet" in str(progress.repairs)
@@ -301,7 +301,7 @@ def test_stamps_that_wrap_go_on_rising(tmp_path):
         wrap - 0.5, "-muxdelay", 0, clip,
     )  # fmt: skip
     stamps = [packet.pts for packet in referee.stored(clip)]
-    assert min(stamps) < 0 < max(stamps)  # as ffmpeg takes the wrap back out of them
+    assert min(stamps) < 0 < max(stamps)  # because ffmpeg reverts the wrap
     upscaled(clip, tmp_path / "out.mp4")
     now = referee.video(tmp_path / "out.mp4")
     assert [t - now.times[0] for t in now.times] == [Fraction(n, 10) for n in range(10)]
@@ -369,7 +369,7 @@ def test_what_is_not_a_video_is_refused_in_words(tmp_path, monkeypatch):
 
 
 def test_a_header_that_points_before_its_file_is_refused(tmp_path):
-    """Of ASF, whose first object is longer than 63 bits can say: FFmpeg looks for what follows at a negative place."""
+    """The first object of this ASF is longer than 63 bits can represent, so FFmpeg seeks to a negative position."""
     data = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6cf502cf118ee400c00c20536568") + bytes(23) + b"\xfd\x28"
     (tmp_path / "in.wmv").write_bytes(data)
     refused(tmp_path / "in.wmv", "not a video")
@@ -427,7 +427,7 @@ def test_what_cannot_be_read_as_its_bytes_come_says_what_works(tmp_path):
 def test_a_length_below_zero_is_no_length(tmp_path):
     clip = media.clip(tmp_path / "in.wmv", "-c:v", "wmv2", picture="testsrc2=size=32x32:rate=10:duration=0.4")
     data = bytearray(clip.read_bytes())
-    preroll = data.index(ASF_FILE_PROPERTIES) + 80  # milliseconds, which are taken off the length
+    preroll = data.index(ASF_FILE_PROPERTIES) + 80  # milliseconds, which are subtracted from the duration
     data[preroll : preroll + 8] = (2**32 - 1).to_bytes(8, "little")
     clip.write_bytes(data)
     with Reader(clip) as reader:
@@ -464,7 +464,7 @@ def test_a_box_larger_than_any_file_says_that_the_index_is_missing(tmp_path, siz
 
 
 def test_a_file_that_cannot_be_read_on_is_refused_for_what_it_is(tmp_path):
-    """What is looked at after the demuxer gave up adds a reason, and never an error of its own."""
+    """The examination after the demuxer has failed may add a reason, but never raises an error."""
 
     class Broken(io.BytesIO):
         def seek(self, offset, whence=0):

@@ -1,4 +1,4 @@
-"""Closed captions in the picture are read from the result as from the source."""
+"""Closed captions in the video are the same in the result as in the source."""
 
 from fractions import Fraction
 
@@ -40,4 +40,4 @@ def test_captions_that_a_codec_has_no_place_for_are_named(tmp_path, codec, suffi
     notes = upscaled(
         clip, tmp_path / f"out{suffix}", encoder=Encoder(codec=codec, preset="ultrafast"), cut=short
     ).warnings
-    assert sum("closed captions is left out" in note and "h264 and hevc have" in note for note in notes) == 1
+    assert sum("closed captions is left out" in note and "h264 and hevc can" in note for note in notes) == 1

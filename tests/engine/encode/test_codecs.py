@@ -1,4 +1,4 @@
-"""Codecs beside H.264: the same result each time, however many encoders work, and what would break that is refused."""
+"""Codecs other than H.264: reproducible results with any number of encoders, and rejection of options that would break that."""
 
 import subprocess
 import sys
@@ -61,12 +61,12 @@ def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
     ("options", "words"),
     [
         ({"bf": "3"}, "bf: frames must not be reordered in the log"),
-        ({"x264-params": "aq-mode=2:keyint=30"}, "keyint: segments are cut by"),
-        ({"x264opts": "no-scenecut"}, "scenecut: segments are cut by"),
+        ({"x264-params": "aq-mode=2:keyint=30"}, "keyint: segments and their keyframes"),
+        ({"x264opts": "no-scenecut"}, "scenecut: segments and their keyframes"),
         ({"threads": "8"}, "threads: how the work is divided is fixed"),
         ({"svtav1-params": "lp=8:tune=0"}, "lp: how the work is divided is fixed"),
         ({"svtav1-params": "pred-struct=1"}, "pred-struct: low delay can hang"),
-        ({"pass": "1"}, "pass: segments are encoded one by one as they come"),
+        ({"pass": "1"}, "pass: segments are encoded one after the other"),
         ({"crf": "3"}, "crf: there is a separate setting for it"),
     ],
 )
@@ -129,7 +129,7 @@ def test_an_encoders_own_options_and_a_pixel_format_are_used(source, tmp_path):
 
 
 def test_a_run_with_options_of_the_encoder_is_resumed_to_the_same_bytes(source, tmp_path):
-    """Interrupted after its second segment."""
+    """The run is interrupted after its second segment."""
     encoder = Encoder("h264", options=(("tune", "grain"),), segment_seconds=0.5)
     target, frames = tmp_path / "out.mp4", count(1)
 
@@ -162,7 +162,7 @@ print(sum(len(piece.packets) for piece in made))
 @pytest.mark.soak
 @pytest.mark.parametrize("encoders", [1, 2])
 def test_no_encoder_of_tiny_frames_hangs(encoders):
-    """As SVT-AV1's low delay does once in 120 encoders, where other work is beside it and it has no real-time priority."""
+    """SVT-AV1's low delay hangs in one of 120 encoders if the machine is busy and it has no real-time priority."""
     for _ in range(50):
         done = subprocess.run(
             [sys.executable, "-c", ENCODES, str(encoders)], capture_output=True, text=True, timeout=200
@@ -179,5 +179,5 @@ def test_the_aspect_of_pixels_is_carried_or_named(tmp_path, codec, suffix):
     out = tmp_path / f"out{suffix}"
     notes = "".join(upscaled(clip, out, encoder=Encoder(codec=codec, preset="ultrafast")).warnings)
     carried = referee.streams(out, "video")[0].get("sample_aspect_ratio") == "64:45"
-    assert carried != ("square pixels, and they are 64:45" in notes)
+    assert carried != ("will show its 64:45 pixels as squares" in notes)
     assert carried == ((codec, suffix) not in (("vp9", ".webm"), ("prores", ".mkv")))

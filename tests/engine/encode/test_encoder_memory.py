@@ -1,4 +1,4 @@
-"""What an encoder is predicted to take, against what it takes."""
+"""Predicted memory of an encoder against its actual memory."""
 
 import subprocess
 import sys
@@ -13,8 +13,8 @@ from upres.engine.encode.options import Encoder, resolve
 
 SDR = Color("bt709", "tv", "bt709", "bt709")
 SHAPE = Shape(1920, 1080, Fraction(1, 25), Fraction(25), Fraction(1), SDR)
-# Memory that the encoder itself takes: the frames that go in are one.
-# The peak is /proc's, for that of getrusage begins with what the process that started this one held.
+# Memory of the encoder itself: all input frames are the same object.
+# The peak is read from /proc, because that of getrusage includes the memory of the parent process.
 MEASURED = """
 import sys
 import numpy as np

@@ -1,4 +1,4 @@
-"""Fragments: any time, any length, behind one init section."""
+"""Fragments with any time and duration are playable after one init section."""
 
 import io
 from fractions import Fraction
@@ -19,7 +19,7 @@ SPANS = st.lists(st.integers(1, 1 << 20), min_size=1, max_size=6)
 
 
 def encoded(time_base):
-    """A stream of still frames, and the packet of one."""
+    """Return a stream of still frames, and the packet of one frame."""
     container = av.open(io.BytesIO(), "w", format="mp4")
     stream = container.add_stream("mjpeg", rate=25, width=64, height=48, pix_fmt="yuvj420p")
     stream.codec_context.time_base = time_base
@@ -29,7 +29,7 @@ def encoded(time_base):
 
 
 def fragment(stream, data, start, spans, time_base, number):
-    """A fragment of packets that start at a tick and last so long each."""
+    """Return a fragment of packets that start at a tick and have these durations."""
     packets = []
     for at, span in zip(accumulate([start, *spans]), spans, strict=False):
         packet = av.Packet(data)
@@ -57,7 +57,7 @@ def test_decode_times_beyond_31_and_32_bits_are_exact(tmp_path, start, first, se
 
 @pytest.mark.parametrize("time_base", [Fraction(1), Fraction(1, 1000)])
 def test_a_frame_of_days_is_as_long_as_a_file_can_say(time_base):
-    """The muxer counts in finer ticks than the packets'."""
+    """The muxer's time base is finer than that of the packets."""
     _container, stream, data = encoded(time_base)
     day = int(86400 / time_base)
     init, body = fragment(stream, data, 0, [1, 10 * day], time_base, 1)

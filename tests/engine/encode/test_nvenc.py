@@ -1,4 +1,4 @@
-"""NVENC: what it is asked for, where it is refused, and that nothing mixes it with another encoder."""
+"""NVENC: its options, when it is rejected, and that results are not mixed with those of other encoders."""
 
 import re
 import subprocess
@@ -105,7 +105,7 @@ def test_where_no_gpu_opens_it_that_is_said_before_anything_is_written(tmp_path,
         ({"codec": "lossless"}, "NVENC encodes h264 and hevc, not lossless"),
         ({"crf": 0}, r"`crf` must lie in 1\.\.51 for NVENC"),
         ({"codec": "hevc", "pixel_format": "yuv420p10le"}, "the pixel format must be yuv420p for NVENC"),
-        ({"codec": "h264", "options": (("b_ref_mode", "middle"),)}, "b_ref_mode: the log holds no frames"),
+        ({"codec": "h264", "options": (("b_ref_mode", "middle"),)}, "b_ref_mode: frames must not be reordered"),
         ({"codec": "h264", "options": (("cq", "30"),)}, "cq: there is a separate setting for it"),
         *(({"codec": "h264", "options": ((name, "1"),)}, f"{name}: it would undo") for name in NVENC_OURS),
     ],
@@ -136,7 +136,7 @@ def test_a_frame_at_a_time_is_not_held_back():
 
 @pytest.mark.parametrize("library", NVENC.values())
 def test_every_option_and_its_value_is_one_that_ffmpeg_has(library):
-    """As far as ffmpeg was built with it; those of every encoder stand elsewhere."""
+    """Checked only if ffmpeg was built with NVENC; generic encoder options are listed elsewhere."""
     said = subprocess.run(
         [media.program(), "-hide_banner", "-h", f"encoder={library}"], capture_output=True, text=True, timeout=60
     ).stdout

@@ -1,4 +1,4 @@
-"""Segments encoded at once: the same bytes in the same order as one after the other, within bounds, and nothing left of them."""
+"""Concurrent encoding of segments: same bytes and order as sequential encoding, bounded memory, and no leaked resources."""
 
 import threading
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ from upres.engine.encode import parallel
 from upres.engine.encode.options import Encoder
 from upres.engine.encode.parallel import in_parallel
 
-LENGTH = 3  # frames of a segment
-BYTES = 12  # of a frame
+LENGTH = 3  # frames per segment
+BYTES = 12  # per frame
 WAIT = 30
 
 
@@ -35,7 +35,7 @@ def test_it_makes_the_same_fragments(tmp_path, codec, unit):
 
 @dataclass
 class Encoders:
-    """Encoders that only note what they get. step: called with the number of a segment, before each of its frames."""
+    """Encoders that only record their input. step: called with the segment's number before each of its frames."""
 
     step: object = lambda number: None
     frames: list[list[int]] = field(default_factory=list)
@@ -83,7 +83,7 @@ def nothing_is_left():
 
 
 def test_a_segment_is_encoded_beside_the_one_before_it_and_comes_after_it():
-    """The first one waits for the second."""
+    """The first segment waits for the second."""
     second = threading.Event()
     encoders = Encoders(lambda number: second.set() if number else second.wait(WAIT))
     assert list(encoders.run(numbered(6))) == segments(6)
@@ -98,7 +98,7 @@ def test_no_more_encoders_are_open_and_no_more_frames_wait_than_may():
         nonlocal pulled
         for frame in frames:
             pulled += 1
-            assert pulled - encoders.encoded <= 4 + 3 + 1  # waiting, being encoded, on the way
+            assert pulled - encoders.encoded <= 4 + 3 + 1  # waiting, being encoded, and in transit
             if pulled >= 5:
                 enough.set()
             yield frame
@@ -139,7 +139,7 @@ def test_an_error_upstream_comes_after_every_segment_that_is_whole():
 
 
 def with_the_first_held(until, going=None):
-    """Encoders whose first segment waits for so many frames to have come; the others for `going`, if there is one."""
+    """Return encoders whose first segment waits until this number of frames has arrived; the others wait for `going`, if set."""
     enough = threading.Event()
 
     def frames():
@@ -164,7 +164,7 @@ def test_a_segment_that_waits_for_the_one_before_it_still_counts():
 
 
 def test_closing_it_leaves_out_what_is_not_encoded_yet(monkeypatch):
-    """Those behind the first segment go on with their first frames once nothing but their ends is waited for."""
+    """Segments after the first continue with their first frames once only their ends are waited for."""
     going, close = threading.Event(), parallel._Segment.close
     encoders, frames = with_the_first_held(2 * LENGTH, going=going)
     pieces = encoders.run(frames, encoders=3)

@@ -1,4 +1,4 @@
-"""What is carried beside the picture: sound tracks, subtitles, chapters, labels; copied where the container takes it."""
+"""Items carried with the video: audio, subtitles, chapters and tags; copied if the container supports them."""
 
 import re
 from fractions import Fraction
@@ -12,7 +12,7 @@ from fake import upscaled
 from upres.engine.decode.cut import Cut
 
 pytestmark = pytest.mark.referee
-# One before shows a subtitle that is cut to the end it had, and plays what fills the last packet of AAC in MP4.
+# Earlier versions show a shortened subtitle up to its original end, and play the padding of the last AAC packet in MP4.
 recent = pytest.mark.skipif(media.version() < (7, 0), reason="needs an ffmpeg that hides what is cut")
 
 CASES = Path(__file__).parents[2] / "data" / "cases"
@@ -36,7 +36,7 @@ title=second
 
 @pytest.fixture(scope="module")
 def rich(clips):
-    """A film with everything: two languages, one of them for the hard of hearing, subtitles, chapters, a title, a date."""
+    """Return a film with two languages, one of them for the hard of hearing, subtitles, chapters, a title and a date."""
     (clips / "lines.srt").write_text(LINES)
     (clips / "chapters.txt").write_text(CHAPTERS)
 
@@ -77,7 +77,7 @@ def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, sub
 
 
 def lines(path):
-    """What is read on the screen, and when."""
+    """Return the visible subtitles with their times."""
     return media.ffmpeg("-copyts", "-i", path, "-map", "0:s:0", "-f", "srt", "-")
 
 
@@ -135,7 +135,7 @@ def test_fonts_are_carried_into_matroska_and_named_elsewhere(tmp_path):
 
 
 def dumped(path, tmp_path):
-    """The first attachment of a file."""
+    """Return the first attachment of a file."""
     media.ffmpeg("-dump_attachment:t:0", tmp_path / "dumped", "-i", path, "-t", 0.1, "-f", "null", "-")
     return (tmp_path / "dumped").read_bytes()
 
@@ -214,7 +214,7 @@ def test_no_sound_stays_no_sound(tmp_path):
 
 
 def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
-    """MPEG-TS names its tracks before they begin; of one without a packet nothing else is known."""
+    """MPEG-TS announces tracks before they begin; nothing else is known of a track without packets."""
     whole, silent = media.clip(clips / "whole.ts", "-c:a", "aac", sound=media.SOUND), tmp_path / "silent.ts"
     data = whole.read_bytes()
     packets = [data[at : at + 188] for at in range(0, len(data), 188)]
@@ -228,7 +228,7 @@ def test_sound_that_is_announced_and_never_comes_is_left_out(clips, tmp_path):
 
 @recent
 def test_what_a_cut_begins_or_ends_in_is_cut_with_it(rich, tmp_path):
-    """The subtitle that is shown when it begins stays until its end, and the chapter that is under way ends with it."""
+    """A subtitle visible at the start of the cut keeps its end, and the chapter at its end is cut off there."""
     cut = Cut(Fraction(1, 5), Fraction(1, 2))
     upscaled(rich("rich.mkv", "srt"), tmp_path / "out.mkv", cut=cut)
     [(one, shown), (two, _)] = [(each.pts, each.duration) for each in referee.stored(tmp_path / "out.mkv", "s:0")]
@@ -266,7 +266,7 @@ def test_what_a_track_is_marked_as_is_carried_or_named(tmp_path, suffix, lost):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_the_last_picture_of_a_disc_s_subtitles_is_carried(tmp_path, suffix):
-    """They say themselves how long they are shown; the time that MP4 plays of a track ends with the last duration."""
+    """The subtitles contain their durations themselves; MP4 plays a track up to the end of its last packet's duration."""
     clip = media.clip(tmp_path / "plain.mkv", "-c:v", "libx264", picture="testsrc2=size=64x48:rate=10:duration=3")
     tracks = ("-map", 0, "-map", 1, "-c", "copy")
     media.ffmpeg("-i", clip, "-i", CASES / "vobsub.mkv", *tracks, tmp_path / "in.mkv")
@@ -285,7 +285,7 @@ def test_the_last_picture_of_a_disc_s_subtitles_is_carried(tmp_path, suffix):
 @pytest.mark.parametrize("codec", ["aac", "pcm_s16le"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".mov"])
 def test_what_fills_the_last_packet_of_aac_stays_hidden(tmp_path, codec, suffix):
-    """Of sound of 8000 samples a second a packet lasts an eighth of a second."""
+    """At 8000 samples per second, a packet lasts an eighth of a second."""
     sound = "sine=duration=1.9:sample_rate=8000"
     source = tmp_path / ("in.mp4" if codec == "aac" else "in.avi")
     clip = media.clip(source, "-c:v", "mpeg4", "-c:a", codec if codec == "aac" else "pcm_u8", sound=sound)

@@ -1,4 +1,4 @@
-"""The same frames and settings give the same bytes, whatever encoders of the process left in memory before."""
+"""The same frames and settings give the same bytes, regardless of what earlier encoders left in the process's memory."""
 
 import media
 import pytest

@@ -1,4 +1,4 @@
-"""What is written: the codec, its settings, the tags; lossless means lossless."""
+"""Encoded video: codec, settings and tags; lossless results are exact."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -120,7 +120,7 @@ def test_frames_given_one_by_one_are_the_same_segments(tmp_path, codec, live):
 
 
 def test_any_segment_of_a_live_source_plays_by_itself(tmp_path):
-    """Its encoder goes on, but nothing before a segment is needed."""
+    """The encoder continues across segments, but no segment depends on earlier ones."""
     clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
     encoder = Encoder(segment_seconds=0.4, fragment="frame", live=True)
     found = list(stream(clip, job(tmp_path / "out.mp4", encoder=encoder)))

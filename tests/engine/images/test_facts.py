@@ -1,4 +1,4 @@
-"""What is said of an image: what a viewer would, and what becomes of it."""
+"""Description of an image: its properties, and what is lost in upscaling."""
 
 import media
 import pytest

@@ -1,4 +1,4 @@
-"""What a source is, by its content: one image that does not move, whatever it is called, or something else."""
+"""Still images are recognized by content, regardless of their names."""
 
 import io
 import os
@@ -22,7 +22,7 @@ def image(kind="PNG", *, frames=1):
 
 
 class Pipe(io.BytesIO):
-    """What is read of a pipe, of which no more comes at once than one byte less than asked for."""
+    """Return what is read from a pipe whose reads return one byte less than requested."""
 
     def read(self, size=-1, /):
         assert size > 0, "a pipe is never read to its end at once"

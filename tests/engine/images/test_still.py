@@ -1,4 +1,4 @@
-"""Still images through the whole engine, judged by Pillow: pixels, transparency, and what a file says besides."""
+"""Still images through the whole engine, verified with Pillow: pixels, transparency and metadata."""
 
 import io
 from pathlib import Path
@@ -26,7 +26,7 @@ def pixels(height=6, width=8, channels=3):
 
 
 def opened(path):
-    """Pillow's image of a file, which is not held open."""
+    """Return Pillow's image of a file, which is closed again."""
     return Image.open(io.BytesIO(path.read_bytes()))
 
 
@@ -36,7 +36,7 @@ def saved(path, array, **options) -> Path:
 
 
 def upscaled(source, target, **options):
-    """The result as an array, and the image with what it says."""
+    """Return the result as an array, and the image with its metadata."""
     upscale_image(source, target, [Nearest()], **options)
     image = opened(target)
     return np.asarray(image), image
@@ -102,7 +102,7 @@ def test_exif_is_kept_with_the_size_that_the_image_has_now(tmp_path, suffix):
 
 @pytest.mark.parametrize(("byte", "size"), [(6, (16, 12)), (19, (12, 16))])
 def test_exif_that_is_damaged_costs_itself_and_not_the_image(tmp_path, byte, size):
-    """Byte 6 says the order of bytes, byte 19 the type of ImageWidth, behind which the orientation can still be read."""
+    """Byte 6 is the byte order, byte 19 the type of ImageWidth, after which the orientation is still readable."""
     data = bytearray(exif(6).tobytes())
     data[byte] = 7
     source = saved(tmp_path / "in.jpg", pixels(), exif=bytes(data))
@@ -120,7 +120,7 @@ def test_xmp_is_kept_without_a_rotation_that_was_applied(tmp_path):
 
 
 def test_what_is_too_long_for_a_jpeg_is_left_out_and_said_and_the_rest_is_kept(tmp_path):
-    """The limits are JPEG's: a segment of 65,535 bytes with its length, and XMP's name of 29."""
+    """The limits are those of JPEG: a segment of 65,535 bytes including its length, and XMP's name of 29 bytes."""
     made = exif(1)
     made[ExifTags.Base.ImageDescription] = "x" * 65600
     for facts, note in [
@@ -154,7 +154,7 @@ def test_transparency_is_upscaled_by_itself(tmp_path, suffix):
 
 
 def test_the_edge_of_something_transparent_keeps_its_color(tmp_path):
-    """The color of pixels that are not seen, here black, does not come into those that are."""
+    """The color of invisible pixels, here black, does not affect visible ones."""
     across, down = np.meshgrid(np.arange(64), np.arange(64))
     disc = (across - 32) ** 2 + (down - 32) ** 2 < 20**2
     array = np.zeros((64, 64, 4), np.uint8)
@@ -169,7 +169,7 @@ def test_the_edge_of_something_transparent_keeps_its_color(tmp_path):
 
 
 def test_what_is_opaque_or_empty_all_around_stays_so(tmp_path):
-    """A real network gives near white and near black there, and rings at edges."""
+    """A real network returns nearly white and nearly black there, and has ringing at edges."""
     height, width = 24, 32
     alpha = np.zeros((height, width), np.uint8)
     alpha[6:18, 8:24] = 255
@@ -203,7 +203,7 @@ def test_gray_stays_gray_and_a_palette_becomes_its_colors(tmp_path):
 
 
 def codes(path):
-    """What FFmpeg reads of an image of 16 bits, as RGBA."""
+    """Return a 16-bit image decoded by FFmpeg, as RGBA."""
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0))
         assert "16" in frame.format.name or "48" in frame.format.name or "64" in frame.format.name, frame.format.name
@@ -216,7 +216,7 @@ def codes(path):
     ["rgb48be.png", "rgba64be.png", "gray16be.png", "ya16be.png", "rgb48le.tif", "rgba64le.tif", "gray16le.tif"],
 )
 def test_sixteen_bits_stay_sixteen(tmp_path, source, target):
-    """Codes are kept within one of 65,535, and transparency is, where it is neither whole nor none."""
+    """Codes are kept within one of 65,535, and so is partial transparency."""
     kind = source.partition(".")[0]
     slope = "format=gbrap16le,geq=r='X*1000+Y':g='Y*2000+X':b='(X+Y)*500':a='30000+X*300'"
     if kind.startswith("gray"):
@@ -297,7 +297,7 @@ def damaged(folder):
     yield "cut.png", whole.getvalue()[:3000], "truncated"
     yield "none.png", b"", "the file is empty"
     yield "text.jpg", b"what to buy\n", "not an image that can be read"
-    program = io.BytesIO()  # in PostScript, which only Ghostscript can run
+    program = io.BytesIO()  # PostScript, which only Ghostscript could run
     Image.fromarray(pixels()).save(program, "EPS")
     yield "program.png", program.getvalue(), "not an image that can be read$"
     header = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Videos as images: every frame, at its time where an image has times, judged by Pillow and ffmpeg."""
+"""Videos as images: all frames with their times, verified with Pillow and ffmpeg."""
 
 import io
 from fractions import Fraction
@@ -21,7 +21,7 @@ EXACT = Encoder("lossless")
 
 @pytest.fixture
 def clip(tmp_path):
-    """Ten frames of 64x48 in 8-bit RGB, ten a second."""
+    """Return ten frames of 64x48 in 8-bit RGB at ten frames per second."""
     return media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "gbrp", picture=media.SMOOTH)
 
 
@@ -35,7 +35,7 @@ def opened(path):
 
 
 def shown(path):
-    """The frames of an image that moves, and how long each is shown, in milliseconds."""
+    """Return the frames of an animated image, and their durations in milliseconds."""
     frames = [(np.asarray(each.convert("RGB")), each.info["duration"]) for each in ImageSequence.Iterator(opened(path))]
     return np.stack([pixels for pixels, _ in frames]), [duration for _, duration in frames]
 
@@ -77,7 +77,7 @@ def test_an_image_that_moves_shows_every_frame_for_as_long_as_the_video(clip, tm
     done = upscale(clip, target, job(encoder=Encoder()))
     pixels, durations = shown(target)
     expected = np.stack([repeated(frame, 2) for frame in referee.pictures(clip)])
-    if suffix == ".webp":  # its encoder shows one frame for longer instead of two that look alike
+    if suffix == ".webp":  # its encoder merges two frames that look alike
         pixels, durations = pixels.repeat([each // 100 for each in durations], 0), [100] * (sum(durations) // 100)
     assert durations == [100] * 10 and opened(target).info["loop"] == 0 and done.warnings == []
     assert np.abs(pixels.astype(int) - expected).mean() < (0.01 if suffix == ".apng" else 3)
@@ -166,9 +166,9 @@ def test_only_the_images_of_the_same_run_are_resumed(clip, tmp_path):
         upscale(clip, target, job(), resume=True)
     with pytest.raises(Interrupted):
         upscale(clip, target, job(), overwrite=True, tick=stop_after(3))
-    with pytest.raises(LogError, match=r"made otherwise \(source\)"):
+    with pytest.raises(LogError, match=r"made with other settings \(source\)"):
         upscale(other, target, job(), resume=True)
-    with pytest.raises(LogError, match=r"made otherwise \(prefilters\)"):
+    with pytest.raises(LogError, match=r"made with other settings \(prefilters\)"):
         upscale(clip, target, job(prefilters=("deblock",)), resume=True)
     done = upscale(clip, target, job(), resume=True)
     assert (done.frames_resumed, done.frames_out) == (4, 10)
@@ -206,7 +206,7 @@ def test_one_run_at_a_time_writes_numbered_images(clip, tmp_path, options):
 def test_what_ends_early_leaves_no_half_image(clip, tmp_path):
     with pytest.raises(Interrupted) as stopped:
         upscale(clip, tmp_path / "out.gif", job(encoder=Encoder()), tick=stop_after(3))
-    assert stopped.value.__notes__ == ["nothing is kept: an image that moves is written at once"]
+    assert stopped.value.__notes__ == ["nothing is kept: an animated image is written as a whole"]
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
 
 

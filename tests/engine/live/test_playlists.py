@@ -43,7 +43,7 @@ def test_a_playlist_that_has_ended_is_shown_once(pieces, tmp_path):
         _, progress = run(f"hls+{server.url('index.m3u8')}", tmp_path / "out.mkv")
     assert progress.frames_in == progress.frames_out == FRAMES and progress.repairs.interruptions == 0
     assert packets(tmp_path / "out.mkv")[0] == FRAMES and packets(tmp_path / "out.mkv")[1] > 40
-    assert not [text for text in progress.warnings if "opened again" in text or "variant_bitrate" in text]
+    assert not [text for text in progress.warnings if "reopened" in text or "variant_bitrate" in text]
 
 
 def test_a_publisher_that_sends_nothing_more_is_opened_again_until_its_playlist_ends(pieces, tmp_path, monkeypatch):
@@ -53,7 +53,7 @@ def test_a_publisher_that_sends_nothing_more_is_opened_again_until_its_playlist_
         _, progress = run(f"HLS+{server.url('index.m3u8')}", tmp_path / "out.mkv")
     assert progress.frames_out == packets(tmp_path / "out.mkv")[0] >= 2 * FRAMES
     assert progress.repairs.interruptions >= 1
-    assert not [text for text in progress.warnings if "opened again" in text]
+    assert not [text for text in progress.warnings if "reopened" in text]
 
 
 def test_a_playlist_names_no_file_of_this_machine(pieces, tmp_path):

@@ -1,4 +1,4 @@
-"""The segment log: what is published stays, in a folder as in memory, whatever order it comes in."""
+"""The segment log: published fragments persist, in a folder and in memory, in any order of tracks."""
 
 import json
 from fractions import Fraction
@@ -24,7 +24,7 @@ pieces = st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=50), st.b
 
 
 def fill(log, found):
-    """Publish; each piece ends its segment or not, and may be followed by a note. Gives what was published of each track."""
+    """Publish pieces, each of which may end its segment and may be followed by a note; return each track's fragments."""
     published = {name: [] for name in NAMES}
     for name, data, last, note in found:
         log.add_track(track(name))
@@ -166,7 +166,7 @@ def test_counting_segments_changes_nothing_while_another_process_writes(tmp_path
     log.add_track(track("video"))
     log.append(Fragment("video", 0, 0, 0, 600, 1), b"0123456789")
     with (tmp_path / "index.jsonl").open("ab") as index:
-        index.write(b'{"fragment": {"half')  # what a write that is under way has put down
+        index.write(b'{"fragment": {"half')  # the result of an unfinished write
     before = (tmp_path / "index.jsonl").read_bytes()
     assert FolderLog.segments(tmp_path) == 1
     assert (tmp_path / "index.jsonl").read_bytes() == before

@@ -1,4 +1,4 @@
-"""A log in pieces: any first ones of them are a log that is resumed, and what is harmed is not written."""
+"""A log in pieces: any prefix of the pieces is a log that can be resumed, and damaged pieces are not written."""
 
 import json
 import shutil
@@ -18,7 +18,7 @@ TRACKS = [Track(name, "h264", 1, 0, b"init of " + name.encode()) for name in ("v
 
 
 def publish(log, segments):
-    """Publish segments of picture, each with sound beside it, and a note."""
+    """Publish video segments, each with audio, and a note."""
     for track in TRACKS:
         if track.name not in log.tracks:
             log.add_track(track)
@@ -46,7 +46,7 @@ def pieces(folder, most, start=0):
 
 
 def written(folder, path, cut):
-    """A log of pieces, in a folder."""
+    """Write pieces into a folder; return the log."""
     log = PieceWriter(folder)
     for piece, data in cut:
         path.write_bytes(data)
@@ -70,7 +70,7 @@ def test_all_pieces_are_the_log(log, tmp_path, most):
 
 @pytest.mark.parametrize("count", [3, 6, 9])
 def test_the_first_pieces_are_a_log_that_goes_on_to_the_same(log, tmp_path, count):
-    """Cut behind a segment of picture, with its sound or without."""
+    """Cut a log after a video segment, with or without its audio."""
     written(tmp_path / "other", tmp_path / "piece", list(pieces(log, 1))[:count])
     resumed = FolderLog(tmp_path / "other", HEADER)
     video, sound = len(resumed.fragments("video")), len(resumed.fragments("audio0"))
@@ -122,7 +122,7 @@ def test_a_piece_that_is_harmed_anywhere_is_not_added(tmp_path_factory, data):
             other.add(path, piece.end - piece.start)
         except LogError:
             assert not (folder / f"other{len(wrong)}" / "index.jsonl").exists()
-        else:  # only of the line of its checksum may something else have changed
+        else:  # the damage was in the checksum's line, where it may have no effect
             assert (folder / f"other{len(wrong)}" / "index.jsonl").read_bytes() == (
                 folder / "log" / "index.jsonl"
             ).read_bytes()

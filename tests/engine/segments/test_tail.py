@@ -1,4 +1,4 @@
-"""A log read while it grows."""
+"""Reading of a log while it grows."""
 
 from fractions import Fraction
 

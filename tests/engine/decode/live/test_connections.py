@@ -1,4 +1,4 @@
-"""Sources that break off and are opened again: one connection at a time, and none once nothing is to be read any more."""
+"""Sources that break off and are reopened: one connection at a time, and none after reading was stopped."""
 
 import io
 import shutil
@@ -19,7 +19,7 @@ PICTURE = "testsrc2=size=64x48:rate=10:duration=4"
 
 
 class Camera:
-    """Opens one connection after the other, and notes what happens to each; it is off where there is none."""
+    """Opener that opens one connection after the other and records the events of each; None stands for a source that is off."""
 
     live, reconnect = True, 3
 
@@ -43,7 +43,7 @@ class Camera:
 
 
 class Stopping(io.BytesIO):
-    """A file whose reading is interrupted, once it is `stopped`."""
+    """A file whose reads are interrupted once it is `stopped`."""
 
     stopped = False
 
@@ -61,7 +61,7 @@ def halves(clips):
 
 
 class Reading:
-    """Reads all frames in a thread; `error` is what ended it, `frames` how many there were."""
+    """Reads all frames in a thread. error: the exception that ended it. frames: number of frames read."""
 
     def __init__(self, reader):
         self.frames, self.error = 0, None
@@ -130,7 +130,7 @@ def test_an_interrupted_program_is_not_started_again(monkeypatch, tmp_path, clip
 
 
 def test_an_interruption_is_raised_once_and_printed_nowhere(clips, capfd):
-    """libavformat's reader of Matroska asks again after an error, and PyAV prints a second one with its traceback."""
+    """libavformat's Matroska demuxer reads again after an error, and PyAV would print a second error with its traceback."""
     clip = media.clip(clips / "interrupted.mkv", "-c:v", "mpeg2video", "-g", 5, picture=PICTURE)
     silent = Silent(clip.read_bytes()[:-1000])
     with Reader(silent, live=True) as reader:

@@ -1,4 +1,4 @@
-"""Animated WebP is read as browsers show it, from a file, from memory and from the web."""
+"""Animated WebP is read with the timing of browsers, from a file, from memory and from the web."""
 
 import io
 
@@ -14,7 +14,7 @@ from upres.engine.decode.reader import Reader
 
 
 def animated(durations, mode="RGB", **options):
-    """A WebP of noise, without loss; its bytes, and its frames as Pillow shows them."""
+    """Return the bytes of a lossless WebP of noise, and its frames as Pillow decodes them."""
     noise = np.random.default_rng(1).integers(0, 256, (len(durations), 12, 16, len(mode)), np.uint8)
     first, *others = [Image.fromarray(frame) for frame in noise]
     file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A stream that blocks holds nobody up."""
+"""A stream that blocks does not block its readers."""
 
 import os
 import signal
@@ -51,7 +51,7 @@ def test_a_read_that_waits_ends_when_it_is_closed():
 
 @pytest.mark.timeout(60)
 def test_an_error_behind_the_reader_does_not_wait_for_more_of_the_source(clips):
-    """The sender keeps its end open and sends nothing: a full disk is reported at once all the same."""
+    """A full disk is reported at once, although the sender keeps the stream open without sending."""
 
     class Full(Nearest):
         def open(self, width, height):
@@ -68,7 +68,7 @@ def test_an_error_behind_the_reader_does_not_wait_for_more_of_the_source(clips):
 
 
 def live_run(path, keep_up):
-    """Run a live source that falls silent, under one Ctrl-C; in a process of its own, which signals are sent to."""
+    """Run a live source that stops sending, and press Ctrl-C once; in a separate process that receives the signal."""
     source = Silent(Path(path).read_bytes())
     job = Job((Nearest(),), Encoder(fragment="frame", live=True, preset="ultrafast"), keep_up=keep_up)
     progress, ended = Progress(), threading.Event()
@@ -100,7 +100,7 @@ def live_run(path, keep_up):
 
 @pytest.mark.parametrize("keep_up", [True, False])
 def test_ctrl_c_ends_a_live_run_whose_source_is_silent(clips, keep_up):
-    """The models wait for a frame, and the reader for bytes, that never come."""
+    """The models wait for a frame and the reader for bytes that never arrive."""
     clip = media.clip(clips / "silent.ts", "-c:v", "mpeg2video", "-f", "mpegts")
     folders = [str(Path(__file__).parent), str(SUPPORT)]
     code = f"import sys; sys.path[:0] = {folders}; import test_interruptible as t; t.live_run({str(clip)!r}, {keep_up})"

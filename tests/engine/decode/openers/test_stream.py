@@ -1,4 +1,4 @@
-"""Of a stream that begins as a video and goes on as none, little is taken; what is one is read whatever its order."""
+"""Little is read of a stream that begins like a video but is not one; a real video is read in any box order."""
 
 import errno
 import io
@@ -16,7 +16,7 @@ from upres.engine.decode.reader import Reader
 
 
 class Endless:
-    """Bytes, then others again and again. taken, reads: how many were asked for, and how often."""
+    """A stream of some bytes, then others repeated without end. taken, reads: number of bytes requested, and of reads."""
 
     def __init__(self, head, repeated):
         self._head, self._repeated = io.BytesIO(head), repeated
@@ -95,7 +95,7 @@ def test_an_mp4_is_read_in_whatever_order_its_boxes_come(tmp_path, order):
 
 
 def media_first(data, *, long):
-    """The same file, its first box the media, which also takes what was before it."""
+    """Return the same file with its media box first, which then also contains the boxes before it."""
     start = data.index(b"mdat") - 4
     end = start + int.from_bytes(data[start : start + 4], "big")
     header = box(b"mdat", end.to_bytes(8, "big"), size=1) if long else box(b"mdat", size=end)

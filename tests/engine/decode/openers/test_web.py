@@ -1,4 +1,4 @@
-"""A file on the web is read as one on the disk, whatever happens to the connections."""
+"""A file on the web is read like a local one, even if connections fail."""
 
 import struct
 import threading
@@ -47,7 +47,7 @@ def test_any_place_can_be_read_from(server):
             assert file.read(size) == CONTENT[place : place + size]
         assert file.read(9) == b""
         assert file.seek(-2, 2) == len(CONTENT) - 2
-    assert len(server.asked) == 6  # from 12 to 20 there is a byte or two to read over, and nothing to ask for
+    assert len(server.asked) == 6  # short seeks forward discard a few bytes and send no request
 
 
 def test_a_server_that_is_busy_is_asked_again(server):
@@ -150,7 +150,7 @@ def test_a_playlist_is_refused_with_what_records_it(server):
 
 def test_bytes_from_another_place_are_taken_for_none(server):
     with WebFile(server.url("data")) as file:
-        server.blocks = 1 << 16  # it begins at whole blocks, and says so
+        server.blocks = 1 << 16  # the server rounds the start of a range down to whole blocks
         file.seek(700_001)
         with pytest.raises(SourceError, match="sends bytes from 655360 on where 700001 was requested"):
             file.read(4)
@@ -158,7 +158,7 @@ def test_bytes_from_another_place_are_taken_for_none(server):
 
 @pytest.mark.parametrize("kinds", [(b"moof", b"mdat"), (b"mdat", b"free")])
 def test_an_mp4_on_the_web_that_lacks_something_is_refused_after_few_questions(server, kinds):
-    """Each box behind one that is too large to be read over is asked for by a connection of its own."""
+    """Each box after one that is too large to skip is requested on a new connection."""
     pieces = b"".join(
         struct.pack(">I4s", size, kind) + bytes(size - 8) for kind, size in zip(kinds, (64, 300_000), strict=True)
     )

@@ -1,4 +1,4 @@
-"""What packets say of a file is what a decoder gives; and from any of its key frames on, the same frames come."""
+"""A scan of the packets agrees with the decoder, and decoding from any keyframe on gives the same frames."""
 
 from fractions import Fraction
 from itertools import pairwise

@@ -1,4 +1,4 @@
-"""What is announced before the start is what is there, and what is missing at the end is said."""
+"""The duration and rate announced at the start are correct, and missing parts are reported at the end."""
 
 import struct
 from fractions import Fraction
@@ -38,7 +38,8 @@ def test_a_container_whose_rate_is_its_clock_is_counted(tmp_path):
         clip = media.clip(tmp_path / name, "-c:v", codec, picture="testsrc2=size=64x48:rate=8:duration=5")
         with Reader(clip) as reader:
             assert float(reader.info.shape.rate) == pytest.approx(8, rel=0.05)
-    with Reader(CASES / "audio-jump.mkv") as reader:  # Matroska without a default duration: libavformat says 1000
+    # Matroska without a default duration, for which libavformat reports a rate of 1000.
+    with Reader(CASES / "audio-jump.mkv") as reader:
         assert reader.info.shape.rate == 10
 
 
@@ -75,7 +76,7 @@ def test_a_subtitle_that_outlasts_the_picture_is_not_missed(tmp_path):
 
 @pytest.mark.parametrize("start", [0, 0.6, 300])
 def test_a_matroska_file_that_begins_late_lasts_as_long_as_other_muxers_say(tmp_path, start):
-    """libavformat writes when it ends, mkvmerge how long it lasts."""
+    """libavformat stores the end time as the duration, mkvmerge the actual duration."""
     clip = media.clip(tmp_path / "in.mkv", "-c:v", "libx264", "-output_ts_offset", start)
     data = bytearray(clip.read_bytes())
     struct.pack_into(">d", data, data.index(b"\x44\x89\x88") + 3, 1000.0)

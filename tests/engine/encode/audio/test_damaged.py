@@ -1,4 +1,4 @@
-"""Sound that is damaged, or says impossible things: clamped, dropped and counted; the picture is upscaled."""
+"""Damaged audio and impossible values: clamped, or dropped and counted, while the video is upscaled."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_both_links_of_a_chained_ogg_are_heard(tmp_path):
 
 
 def renumbered(data, serials):
-    """An Ogg file with the serial numbers of another one (RFC 3533, 6), so that it can be a link behind it."""
+    """Return an Ogg file with new serial numbers (RFC 3533, 6), so that it can follow another one in a chain."""
     pages = b""
     numbers = {}
     while data:
@@ -72,7 +72,7 @@ def checksum(page):
 
 
 def test_vorbis_with_other_codebooks_is_left_out_by_name(tmp_path):
-    """A track has one header, and there is no encoder whose packets would go with it."""
+    """A track has one header, and no encoder here produces compatible packets."""
     links = []
     for quality in (1, 9):
         options = ("-c:v", "libtheora", "-c:a", "libvorbis", "-q:a", quality)
@@ -86,7 +86,7 @@ def test_vorbis_with_other_codebooks_is_left_out_by_name(tmp_path):
 
 
 def gap(tmp_path, seconds, codec, suffix):
-    """Sound with a hole after its first second; frames go on through it if it is long."""
+    """Return audio with a gap after its first second; frames continue during the gap if it is long."""
     rate = max(0.1, 4 / seconds)
     picture = f"testsrc2=size=64x48:rate={rate}:duration={seconds + 4}"
     whole = media.clip(
@@ -142,7 +142,7 @@ def test_the_last_packet_of_tta_is_decoded(tmp_path):
 
 
 def raw(tmp_path, name, samples, form, rate):
-    """A clip whose sound has these samples."""
+    """Return a clip with these audio samples."""
     (tmp_path / "samples").write_bytes(samples.tobytes())
     sound = ("-f", form, "-ar", rate, "-ac", 1, "-i", tmp_path / "samples")
     media.ffmpeg("-f", "lavfi", "-i", PICTURE, *sound, "-c:v", "mpeg4", "-c:a", f"pcm_{form}", tmp_path / name)

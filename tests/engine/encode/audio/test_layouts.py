@@ -1,4 +1,4 @@
-"""Every channel layout keeps its channels, as far as AAC has places for them."""
+"""Every channel layout keeps its channels, as far as AAC supports them."""
 
 import struct
 import subprocess
@@ -15,14 +15,14 @@ CASES = Path(__file__).parents[3] / "data" / "cases"
 
 
 def loudness(path, track=0):
-    """The root mean square of each channel."""
+    """Return the root mean square of each channel."""
     channels = referee.streams(path, "audio")[track]["channels"]
     data = media.ffmpeg("-i", path, "-map", f"0:a:{track}", "-f", "f32le", "-c:a", "pcm_f32le", "-")
     return np.sqrt((np.frombuffer(data, np.float32).reshape(-1, channels) ** 2).mean(0))
 
 
 def one_loud(path, layout, channel, *options):
-    """A clip with a tone in one channel of a layout, and silence in all others."""
+    """Return a clip with a tone in one channel of a layout, and silence in all others."""
     parts = "|".join("sin(1500*t)/2" if n == channel else "0" for n in range(COUNTS[layout]))
     sound = f"aevalsrc='{parts}':channel_layout={layout}:sample_rate=48000:duration=1"
     return media.clip(path, "-c:v", "mpeg4", *(options or ("-c:a", "pcm_s16le")), sound=sound)
@@ -53,7 +53,7 @@ def test_a_channel_keeps_its_place_in_opus(tmp_path, layout, channel, expected, 
 
 
 def noisy(clip, count):
-    """A clip whose channels, none of which has a name, are all noise."""
+    """Return a clip with noise in all channels, none of which has a name."""
     samples = np.random.default_rng(0).integers(-9000, 9000, (8000, count), dtype=np.int16)
     raw = clip.with_name("raw")
     raw.write_bytes(samples.tobytes())
@@ -69,7 +69,7 @@ def test_channels_without_names_all_have_a_place(tmp_path, count, target, channe
     out = tmp_path / f"out{target}"
     upscaled(noisy(tmp_path / "in.mkv", count), out)
     assert referee.streams(out, "audio")[0]["channels"] == channels
-    assert (loudness(out) > 0.02).sum() >= min(count, 8) - 1  # the LFE is kept to low notes
+    assert (loudness(out) > 0.02).sum() >= min(count, 8) - 1  # the LFE channel carries only low frequencies
 
 
 @pytest.mark.parametrize("count", [9, 12, 15, 16, 64])
@@ -79,11 +79,11 @@ def test_more_channels_than_aac_has_become_eight(tmp_path, count, source):
     (note,) = upscaled(clip, out).warnings
     assert "becomes AAC" in note
     assert referee.streams(out, "audio")[0]["channels"] == 8
-    assert sorted(loudness(out))[1] > 0.05  # all but the LFE, which AAC keeps to low notes
+    assert sorted(loudness(out))[1] > 0.05  # all but the LFE channel, which carries only low frequencies in AAC
 
 
 def shuffled(path):
-    """A MOV whose eight channels lie in an order of their own: left, right, center, LFE, sides, backs (layout tag 0x800008)."""
+    """Return a MOV with a non-standard channel order: left, right, center, LFE, sides, backs (layout tag 0x800008)."""
     clip = one_loud(path, "7.1", 4)
     data = bytearray(clip.read_bytes())
     at = data.index(b"chan")
@@ -103,7 +103,7 @@ def test_channels_in_an_order_of_their_own_are_put_in_order(tmp_path, target):
 
 
 def test_a_source_with_channels_in_an_order_of_their_own_is_closed_without_damage(tmp_path):
-    """PyAV frees the map of such a layout twice, which shows when the process ends."""
+    """PyAV frees the map of such a layout twice, which crashes the process at exit."""
     support = str(Path(media.__file__).parent)
     code = "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1]); from fake import upscaled; "
     command = [sys.executable, "-c", code + "upscaled(sys.argv[2], Path(sys.argv[3]))", support, CASES / "pcm71.mov"]

@@ -1,4 +1,4 @@
-"""Sound whose parameters change on the way, or whose header cannot be made from every packet alike."""
+"""Audio whose parameters change, or whose header depends on the packet from which it is derived."""
 
 from contextlib import closing
 from fractions import Fraction
@@ -27,7 +27,7 @@ def tone(frequency, layout="stereo", rate=48000, seconds=2):
 
 
 def joined(tmp_path, *parts):
-    """One MPEG-TS of several, one behind the other."""
+    """Return several MPEG-TS files, concatenated."""
     whole = tmp_path / "in.ts"
     whole.write_bytes(b"".join(part.read_bytes() for part in parts))
     return whole
@@ -40,13 +40,13 @@ def part(path, codec, frequency, layout, rate=48000, start=0):
 
 
 def pitch(samples, rate):
-    """The strongest frequency."""
+    """Return the strongest frequency."""
     spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
     return float(np.argmax(spectrum) * rate / len(samples))
 
 
 def variable(tmp_path, suffix):
-    """Sound that is quiet for a second and then loud: a codec of variable rate spends unlike amounts on it."""
+    """Return audio that is quiet for a second and then loud, for which a variable bitrate varies strongly."""
     sound = "anoisesrc=duration=4:sample_rate=48000:seed=1,volume='if(lt(t,1),0.0001,0.5)':eval=frame"
     quality = {".avi": ("libmp3lame", "-q:a", 4), ".mkv": ("libmp3lame", "-q:a", 2), ".mp4": ("aac", "-q:a", 2)}[suffix]
     return media.clip(tmp_path / f"in{suffix}", "-c:v", "mpeg4", "-c:a", *quality, picture=PICTURE, sound=sound)
@@ -101,7 +101,7 @@ def test_aac_that_changes_is_encoded_again_with_what_the_track_began_with(tmp_pa
     assert len(sound) == pytest.approx(4 * 48000, abs=4800)
     assert pitch(sound[48000 // 2 : 48000 * 3 // 2], 48000) == pytest.approx(440, abs=2)
     assert pitch(sound[48000 * 5 // 2 : 48000 * 7 // 2], 48000) == pytest.approx(1000, abs=2)
-    assert np.abs(sound[48000 * 19 // 10 : 48000 * 21 // 10]).max() < 0.5  # no crack where they meet
+    assert np.abs(sound[48000 * 19 // 10 : 48000 * 21 // 10]).max() < 0.5  # no click at the junction
 
 
 def test_one_damaged_header_is_no_change(tmp_path):
@@ -146,7 +146,7 @@ def test_frames_that_stay_for_minutes_keep_their_times(tmp_path, time_base, tick
 
 
 def tracks(folder, clip, target, *, stop=None):
-    """The bytes of a log's tracks after a run that ended by itself, or was stopped after so many fragments."""
+    """Return the bytes of a log's tracks after a complete run, or one that was stopped after this number of fragments."""
     wanted = job(target, encoder=SHORT)
     with closing(FolderLog(folder, wanted.settings())) as log:
         with Reader(clip) as reader, closing(run(reader, wanted, log, Progress())) as fragments:

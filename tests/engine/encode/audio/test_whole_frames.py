@@ -1,4 +1,4 @@
-"""Packets that hold no whole frame, of codecs that are parsed again: dropped and counted, and the rest is copied."""
+"""Packets without exactly one frame, for codecs that are parsed again: they are dropped and counted, and the rest is copied."""
 
 import av
 import media
@@ -13,7 +13,7 @@ BAD_HEADER = b"\x3e\x7a"
 
 
 def changed(source, target, at, change):
-    """Copy a clip; the packet of sound at a place comes changed. Returns how many packets of sound there are."""
+    """Copy a clip with a change to the audio packet at an index; return the number of audio packets."""
     with av.open(str(source)) as input, av.open(str(target), "w") as output:
         streams = {stream.index: output.add_stream_from_template(stream, opaque=True) for stream in input.streams}
         packets = [packet for packet in input.demux() if packet.dts is not None]
@@ -68,10 +68,10 @@ def test_a_substream_that_depends_on_its_frame_is_part_of_it():
     frame, dependent = (bytes((0x0B, 0x77, kind << 6, 7, 0, 16 << 3)) + bytes(10) for kind in (0, 1))
     assert is_whole("eac3", frame) and is_whole("eac3", frame + dependent)
     assert not is_whole("eac3", frame + frame) and not is_whole("eac3", frame + dependent[:9])
-    assert is_whole("eac3", frame + bytes(8))  # padding, which parsers pass over
+    assert is_whole("eac3", frame + bytes(8))  # padding, which parsers skip
 
 
 def test_the_damaged_packets_of_a_broken_recording_are_dropped(tmp_path):
     progress = upscaled(CASES / "short-ac3.mkv", tmp_path / "out.mp4")
-    assert progress.repairs.damaged >= 2  # one without its header, and the last, which breaks off
+    assert progress.repairs.damaged >= 2  # one without its header, and the last one, which is truncated
     assert referee.count(tmp_path / "out.mp4", "a:0") == 1

@@ -1,4 +1,4 @@
-"""The joined file is the log: the same pictures at the same times, and the same bytes every time."""
+"""The joined file has the log's frames at the same times, and the same bytes every time."""
 
 import media
 import pytest

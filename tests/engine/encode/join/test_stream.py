@@ -1,4 +1,4 @@
-"""What goes into a pipe while it is made is the joined file: the same pictures and the same sound at the same times."""
+"""A result streamed into a pipe equals the joined file: the same video and audio at the same times."""
 
 import errno
 import io
@@ -34,14 +34,14 @@ LATE_SOUND = ("-itsoffset", 4, "-f", "lavfi", "-i", "sine=duration=2", "-c:v", "
 
 @pytest.fixture(scope="module")
 def late(tmp_path_factory):
-    """Six seconds of a live log, in the order of time, whose announced sound comes after four."""
+    """Return six seconds of a live log, ordered by time, whose announced audio starts after four."""
     path = tmp_path_factory.mktemp("late") / "in.mkv"
     media.ffmpeg("-f", "lavfi", "-i", PICTURE.replace("=3", "=6"), *LATE_SOUND, path)
     return live_log(path)
 
 
 def live_log(path, name=None):
-    """The log of a live run, and its fragments in the order of time. name: of what it is for."""
+    """Return the log of a live run, and its fragments ordered by time."""
     log = MemoryLog({})
     encoder = Encoder(preset="ultrafast", fragment="frame", live=True)
     with Reader(io.BytesIO(path.read_bytes()), live=True) as reader:
@@ -67,13 +67,13 @@ def test_a_prompt_file_has_every_packet_of_picture_and_sound_at_its_time(tmp_pat
 
 @pytest.mark.parametrize("container", ["mp4", "mov"])
 def test_a_picture_of_a_prompt_mp4_waits_neither_for_the_next_nor_for_sound(tmp_path, container):
-    """As the muxer of libavformat has it wait."""
+    """libavformat's muxer would delay it."""
     source = tmp_path / "in.mp4"
     media.clip(source, "-c:a", "aac", picture="testsrc2=size=64x48:rate=24:duration=2", sound="sine=duration=2")
     log, fragments = live_log(source)
     pipe, pictures = Pipe(Progress()), 0
     with StreamedFile(log, pipe, container, prompt=True) as file:
-        for fragment in sorted(fragments, key=lambda each: each.track == "video"):  # all of the sound first
+        for fragment in sorted(fragments, key=lambda each: each.track == "video"):  # all audio first
             file.push(fragment)
             if fragment.track == "video":
                 pictures += 1
@@ -92,7 +92,7 @@ def test_a_picture_goes_to_the_program_that_sends_it_on_before_the_next_comes(tm
 
 
 def test_mpeg_ts_says_how_long_each_frame_is(tmp_path):
-    """By which players know that it has ended."""
+    """Players recognize the end of a stream by it."""
     log, fragments = live_log(media.clip(tmp_path / "in.mp4", picture=PICTURE))
     pipe = Pipe(Progress())
     with StreamedFile(log, pipe, "mpegts", prompt=True) as file:
@@ -131,10 +131,10 @@ def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path,
             file.push(fragment)
     out.write_bytes(pipe.data)
     assert referee.packets(out, "a:0") == pytest.approx(referee.packets(source, "a:0"), abs=0.001)
-    # Of AC-3, MP4 does not hide it; an ffmpeg before 7 does not hide it in Matroska either.
+    # For AC-3, MP4 does not hide it; ffmpeg before version 7 does not hide it in Matroska either.
     heard, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" and media.version() >= (7, 0) else 0
     made = referee.sound(out)[priming:]
-    assert (made[: len(heard)] == heard[: len(made)]).all()  # behind that, what the source hides at its end
+    assert (made[: len(heard)] == heard[: len(made)]).all()  # followed by the samples that the source hides at its end
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
@@ -147,7 +147,7 @@ def test_a_track_that_does_not_come_holds_a_prompt_file_back_for_two_seconds_of_
         for fragment in fragments:
             file.push(fragment)
             pictures += fragment.track == "video"
-            assert file.waits == (pictures < 20)  # of ten a second
+            assert file.waits == (pictures < 20)  # at ten per second
     (tmp_path / "out").write_bytes(pipe.data)
     assert referee.count(tmp_path / "out") == pictures == 60
     with av.open(str(tmp_path / "out")) as opened:
@@ -157,7 +157,7 @@ def test_a_track_that_does_not_come_holds_a_prompt_file_back_for_two_seconds_of_
 
 
 class Pipe:
-    """A pipe that notes after how many frames it got its first bytes."""
+    """A pipe that records after how many frames it received its first bytes."""
 
     def __init__(self, progress):
         self.data = b""
@@ -171,7 +171,7 @@ class Pipe:
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """A clip with sound that ends early, sound that starts late, and subtitles."""
+    """Return a clip with one audio track that ends early, one that starts late, and subtitles."""
     folder = tmp_path_factory.mktemp("source")
     (folder / "text.srt").write_text(SUBTITLES)
     inputs = ["-f", "lavfi", "-i", EARLY, "-itsoffset", 1.2, "-f", "lavfi", "-i", LATE, "-i", folder / "text.srt"]
@@ -185,7 +185,7 @@ def maps(count):
 
 
 def piped(source, target):
-    """Upscale into a file, and into a pipe; give what came of the second, and after how many frames it started."""
+    """Upscale into a file and into a pipe; return the pipe's content, and after how many frames it started."""
     wanted = job(target, encoder=Encoder(segment_seconds=0.5))
     upscale(source, target, wanted)
     progress = Progress()
@@ -204,7 +204,7 @@ def test_it_is_the_joined_file_and_starts_long_before_the_end(source, tmp_path, 
     assert (referee.pictures(out) == referee.pictures(joined)).all()
     assert referee.video(out).times == pytest.approx(referee.video(joined).times, abs=0.001)
     for track in (0, 1):
-        assert abs(len(referee.sound(out, track)) - len(referee.sound(joined, track))) <= 1024  # priming that is heard
+        assert abs(len(referee.sound(out, track)) - len(referee.sound(joined, track))) <= 1024  # audible encoder delay
 
 
 def test_in_matroska_the_sound_is_the_same_and_subtitles_are_there(source, tmp_path):
