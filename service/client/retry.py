@@ -12,8 +12,13 @@ from .errors import RemoteError
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 CORE = "Internal error from Core"  # raised by grpc.aio if the connection is lost while a request is being sent
 REFUSED = "Connection refused"
-HTTP1 = "http1.x server"  # in gRPC's error text if the server does not use HTTP/2
-PORT = "set the port of its gRPC endpoint with --server; `upres serve` prints it (8081 by default)"
+PERMANENT = {
+    "http1.x server": "answers HTTP/1.1, not gRPC; set the port of its gRPC endpoint, which `upres serve` prints, with --server",
+    "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted; name the certificate of its authority with --ca",
+    "WRONG_VERSION_NUMBER": "does not use TLS; leave out --tls and --ca",
+}
+"""Parts of gRPC's error text for a server that was never reached, and what they mean. A retry would not help."""
+CLOSED = "Socket closed"  # what a server that uses TLS does with a connection that does not
 KEYS = "the server does not know this key; on the server, `upres keys list` lists the keys and `upres keys add NAME` creates one"
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 0.2, 5.0
 FIRST_CONTACT_SECONDS = 10.0
@@ -38,6 +43,7 @@ class Retry:
     live: bool = False
     wait: float = FIRST_WAIT_SECONDS
     since: float | None = None
+    absence: tuple[str, str] = "", ""  # as first seen: later errors may name another of the host's addresses
 
     def reset(self) -> None:
         """Reset the backoff and the limit after a response."""
@@ -50,13 +56,12 @@ class Retry:
             details = KEYS if error.code() is grpc.StatusCode.UNAUTHENTICATED else error.details()
             raise RemoteError(f"{details} ({error.code().name})", error.code()) from error
         server, now = self.server, time.monotonic()
-        if not server.reached and HTTP1 in (error.details() or ""):
-            raise RemoteError(
-                f"the server at {server.target} answers HTTP/1.1, not gRPC; {PORT}", error.code()
-            ) from error
+        details = error.details() or ""
+        if problem := next((text for part, text in PERMANENT.items() if part in details and not server.reached), None):
+            raise RemoteError(f"the server at {server.target} {problem}", error.code()) from error
         first, self.since = self.since is None, self.since or now
         seconds = server.patience if server.reached else min(server.patience, FIRST_CONTACT_SECONDS)
-        away, remedy = self._absence(error.details() or "")
+        self.absence = away, remedy = self._absence(details) if first else self.absence
         if self.live or now - self.since > seconds:
             raise RemoteError(f"{away}; {remedy}") from error
         if first:
@@ -72,7 +77,7 @@ class Retry:
                 f"no server at {target}",
                 "start one with `upres serve`, or set the port of its gRPC endpoint with --server",
             )
-        return (
-            f"the server at {target} cannot be reached ({details})",
-            "is it running, and is this the port of its gRPC endpoint?",
-        )
+        away = f"the server at {target} cannot be reached ({details})"
+        if CLOSED in details and not self.server.reached:
+            return away, "if it uses TLS, add --tls, or --ca with the certificate of its authority"
+        return away, "is it running, and is this the port of its gRPC endpoint?"
