@@ -428,6 +428,23 @@ JOB_ROW = """() => {
 }"""
 
 
+FAILED_ROW = """(reason) => {
+  document.getElementById("list").hidden = false;
+  const row = document.getElementById("jobs").insertRow();
+  for (const text of ["10:00:00 PM", "RealESRGAN_Vid_x4 (live)", "failed: " + reason, "x"]) row.insertCell().textContent = text;
+  return row.cells[3].getBoundingClientRect().right;
+}"""
+
+
+@pytest.mark.parametrize("width", [768, 1440])
+def test_a_long_reason_of_a_failure_does_not_push_the_actions_of_jobs_out_of_sight(browser, server, width):
+    page = browser.new_page(viewport={"width": width, "height": 900})
+    page.goto(f"{server.base}/#key={KEY}")
+    page.wait_for_selector("#studio:not([hidden])")
+    assert page.evaluate(FAILED_ROW, "this MP4's index lies behind its media; send another format. " * 5) <= width
+    page.close()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_fits_a_phone(browser, server, scheme):
     page = browser.new_page(viewport={"width": 390, "height": 844}, color_scheme=scheme)
