@@ -7,6 +7,7 @@ Orphaned files are not searched for: files that are no longer needed are recorde
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -36,11 +37,20 @@ logger = logging.getLogger(__name__)
 class Recovery:
     """Resumes unfinished jobs. Its cost depends only on the number of unfinished jobs."""
 
-    def __init__(self, ledger: Ledger, intake: Intake, keeper: LocalKeeper, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        intake: Intake,
+        keeper: LocalKeeper,
+        scheduler: Scheduler,
+        forget: Callable[[Job], Awaitable[None]],
+    ) -> None:
         self._ledger = ledger
         self._intake = intake
         self._keeper = keeper
         self._scheduler = scheduler
+        self._forget = forget
+        self._to_delete: dict[str, Job] = {}  # jobs that their clients take for failed
         self._taking_over = False
         self._to_resume: set[str] = set()  # jobs that this server owns and has not resumed yet
         self._downloads: dict[str, asyncio.Task[None]] = {}  # by job: download of its partial source
@@ -89,6 +99,10 @@ class Recovery:
             except StoreError as error:
                 logger.warning("jobs cannot be reconciled with the database now; retrying later: %s", error)
 
+    def delete_later(self, job: Job) -> None:
+        """Delete a job, if it exists, as soon as the database is available; until then nothing works on it."""
+        self._to_delete[job.request_id] = job
+
     async def reconcile(self) -> None:
         """Reconcile the jobs that this process works on with those that the database assigns to this server.
 
@@ -97,6 +111,9 @@ class Recovery:
         until checking whether it had been applied was given up. Raises StoreError.
         """
         async with self._resume_lock:
+            for job in [*self._to_delete.values()]:
+                await self._forget(job)
+                del self._to_delete[job.request_id]
             own = await asyncio.to_thread(self._ledger.store.ownership.own)
             known = self._scheduler.active | self._ledger.changing.keys() | self._downloads.keys()
             sources = {*self._scheduler.queue.reservations, *self._intake.expected}

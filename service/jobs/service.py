@@ -101,7 +101,7 @@ class Jobs(JobReader):
         self._probe = probe
         self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
-        self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.scheduler)
+        self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.scheduler, self.forget)
         self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._stopping = False
 
@@ -250,31 +250,37 @@ class Jobs(JobReader):
             return await self._create_live(job), True
         self.check_room()
         self.scheduler.queue.reserve(job.request_id, owner)  # before the first await, so that concurrent calls see it
-        job, new = await run_to_completion(self._add(job, streamed=spec.streamed))
+        named = request_id is not None or idempotency is not None
+        job, new = await run_to_completion(self._add(job, streamed=spec.streamed, named=named))
         job_logging.bind_job_id(job.request_id)
         return job, new
 
-    async def _add(self, job: Job, *, streamed: bool) -> tuple[Job, bool]:
+    async def _add(self, job: Job, *, streamed: bool, named: bool) -> tuple[Job, bool]:
+        """named: the client chose what the job is found by, so that it gets this job if it retries; otherwise it makes another."""
         request_id, new = job.request_id, False
         try:
             check = partial(self.scheduler.queue.check, job.owner)
             job, new = await asyncio.to_thread(self.store.add, job, check)
+        except StoreError:
+            if not named:
+                self._recovery.delete_later(job)
+            raise
         finally:
             if not new:
                 self.scheduler.queue.release(request_id)
         if not new:
             return job, new
-        async with self._rollback_on_error(job):
+        async with self._rollback_on_error(job, named=named):
             await self._intake.expect(request_id)
             return self._enqueue(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
 
     @asynccontextmanager
-    async def _rollback_on_error(self, job: Job) -> AsyncIterator[None]:
+    async def _rollback_on_error(self, job: Job, *, named: bool) -> AsyncIterator[None]:
         """Remove the job if the body fails; errors of the disk or the object store are reworded for a caller who has no job."""
         try:
             yield
         except Exception as error:
-            await self._rollback(job)
+            await self._rollback(job, named=named)
             match error:
                 case DiskFullError():
                     raise DiskFullError(DISK_FULL) from error
@@ -282,13 +288,20 @@ class Jobs(JobReader):
                     raise UnavailableError(STORE_AWAY) from error
             raise
 
-    async def _rollback(self, job: Job) -> None:
-        """Remove a job whose creation failed. If it cannot be removed now, the idle timeout ends it later."""
+    async def _rollback(self, job: Job, *, named: bool) -> None:
+        """Remove a job whose creation failed, later if it cannot be removed now.
+
+        A named job is then left instead: its client may continue it, else the idle timeout ends it.
+        """
         self.scheduler.queue.remove(job.request_id)
         self._intake.watch(job.request_id)
-        with suppress(StoreError):
+        try:
             await self.forget(job)
-            self._intake.close(job.request_id)
+        except StoreError:
+            if named:
+                return
+            self._recovery.delete_later(job)
+        self._intake.close(job.request_id)
 
     async def _create_live(self, job: Job) -> Job:
         job_logging.bind_job_id(job.request_id)
@@ -311,7 +324,7 @@ class Jobs(JobReader):
         except Exception as error:
             self.scheduler.live.close(job.request_id, cut=True)
             self.scheduler.live.forget(job.request_id)
-            await self._rollback(job)
+            await self._rollback(job, named=False)
             if isinstance(error, OSError):
                 raise StoreError(f"a live job cannot start ({error.strerror})") from error
             raise
@@ -338,6 +351,8 @@ class Jobs(JobReader):
         """
         if relay := self.live(request_id):
             return await relay.write(offset, data)
+        if request_id not in self._intake.expected:
+            await self._reopen(request_id)
         try:
             with self.sending(request_id):  # waiting here does not count as idle
                 await self.keeper.admit(request_id)
@@ -345,6 +360,19 @@ class Jobs(JobReader):
         except TooLargeError as error:
             await self.scheduler.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
             raise
+
+    async def _reopen(self, request_id: str) -> None:
+        """Open the upload session of a job that was created although this server could not find out whether it was."""
+        async with self._accept_lock(request_id):
+            try:
+                job = await self.ledger.get(request_id)
+            except NotFoundError:
+                return
+            arrives = not (job.source_complete or job.accepted or job.state.ended)
+            known = request_id in self._intake.expected or self._recovery.is_taking_over(request_id)
+            if arrives and not known and job.server == self.store.server:
+                self.scheduler.queue.reserve(request_id, job.owner, always=True)
+                await self._intake.expect(request_id)
 
     async def accept_source(self, job: Job, path: Path) -> Job:
         """Accept a job whose source is a file that was probed already; the file is moved into the job's folder."""
@@ -357,13 +385,14 @@ class Jobs(JobReader):
             return await run_to_completion(self._accept_source(job, path))
 
     async def _accept_source(self, job: Job, path: Path) -> Job:
-        async with self._rollback_on_error(job):
+        async with self._rollback_on_error(job, named=job.idempotency is not None):
             await self._intake.accept_file(job.request_id, path)
             return await self._end_source(job)
 
-    async def end_source(self, request_id: str) -> Job:
+    async def end_source(self, request_id: str, *, named: bool = True) -> Job:
         """Mark the source as complete. A source that was not streamed is probed, and its job is accepted or fails.
 
+        named: whether the client can retry with the request_id; otherwise the job is removed if it cannot be accepted.
         Raises SourceError, TooLargeError; then the job has failed.
         """
         if relay := self.live(request_id):
@@ -376,7 +405,11 @@ class Jobs(JobReader):
             if not job.accepted:
                 with self.sending(request_id):  # probing time does not count as idle
                     await self._inspect(job)
-            return await run_to_completion(self._end_source(job))
+            return await run_to_completion(self._end_source(job) if named else self._end_unnamed(job))
+
+    async def _end_unnamed(self, job: Job) -> Job:
+        async with self._rollback_on_error(job, named=False):
+            return await self._end_source(job)
 
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Probe a source before a job exists; raises SourceError, TooLargeError, BusyError, UnavailableError."""

@@ -46,7 +46,7 @@ class JobService(Service, stubs.JobServiceServicer):
         with self.jobs.sending(job.request_id):
             async with aclosing(self._arriving(requests, job)) as arriving:
                 async for request in arriving:
-                    job = await self._take(request, job)
+                    job = await self._take(request, job, named=bool(first.begin.request_id))
         return pb.CreateJobResponse(job=await self.message(job))
 
     async def _arriving(
@@ -65,7 +65,7 @@ class JobService(Service, stubs.JobServiceServicer):
                 return
             yield request
 
-    async def _take(self, request: pb.CreateJobRequest, job: Job) -> Job:
+    async def _take(self, request: pb.CreateJobRequest, job: Job, *, named: bool) -> Job:
         if job.accepted:
             return job  # all of it came before; only the answer was lost
         match request.WhichOneof("kind"):
@@ -73,7 +73,7 @@ class JobService(Service, stubs.JobServiceServicer):
                 await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
                 return job
             case "end":
-                return await self.jobs.end_source(job.request_id)
+                return await self.jobs.end_source(job.request_id, named=named)
         raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
 
     async def _started(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:

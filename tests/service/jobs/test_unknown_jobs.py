@@ -14,6 +14,7 @@ from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import recovery
+from upres.service.storage import database
 
 IMPATIENT = Policy(Limits(), queue=1, source_idle_seconds=0.2)
 
@@ -26,10 +27,11 @@ def often(monkeypatch):
 class Loses:
     """Checkpoint that loses the response to one step after it is committed."""
 
-    def __init__(self, step):
-        self.steps = [step]
+    def __init__(self, *steps):
+        self.steps, self.reached = [*steps], []
 
     def __call__(self, now):
+        self.reached.append(now)
         if now in self.steps:
             self.steps.remove(now)
             raise StoreError("nobody knows")
@@ -45,6 +47,67 @@ def test_a_source_that_was_taken_as_whole_waits_for_no_answer(tmp_path, clip, fa
             assert (await jobs.end_source(job.request_id)).accepted  # as its client retries
             job = await until(jobs, job.request_id, ended)
             assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_repeats_a_request_which_created_its_job_continues_that_job(tmp_path, clip, fake_models):
+    """At once, before the server finds out by itself that it has the job."""
+
+    async def scenario():
+        request_id = new_id()
+        async with serving(tmp_path, checkpoint=Loses("added")) as jobs:
+            with pytest.raises(StoreError):
+                await jobs.create(SPEC, "alice", request_id=request_id)
+            await jobs.write(request_id, 0, clip("a.mp4", 1).read_bytes())
+            await jobs.end_source(request_id)
+            job = await until(jobs, request_id, ended)
+            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("step", ["added", "accept_source", "end_source"])
+def test_no_job_is_left_of_a_request_whose_client_can_only_send_another_one(tmp_path, clip, fake_models, step):
+    """The database stays away for longer than the server asks whether what it wrote was committed."""
+
+    async def scenario():
+        source = tmp_path / "source"
+        source.write_bytes(clip("a.mp4", 1).read_bytes())
+        lost = Loses("added" if step == "added" else "changed to pending", "delete", "delete")
+        async with serving(tmp_path, policy=Policy(Limits(), queue=1), checkpoint=lost) as jobs:
+            with pytest.raises(StoreError):
+                job, _ = await jobs.create(SPEC, "alice")
+                if step == "accept_source":
+                    await jobs.accept_source(job, source)
+                await jobs.write(job.request_id, 0, source.read_bytes())
+                await jobs.end_source(job.request_id, named=False)
+            async with asyncio.timeout(60):
+                while jobs.store.page("alice"):
+                    await asyncio.sleep(0.01)
+            assert lost.steps == [] and "changed to processing" not in lost.reached
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)  # the only place is free
+            assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
+
+    asyncio.run(scenario())
+
+
+def test_a_client_that_repeats_a_request_with_its_idempotency_key_gets_the_job_of_the_first(
+    tmp_path, clip, fake_models
+):
+    async def scenario():
+        paths = [tmp_path / name for name in ("first", "second")]
+        for path in paths:
+            path.write_bytes(clip("a.mp4", 1).read_bytes())
+        async with serving(tmp_path, checkpoint=Loses("changed to pending", "delete")) as jobs:
+            with pytest.raises(StoreError):
+                await jobs.accept_source(
+                    (await jobs.create(SPEC, "alice", idempotency="k", fingerprint="f"))[0], paths[0]
+                )
+            job, new = await jobs.create(SPEC, "alice", idempotency="k", fingerprint="f")
+            assert not new and (await jobs.accept_source(job, paths[1])).accepted
+            job = await until(jobs, job.request_id, ended)
+            assert (job.state.status, job.state.attempts, len(jobs.store.page("alice"))) == (Status.DONE, 1, 1)
 
     asyncio.run(scenario())
 
@@ -126,5 +189,38 @@ def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgre
             jobs.store.shared_queue.take = loses
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert (job.state.status, job.state.attempts, len(lost)) == (Status.DONE, 1, 1)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.scale
+def test_a_database_that_stays_away_after_it_has_committed_a_job_makes_no_second_one(
+    postgres, tmp_path, clip, fake_models, monkeypatch
+):
+    monkeypatch.setattr(database, "DOUBT_SECONDS", 0.0)
+    source = tmp_path / "source"
+    source.write_bytes(clip("a.mp4", 1).read_bytes())
+
+    async def scenario():
+        with LosingProxy(databases.fresh()) as proxy:
+
+            def away(step):
+                if step == "change to pending":
+                    proxy.reached = False
+                    proxy.lose_next()
+
+            async with beside(tmp_path, proxy.url, policy=Policy(Limits(), queue=1)) as jobs:
+                job, _ = await jobs.create(SPEC, "alice")
+                monkeypatch.setattr(jobs.store, "_checkpoint", away)
+                with pytest.raises(StoreError, match="cannot be used"):
+                    await jobs.accept_source(job, source)
+                monkeypatch.setattr(jobs.store, "_checkpoint", lambda step: None)
+                proxy.reached = True
+                assert proxy.lost == 1 and jobs.store.get(job.request_id).accepted
+                async with asyncio.timeout(60):
+                    while jobs.store.page("alice"):
+                        await asyncio.sleep(0.01)
+                job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+                assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
 
     asyncio.run(scenario())
