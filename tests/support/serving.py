@@ -140,6 +140,15 @@ class ServerProcess:
             self.stdout.close()
 
 
+def both_ready(*servers):
+    """Start the servers that do not run, such as those that a test before has killed, wait for all, and empty their logs."""
+    for server in servers:
+        if not server.runs:
+            server.start()
+    for server in servers:
+        server.ready().log.write_bytes(b"")
+
+
 class Rpc:
     """Stubs on one channel, with a key."""
 

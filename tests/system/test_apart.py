@@ -1,6 +1,6 @@
 """Two real servers that share a PostgreSQL database and a bucket but no disk: one continues the other's jobs."""
 
-import itertools
+import re
 import shutil
 import signal
 import time
@@ -11,7 +11,7 @@ import httpx
 import psycopg
 import pytest
 from faulty_store import access, faulty, s3_server
-from serving import KEY, Rpc, ServerProcess, fetched, streamed_past_a_kill
+from serving import KEY, Rpc, ServerProcess, both_ready, fetched, streamed_past_a_kill
 
 from upres.service.client import Client
 from upres.v2 import upscale_pb2 as pb
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.scale
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
 SECONDS = 12
-NUMBER = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -29,41 +28,42 @@ def s3():
         yield url
 
 
-@pytest.fixture
-def faults(s3, monkeypatch):
-    with faulty(s3) as (url, faults):
-        for name, value in access(url).items():
-            monkeypatch.setenv(name, value)
-        yield faults
-
-
-@pytest.fixture
-def gate(tmp_path, monkeypatch):
-    """Return the file until whose creation no job of more than a few frames ends."""
-    monkeypatch.setenv("FAKE_GATE", str(tmp_path / "gate"))
-    return tmp_path / "gate"
-
-
-@pytest.fixture
-def two(postgres, tmp_path, faults, gate):
-    """Two servers that share only the database and the bucket, with clients of each, and of both."""
-    settings = {"database": databases.fresh(), "store": f"s3://bucket/{next(NUMBER)}", "models": "fake:gated"}
-    database, store = settings["database"], settings["store"]
-    first, second = (ServerProcess(tmp_path / name / "state", **settings) for name in ("1", "2"))
-    target = ",".join(server.target for server in (first, second))
-    try:
-        for server in (first, second):
+@pytest.fixture(scope="module")
+def pair(postgres, s3, tmp_path_factory):
+    """Two servers that share only the database and the bucket, for all tests."""
+    folder, store = tmp_path_factory.mktemp("pair"), "s3://bucket/jobs"
+    settings = {"database": databases.fresh(), "store": store, "models": "fake:gated"}
+    servers = first, second = [ServerProcess(folder / name / "state", **settings) for name in ("1", "2")]
+    with faulty(s3) as (url, faults), pytest.MonkeyPatch.context() as patch:
+        for name, value in {**access(url), "FAKE_GATE": str(folder / "gate")}.items():
+            patch.setenv(name, value)
+        for server in servers:
             server.log.parent.mkdir()
-            server.start()
-        for server in (first, second):
-            server.ready()
-        with Rpc(first.target) as one, Rpc(second.target) as other, Client(f"ipv4:{target}", KEY, patience=120) as any_:
-            assert any_.jobs() == []
-            known = SimpleNamespace(first=first, second=second, one=one, other=other, client=any_, database=database)
-            yield SimpleNamespace(**vars(known), faults=faults, store=store)
-    finally:
-        first.end()
-        second.end()
+        try:
+            known = {"first": first, "second": second, "database": settings["database"], "gate": folder / "gate"}
+            yield SimpleNamespace(**known, faults=faults, store=store)
+        finally:
+            first.end()
+            second.end()
+
+
+@pytest.fixture
+def gate(pair):
+    """Return the file until whose creation no job of more than a few frames ends."""
+    pair.gate.unlink(missing_ok=True)
+    return pair.gate
+
+
+@pytest.fixture
+def two(pair, gate):
+    """The two servers, both ready, and clients of each, and of both."""
+    both_ready(pair.first, pair.second)
+    pair.faults.asked.clear()
+    pair.faults.answered.clear()
+    target = f"ipv4:{pair.first.target},{pair.second.target}"
+    with Rpc(pair.first.target) as one, Rpc(pair.second.target) as other, Client(target, KEY, patience=120) as any_:
+        any_.jobs()  # a client that has never reached a server gives up sooner
+        yield SimpleNamespace(**vars(pair), one=one, other=other, client=any_)
 
 
 @pytest.fixture(scope="module")
@@ -211,9 +211,11 @@ def test_a_deleted_job_leaves_nothing_in_the_bucket(two, gate, clip, s3):
     gate.touch()
 
     def keys():
-        return httpx.get(f"{s3}/bucket?list-type=2&prefix={two.store.rpartition('/')[2]}/").text.count("<Key>")
+        listed = re.findall("<Key>(.*?)</Key>", httpx.get(f"{s3}/bucket?list-type=2").text)
+        return sum(request_id in key for key in listed for request_id in request_ids)
 
     kept = two.one.create(clip("a.mp4", 1).read_bytes(), CONFIG).request_id
+    request_ids = [kept]
     *_, last = two.one.watch(kept)
     assert last.event == "done"
     until(
@@ -221,8 +223,8 @@ def test_a_deleted_job_leaves_nothing_in_the_bucket(two, gate, clip, s3):
     )
     before = keys()
     for _ in range(2):
-        deleted = two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id
-        two.client.delete(deleted)
+        request_ids.append(two.one.create(clip("a.mp4", SECONDS).read_bytes(), CONFIG).request_id)
+        two.client.delete(request_ids[-1])
     assert before > 1
     two.client.delete(kept)
     until(lambda: keys() == 0)
@@ -235,6 +237,6 @@ def test_servers_of_one_database_agree_on_where_jobs_are_kept(two, tmp_path):
         server.start()
         assert server.wait() == 1
         assert "UPRES_STORE" in server.log.read_text() and two.store in server.log.read_text()
-    server = ServerProcess(tmp_path / "1" / "state", "4", database=two.database, store=two.store)
+    server = ServerProcess(two.first.settings["state"], "4", database=two.database, store=two.store)
     server.start()
     assert server.wait() == 1 and "UPRES_STATE to a folder of its own" in server.log.read_text()

@@ -12,7 +12,7 @@ import grpc
 import httpx
 import psycopg
 import pytest
-from serving import CHUNK, KEY, Rpc, ServerProcess, fetched, streamed_past_a_kill
+from serving import CHUNK, KEY, Rpc, ServerProcess, both_ready, fetched, streamed_past_a_kill
 from websockets.sync.client import connect
 
 from upres.service.auth.api_keys import Keys
@@ -31,34 +31,41 @@ LIVE = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafa
 
 @contextmanager
 def pair(folder, **settings):
-    """Two servers, of which the first leads, with clients of each, and of both."""
+    """Two servers, to be started."""
     database = databases.fresh()
     first, second = (ServerProcess(folder / "state", name, database=database, **settings) for name in ("1", "2"))
-    target = ",".join(server.target for server in (first, second))
     try:
-        first.start()
-        second.start()
-        first.ready()
-        second.ready()
-        with Rpc(first.target) as one, Rpc(second.target) as other, Client(f"ipv4:{target}", KEY, patience=120) as any_:
-            assert any_.jobs() == []  # a client that has never reached a server gives up sooner
-            yield SimpleNamespace(first=first, second=second, one=one, other=other, client=any_, database=database)
+        yield SimpleNamespace(first=first, second=second, database=database)
     finally:
         first.end()
         second.end()
 
 
-@pytest.fixture
-def two(postgres, tmp_path):
-    with pair(tmp_path) as two:
-        yield two
+@contextmanager
+def clients(servers):
+    """Two servers that are ready, with clients of each, and of both."""
+    both_ready(servers.first, servers.second)
+    target = f"ipv4:{servers.first.target},{servers.second.target}"
+    with (
+        Rpc(servers.first.target) as one,
+        Rpc(servers.second.target) as other,
+        Client(target, KEY, patience=120) as any_,
+    ):
+        any_.jobs()  # a client that has never reached a server gives up sooner
+        yield SimpleNamespace(**vars(servers), one=one, other=other, client=any_)
 
 
 @pytest.fixture(scope="module")
-def both(postgres, tmp_path_factory):
-    """Return two servers that no test kills."""
-    with pair(tmp_path_factory.mktemp("both")) as both:
-        yield both
+def servers(postgres, tmp_path_factory):
+    """The servers of all tests."""
+    with pair(tmp_path_factory.mktemp("pair")) as servers:
+        yield servers
+
+
+@pytest.fixture
+def two(servers):
+    with clients(servers) as two:
+        yield two
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +98,14 @@ def server_of(two, request_id):
         return connection.execute("SELECT server FROM jobs WHERE request_id = %s", (request_id,)).fetchone()[0]
 
 
+def by_lead(two, leads):
+    """Return the server that leads, or the other one, each followed by the remaining one's client."""
+    with psycopg.connect(two.database) as connection:
+        (grpc_target,) = connection.execute("SELECT grpc FROM leases WHERE name = 'work'").fetchone()
+    first_leads = grpc_target.endswith(f":{two.first.settings['grpc_port']}")
+    return (two.first, two.other) if first_leads == leads else (two.second, two.one)
+
+
 def lease_of(two, server):
     query = "SELECT name FROM leases WHERE name <> 'work' AND grpc LIKE %s ORDER BY until DESC"
     with psycopg.connect(two.database) as connection:
@@ -109,7 +124,7 @@ def job_of(two, server, source):
 
 
 def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turns(postgres, clip, wanted, tmp_path):
-    with pair(tmp_path, slots=1) as two:
+    with pair(tmp_path, slots=1) as servers, clients(servers) as two:
         store = Store(two.database)
         secret = Keys(store).add("small")
         store.close()
@@ -125,15 +140,15 @@ def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turn
         assert [request_id for request_id, _ in rows].index(late) < len(greedy) - 1
 
 
-def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wanted):
+def test_a_job_of_the_other_server_is_followed_read_and_cancelled(two, clip, wanted):
     source = clip("a.mp4", 12).read_bytes()
-    request_id = both.one.create(source, CONFIG).request_id
+    request_id = two.one.create(source, CONFIG).request_id
     log = pb.ReadResultRequest(request_id=request_id, log=pb.ReadResultRequest.Log())
-    parts = list(both.other.call(both.other.jobs.ReadResult, log))
+    parts = list(two.other.call(two.other.jobs.ReadResult, log))
     assert parts[-1].job.status == pb.Job.STATUS_DONE
-    assert parts[-1].job == both.one.get(request_id) == both.other.get(request_id)
-    assert any(part.HasField("fragment") for part in parts) and both.other.file(request_id) == wanted
-    for cancels, asked in ((both.other, both.one), (both.one, both.other)):
+    assert parts[-1].job == two.one.get(request_id) == two.other.get(request_id)
+    assert any(part.HasField("fragment") for part in parts) and two.other.file(request_id) == wanted
+    for cancels, asked in ((two.other, two.one), (two.one, two.other)):
         request_id = asked.create(source, CONFIG).request_id
         at_work(asked, request_id)
         cancels.call(cancels.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
@@ -143,17 +158,17 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(both, clip, wa
             asked.get(request_id)
 
 
-def test_a_request_that_was_passed_on_once_is_not_passed_on_again(both):
+def test_a_request_that_was_passed_on_once_is_not_passed_on_again(two):
     request_id = request_id_of(4)
     begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
-    both.one.call(both.one.jobs.CreateJob, iter([begin]))  # its source will be uploaded there
-    path = f"{both.second.base}/api/v2/jobs/{request_id}"
+    two.one.call(two.one.jobs.CreateJob, iter([begin]))  # its source will be uploaded there
+    path = f"{two.second.base}/api/v2/jobs/{request_id}"
     answer = httpx.get(path, headers={**HEADERS, "X-Upres-Peer": "guess"}, timeout=60)
     assert answer.status_code == 503 and answer.headers["retry-after"] == "5" and "moved" in answer.json()["message"]
     assert httpx.get(path, headers=HEADERS, timeout=60).status_code == 200
 
 
-def test_calls_that_name_no_job_or_are_none_are_answered_where_they_come(both):
+def test_calls_that_name_no_job_or_are_none_are_answered_where_they_come(two):
     answers = []
     for method, requests in (
         ("UpscaleService/Upscale", []),
@@ -162,89 +177,89 @@ def test_calls_that_name_no_job_or_are_none_are_answered_where_they_come(both):
         ("JobService/GetJob", [pb.GetJobRequest(request_id="none").SerializeToString()]),
         ("JobService/WatchJob", [pb.WatchJobRequest(request_id=request_id_of(7)).SerializeToString()]),
     ):
-        call = both.other.channel.stream_stream(f"/upres.v2.{method}")
+        call = two.other.channel.stream_stream(f"/upres.v2.{method}")
         with pytest.raises(grpc.RpcError) as caught:
-            list(call(iter(requests), metadata=both.other.metadata, timeout=60))
+            list(call(iter(requests), metadata=two.other.metadata, timeout=60))
         answers.append(caught.value.code())
     invalid, missing = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
     assert answers == [invalid, invalid, invalid, invalid, missing]
 
 
-def test_requests_count_at_both_servers(both):
+def test_requests_count_at_both_servers(two):
     def left(server):
         answer = httpx.get(f"{server.base}/api/v2/jobs", headers=HEADERS, timeout=60)
         return int(answer.headers["x-ratelimit-daily-remaining"])
 
-    before, asked = left(both.second), 20
+    before, asked = left(two.second), 20
     for _ in range(asked):
-        left(both.first)
+        left(two.first)
     polled = 1
-    while left(both.second) > before - asked - polled:
+    while left(two.second) > before - asked - polled:
         polled += 1
         time.sleep(0.2)
 
 
-def test_an_upload_goes_on_at_the_other_server(both, clip, wanted):
+def test_an_upload_goes_on_at_the_other_server(two, clip, wanted):
     source, request_id = clip("a.mp4", 12).read_bytes(), "33333333-3333-4333-8333-333333333333"
     half = len(source) // 2
     begin = pb.CreateJobRequest(begin=pb.CreateJobRequest.Begin(request_id=request_id, config=CONFIG))
     first = pb.CreateJobRequest(chunk=pb.SourceChunk(offset=0, data=source[:half]))
-    both.one.call(both.one.jobs.CreateJob, iter([begin, first]))
-    assert both.other.get(request_id).source_offset == half
-    assert both.other.create(source, CONFIG, request_id).accepted
-    assert result(both.other, request_id) == wanted
+    two.one.call(two.one.jobs.CreateJob, iter([begin, first]))
+    assert two.other.get(request_id).source_offset == half
+    assert two.other.create(source, CONFIG, request_id).accepted
+    assert result(two.other, request_id) == wanted
 
 
-def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(both, clip):
-    with httpx.Client(base_url=both.first.base, headers=HEADERS, timeout=60) as web:
+def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(two, clip):
+    with httpx.Client(base_url=two.first.base, headers=HEADERS, timeout=60) as web:
         video = clip("a.mp4", 12).read_bytes()
         posted = web.post("/api/v2/videos/upscales", files={"video": video}, data=FORM).json()["data"]
-        path = f"{both.second.base}/api/v2/jobs/{posted['request_id']}"
-        at_work(both.one, posted["request_id"])  # no server accepts it any more
+        path = f"{two.second.base}/api/v2/jobs/{posted['request_id']}"
+        at_work(two.one, posted["request_id"])  # no server accepts it any more
         assert web.get(path).json()["data"]["result_url"] is None
         assert web.post(f"{path}/cancel").status_code == 200
         assert web.get(path).json()["data"]["status"] == "error"
-        listed = web.get(f"{both.second.base}/api/v2/jobs").json()["data"]
+        listed = web.get(f"{two.second.base}/api/v2/jobs").json()["data"]
         assert posted["request_id"] in [job["request_id"] for job in listed]
         assert web.delete(path).status_code == 200 and web.get(path).status_code == 404
-        assert web.get(f"{both.second.base}/metrics").text.count('upres_jobs{status="error"}') == 0
-        assert web.get(f"{both.first.base}/metrics").text.count('upres_jobs{status="error"}') <= 1
+        assert web.get(f"{two.second.base}/metrics").text.count('upres_jobs{status="error"}') == 0
+        assert web.get(f"{two.first.base}/metrics").text.count('upres_jobs{status="error"}') <= 1
 
 
-def test_a_live_job_is_reached_through_the_other_server(both, clip):
+def test_a_live_job_is_reached_through_the_other_server(two, clip):
     """HLS players, sockets and calls work at either server."""
     data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
-    with connect(f"ws{both.first.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as live:
+    with connect(f"ws{two.first.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as live:
         live.send(json.dumps({"key": KEY, "start": LIVE}))
         accepted = json.loads(live.recv(timeout=60))["accepted"]
         request_id = accepted["request_id"]
         for at in range(0, len(data), CHUNK):
             live.send(data[at : at + CHUNK])
-        playlist = httpx.get(f"{both.second.base}{accepted['hls']}", timeout=60)
+        playlist = httpx.get(f"{two.second.base}{accepted['hls']}", timeout=60)
         assert playlist.status_code == 200 and "#EXT-X-STREAM-INF" in playlist.text
-        assert both.other.get(request_id).source_offset == len(data)
-        listed = both.other.call(both.other.jobs.ListJobs, pb.ListJobsRequest()).jobs
+        assert two.other.get(request_id).source_offset == len(data)
+        listed = two.other.call(two.other.jobs.ListJobs, pb.ListJobsRequest()).jobs
         assert [job.source_offset for job in listed if job.request_id == request_id] == [len(data)]
-        with connect(f"ws{both.second.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as along:
+        with connect(f"ws{two.second.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as along:
             along.send(json.dumps({"key": KEY, "attach": request_id}))
             assert json.loads(along.recv(timeout=60))["accepted"]["hls"] == accepted["hls"]
             live.send(json.dumps({"end": True}))
             said = [json.loads(message) for message in along if isinstance(message, str)]
         assert any("fragment" in message for message in said) and said[-1]["progress"]["status"] == "done"
-    with connect(f"ws{both.second.base[4:]}/api/v2/live", open_timeout=60) as along:  # it has ended
+    with connect(f"ws{two.second.base[4:]}/api/v2/live", open_timeout=60) as along:  # it has ended
         along.send(json.dumps({"key": KEY, "attach": request_id}))
         assert "accepted" in json.loads(along.recv(timeout=60))
 
 
-def test_the_other_server_tells_of_a_job_as_it_happens(both, clip):
+def test_the_other_server_tells_of_a_job_as_it_happens(two, clip):
     """PostgreSQL notifies the server long before it would poll."""
-    with connect(f"ws{both.second.base[4:]}/app/any?protocol=7", open_timeout=60) as socket:
+    with connect(f"ws{two.second.base[4:]}/app/any?protocol=7", open_timeout=60) as socket:
         opened = json.loads(json.loads(socket.recv(timeout=60))["data"])
         channel = "private-client.default"
         form = {"socket_id": opened["socket_id"], "channel_name": channel}
-        signed = httpx.post(f"{both.second.base}/broadcasting/auth", headers=HEADERS, data=form, timeout=60).json()
+        signed = httpx.post(f"{two.second.base}/broadcasting/auth", headers=HEADERS, data=form, timeout=60).json()
         socket.send(json.dumps({"event": "pusher:subscribe", "data": {"channel": channel, **signed}}))
-        request_id = both.one.create(clip("a.mp4", 3).read_bytes(), CONFIG).request_id
+        request_id = two.one.create(clip("a.mp4", 3).read_bytes(), CONFIG).request_id
         told = ""
         while told != "done":
             message = json.loads(socket.recv(timeout=60))
@@ -256,8 +271,7 @@ def test_the_other_server_tells_of_a_job_as_it_happens(both, clip):
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_is_killed_leaves_its_jobs_to_the_other_one(two, clip, wanted, tmp_path, leader):
     source = clip("a.mp4", 12).read_bytes()
-    killed = two.first if leader else two.second
-    others = two.other if leader else two.one
+    killed, others = by_lead(two, leader)
     kept, lost = others.create(source, CONFIG).request_id, job_of(two, killed, source)
     killed.kill()
     assert fetched(two.client, lost, tmp_path / "lost.mp4") == wanted
@@ -275,7 +289,7 @@ def test_a_stream_goes_on_at_the_other_server(two, clip, wanted, tmp_path):
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_stops_in_peace_hands_its_jobs_over(two, clip, wanted, tmp_path, leader):
-    stops = two.first if leader else two.second
+    stops, _ = by_lead(two, leader)
     request_id = job_of(two, stops, clip("a.mp4", 12).read_bytes())
     assert stops.stop() == 0
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == wanted
@@ -284,12 +298,11 @@ def test_a_server_that_stops_in_peace_hands_its_jobs_over(two, clip, wanted, tmp
 
 @pytest.mark.parametrize("leader", [True, False])
 def test_a_server_that_hung_and_comes_back_changes_nothing_and_ends(two, clip, wanted, leader):
-    hangs = two.first if leader else two.second
-    others = two.other if leader else two.one
+    hangs, others = by_lead(two, leader)
     request_id = job_of(two, hangs, clip("a.mp4", 12).read_bytes())
     had = server_of(two, request_id)
     hangs.process.send_signal(signal.SIGSTOP)
-    with Client((two.second if leader else two.first).target, KEY, patience=120) as client:
+    with Client((two.second if hangs is two.first else two.first).target, KEY, patience=120) as client:
         client.get(request_id)  # retries until there is an answer
     assert server_of(two, request_id) != had
     hangs.process.send_signal(signal.SIGCONT)
