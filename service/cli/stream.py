@@ -147,7 +147,8 @@ def stream(
         except (KeyboardInterrupt, RemoteError) as error:
             if live and assembly.frames:
                 assembly.join()
-                error.add_note(f"{target} holds the {counted(assembly.frames, 'frame')} received so far")
+                name = "stdout" if str(target) == "-" else target
+                error.add_note(f"{name} holds the {counted(assembly.frames, 'frame')} received so far")
             raise
         assembly.join()
     report_done(target, job)

@@ -144,14 +144,15 @@ def until(look):
 
 
 @contextmanager
-def streaming_live(server, clip, target):
+def streaming_live(server, clip, target, stdout=None):
     """Run `upres stream` on a live source that stays open after the clip; yields the process and the job's id."""
     env = {**os.environ, "UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
     arguments = ["stream", "-", str(target), "--model", "RealESRGAN_Vid_x2", "--live"]
     command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", *arguments]
     with Rpc(server.target) as rpc:
         before = rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as streaming:
+        pipes = {"stdin": subprocess.PIPE, "stdout": stdout, "stderr": subprocess.PIPE}
+        with subprocess.Popen(command, **pipes, text=True, env=env) as streaming:
             streaming.stdin.buffer.write(clip("a.ts").read_bytes())
             streaming.stdin.flush()
             while len(jobs := rpc.call(rpc.jobs.ListJobs, pb.ListJobsRequest()).jobs) == len(before):
@@ -186,6 +187,16 @@ def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
     count = referee.count(target)
     assert 0 < count <= 30 and f"{target} holds the {count} frame{'s' * (count > 1)} received so far" in said
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_what_had_come_of_a_live_stream_is_in_the_pipe_that_it_was_written_to(server, clip, tmp_path):
+    result = tmp_path / "piped.mp4"
+    with result.open("wb") as file, streaming_live(server, clip, "-", file) as (streaming, _):
+        until(lambda: result.stat().st_size > 20_000)
+        streaming.send_signal(signal.SIGINT)
+        assert streaming.wait(20) == 130
+        said = streaming.stderr.read()
+    assert f"stdout holds the {referee.count(result)} frame" in said
 
 
 @pytest.fixture(scope="module")
