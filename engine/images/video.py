@@ -14,7 +14,7 @@ from upres.engine.decode.reader import Reader
 from upres.engine.decode.source import Source, sequence_of
 from upres.engine.models.chain import Chain
 from upres.engine.pipeline.estimate import Prediction
-from upres.engine.pipeline.frames import ahead, combs, model_frames
+from upres.engine.pipeline.frames import ahead, interlacing_warnings, model_frames
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import fingerprint
@@ -102,7 +102,7 @@ def write(
     shape = after_prefilters(reader.info.shape, job.prefilters)
     upscaled, encoding = resolved(job, shape)
     progress.shape, progress.repairs = shape, reader.repairs
-    progress.warnings += [*reader.warnings, *_left_out(reader), *combs(reader, job)]
+    progress.warnings += [*reader.warnings, *_left_out(reader), *interlacing_warnings(reader, job)]
     size = encoding.width, encoding.height
     if max(size) > _kind(target).longest:
         raise TargetError(

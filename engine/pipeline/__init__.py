@@ -1,1 +1,1 @@
-"""The way of a frame, and what can be said about it before it starts."""
+"""The frame pipeline (read, pre-filter, upscale, encode), its options and progress, and predictions made before it starts."""

@@ -1,4 +1,4 @@
-"""What is refused before it starts, because this machine has not the memory, the disk or the speed for it."""
+"""Checks that reject a job before it starts because this machine lacks the memory, disk space or speed for it."""
 
 import shutil
 from collections import defaultdict
@@ -18,12 +18,12 @@ from upres.engine.machine.video_engines import video_engines
 
 from .estimate import Prediction
 
-LIVE_SLACK = 2  # times as long as its source a live job may be predicted to take: no prediction is better than that
-PATIENCE_SECONDS = 600  # that a run on a CPU may take without being asked for
+LIVE_SLACK = 2  # predicted processing time over real time that a live job may have: predictions are no more accurate than that
+PATIENCE_SECONDS = 600  # predicted duration up to which a run on a CPU starts without confirmation
 
 
 def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
-    """Raise SourceError where memory cannot hold it, TargetError where the disk cannot: before any work is done."""
+    """Raise SourceError if memory is insufficient, TargetError if disk space is; call it before any work is done."""
     memory = psutil.virtual_memory().available
     if prediction.gpu > prediction.gpu_free:
         raise SourceError(device_memory.no_room(prediction.gpu, prediction.gpu_free))
@@ -32,15 +32,15 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
         raise SourceError(
             f"this needs about {needed} of memory and {free} are free; choose a smaller scale, or cut the clip smaller"
         )
-    wanted = [(folder, prediction.disk or 0, "the log, and twice the result")]
-    wanted += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
-    _refuse_full_disks(wanted)
+    needs = [(folder, prediction.disk or 0, "the log, and twice the result")]
+    needs += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
+    _refuse_full_disks(needs)
 
 
-def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
-    """Raise TargetError where folders on one disk need more than is free on it. wanted: folder, bytes, what for."""
+def _refuse_full_disks(needs: Sequence[tuple[Path, int, str]]) -> None:
+    """Raise TargetError if the folders on one disk together need more than is free on it. needs: (folder, bytes, purpose)."""
     disks: dict[int, list[tuple[Path, int, str]]] = defaultdict(list)
-    for folder, count, purpose in wanted:
+    for folder, count, purpose in needs:
         existing = next(place for place in (folder, *folder.parents) if place.exists())
         disks[existing.stat().st_dev].append((existing, count, purpose))
     for parts in disks.values():
@@ -51,7 +51,7 @@ def _refuse_full_disks(wanted: Sequence[tuple[Path, int, str]]) -> None:
 
 
 def refuse_an_encoder_that_does_not_open(encoder: Encoder) -> None:
-    """Raise SettingsError where NVENC is asked for and no GPU opens it, which is tried once, in a process of its own."""
+    """Raise SettingsError if NVENC is requested but no GPU can open it. This is tried once, in a separate process."""
     if encoder.nvenc and (problem := _nvenc_problem()):
         raise SettingsError(
             f"NVENC does not open here: {problem}; without `nvenc` the CPU encodes, and `upres doctor` says what is missing"
@@ -64,7 +64,7 @@ def _nvenc_problem() -> str | None:
 
 
 def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
-    """Raise SettingsError where a model that predicts its own time, which is one made for GPUs, would take long here."""
+    """Raise SettingsError if models that predict their own time (those made for GPUs) would take long on this machine."""
     heavy = [model.name for model in models if isinstance(model, Predicting)]
     if heavy and prediction.seconds is not None and prediction.seconds > PATIENCE_SECONDS:
         raise SettingsError(
@@ -74,7 +74,7 @@ def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> N
 
 
 def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: float) -> None:
-    """Raise ModelError where a model that predicts its time would fall far behind a live source, or not fit into memory."""
+    """Raise ModelError if a model that predicts its time is far too slow for a live source, or needs too much memory."""
     if not isinstance(model, Predicting):
         return
     slow = model.seconds(width, height) * rate

@@ -1,4 +1,4 @@
-"""Which model and which pre-filter suit a clip: rules as data, and what is measured on its frames."""
+"""Advice on the model and pre-filters that suit a clip: rules as data, and measurements on the clip's frames."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,23 +13,23 @@ from upres.engine.decode.filters import filtered
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 
-LARGE = 540  # pixels high, from where twice is enough
-FRAMES = 72  # how many frames are looked at
-INTERLACED = 0.3  # share of frames that idet calls interlaced
-BLOCKY = 1.25  # steps across the 8x8 grid over steps elsewhere
+LARGE = 540  # height in pixels from which a scale of 2 is sufficient
+FRAMES = 72  # number of frames that are measured
+INTERLACED = 0.3  # share of frames that idet reports as interlaced
+BLOCKY = 1.25  # mean step across the 8x8 block grid over mean step elsewhere
 NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the frame
 
-MOVES = 6.0  # 8-bit levels that a pixel changes by where something moves
-LEAST_SHARE = 0.55  # of the better weave's combs, that frames of two moments have
-MOST_SHARE = 1.05  # likewise; detail that is finer than lines may have more, in frames of either kind
-DIFFERENCE = 0.05  # between the two weaves, as a share of the worse, that then tells
+MOVES = 6.0  # change of a pixel, in 8-bit levels, that counts as motion
+LEAST_SHARE = 0.55  # least ratio of a frame's combs to those of the better weave, if frames show two moments
+MOST_SHARE = 1.05  # greatest such ratio; detail finer than a line may raise it in progressive and interlaced frames alike
+DIFFERENCE = 0.05  # difference between the two weaves, as a share of the worse, above which it is conclusive
 
 Luma = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """interlaced: share of frames, 0..1. blocks: step at the 8x8 grid over step elsewhere, 1 is none. noise: 8-bit levels."""
+    """Measurements of a clip. interlaced: share of frames, 0..1. blocks: step at the 8x8 grid over step elsewhere. noise: as NOISY."""
 
     interlaced: float
     blocks: float
@@ -38,7 +38,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What the rules look at. height: the shorter side. content: auto, photo or animation. hdr: whether its range is high."""
+    """Input of the rules. height: the shorter side. content: auto, photo or animation. hdr: whether it has high dynamic range."""
 
     height: int
     seconds: float
@@ -49,7 +49,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """advice holds when `applies`. setting: what to set, and to which value, if anything."""
+    """One piece of advice, valid if `applies` returns true. setting: the option to set and its value, if any."""
 
     name: str
     applies: Callable[[Clip], bool]
@@ -106,17 +106,17 @@ RULES = (
 
 
 def model_for(height: int) -> str:
-    """Give the model that is advised for a source of this height: its shorter side, as in 540p."""
+    """Return the model that is advised for a source of this height: its shorter side, as in 540p."""
     return "RealESRGAN_Vid_x2" if height >= LARGE else "RealESRGAN_Vid_x4"
 
 
 def advise(clip: Clip) -> list[Rule]:
-    """List the rules that apply, in the order they are to be followed."""
+    """List the rules that apply, in the order in which to follow them."""
     return [rule for rule in RULES if rule.applies(clip)]
 
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
-    """Gather what the rules look at, from what a reader found."""
+    """Gather the input of the rules from what a reader found."""
     return Clip(
         min(info.shape.width, info.shape.height),
         info.seconds or 0.0,
@@ -127,7 +127,7 @@ def describe(info: Info, measured: Measured, content: str) -> Clip:
 
 
 def in_words(measured: Measured) -> dict[str, str]:
-    """Call each measurement none, little (more than half of what a pre-filter is advised at) or much (more than that)."""
+    """Rate each measurement: none, little (over half the limit at which a pre-filter is advised) or much (over that limit)."""
     limits = {"interlaced": (0.0, INTERLACED), "blocks": (1.0, BLOCKY), "noise": (0.0, NOISY)}
     words = {}
     for name, (least, limit) in limits.items():
@@ -137,7 +137,7 @@ def in_words(measured: Measured) -> dict[str, str]:
 
 
 def measure(reader: Reader) -> Measured:
-    """Measure interlacing, blocks and noise on the first frames of an open source, which is read for it."""
+    """Measure interlacing, blocking and noise on the first frames of an open source, which this consumes."""
     blocks, noise, interlaced, counted, combs = [], [], 0.0, 0.0, Combs()
     frames: Iterator[VideoFrame] = islice(reader.frames(), FRAMES)
     for frame in filtered(frames, reader.info.shape, "idet"):
@@ -151,7 +151,7 @@ def measure(reader: Reader) -> Measured:
 
 
 def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
-    """Count the frames that idet has called interlaced so far, and those it has seen."""
+    """Return the number of frames that idet has classified as interlaced so far, and of all frames it has classified."""
     counts = {
         name: float(metadata.get(f"lavfi.idet.multiple.{name}", 0))
         for name in ("tff", "bff", "progressive", "undetermined")
@@ -160,7 +160,7 @@ def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
 
 
 def _blocks(luma: Luma) -> float:
-    """Divide the mean step across the borders of 8x8 blocks by the mean step elsewhere."""
+    """Return the mean step across the borders of 8x8 blocks divided by the mean step elsewhere."""
     ratios = []
     for steps in (np.abs(np.diff(luma, axis=1)).mean(axis=0), np.abs(np.diff(luma, axis=0)).mean(axis=1)):
         grid = np.arange(len(steps)) % 8 == 7
@@ -170,7 +170,7 @@ def _blocks(luma: Luma) -> float:
 
 
 def _noise(luma: Luma) -> float:
-    """Estimate the noise's standard deviation (J. Immerkaer, 1996) in the quietest quarter of 16x16 blocks, free of edges."""
+    """Estimate the noise's standard deviation (J. Immerkaer, 1996) in the quietest quarter of 16x16 blocks, away from edges."""
     if min(luma.shape) < 3:
         return 0.0
     rows = luma[:-2] - 2 * luma[1:-1] + luma[2:]
@@ -187,21 +187,21 @@ def _median(values: Iterable[float], default: float) -> float:
 
 
 class Combs:
-    """Counts combs in frames, and in what is woven of two of them: to tell what is interlaced from what moves up and down.
+    """Detector that distinguishes interlaced frames from vertical motion by counting combing artifacts.
 
-    libavfilter's idet compares lines of one frame with those between them in its neighbors, so a page that scrolls, or a test
-    pattern, passes for interlaced. Frames woven again, even lines of one and odd lines of the next, tell them apart, where
-    something moves. A frame that shows one moment has far fewer combs than either way of weaving it with its neighbor. A frame
-    that is woven of two moments has about as many as the better way, whose moments are as far apart, and fewer than the other
-    way, where they are three times as far.
+    libavfilter's idet compares the lines of one frame with the lines between them in the neighboring frames, so it mistakes a
+    scrolling page or a test pattern for interlacing. Where something moves, weaving frames again (even lines of one, odd lines of
+    the next) distinguishes the two cases. A progressive frame shows one moment and has far fewer combs than either way of weaving
+    it with its neighbor. An interlaced frame is itself woven of two moments. It has about as many combs as the better weave, whose
+    moments are equally far apart, and fewer than the worse one, whose moments are three times as far apart.
     """
 
     def __init__(self) -> None:
         self._last: Luma | None = None
-        self._counts = np.zeros(3)  # in frames as they are, and woven in both ways
+        self._counts = np.zeros(3)  # combs in frames as they are, and in both weaves
 
     def push(self, luma: Luma) -> None:
-        """Take the next frame, (height, width)."""
+        """Add the next frame, (height, width)."""
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape or len(luma) < 3:
             return
@@ -211,7 +211,7 @@ class Combs:
 
     @property
     def two_moments(self) -> bool:
-        """Tell whether the frames may show two moments each; where nothing moves, that cannot be ruled out."""
+        """Report whether frames may show two moments each. Without motion this cannot be ruled out."""
         real, *both = self._counts
         better, worse = sorted(both)
         if real < LEAST_SHARE * better:
@@ -226,6 +226,6 @@ def _woven(even: Luma, odd: Luma) -> Luma:
 
 
 def _combs(luma: Luma) -> Luma:
-    """Give how much each pixel stands out from those above and below it, both ways alike, in 8-bit levels."""
+    """Return by how much each pixel differs from both the one above and the one below in the same direction, in 8-bit levels."""
     above, below = luma[1:-1] - luma[:-2], luma[1:-1] - luma[2:]
     return np.where(above * below > 0, np.minimum(np.abs(above), np.abs(below)), 0)

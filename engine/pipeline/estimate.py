@@ -1,4 +1,4 @@
-"""What an upscale will take, before it starts: size, time, memory, disk. Time comes from one short run, not from a table."""
+"""Predictions of an upscale before it starts: size, time, memory, disk. The time is measured in a short trial run."""
 
 import math
 import time
@@ -23,18 +23,19 @@ from .keep_up import keep_up_budget
 from .options import Job, after_prefilters, resolved
 from .stage import queue_budget
 
-TRIAL_SIDE = 128  # pixels a side of the frame that the speed is measured on
-DECODER_FRAMES = 17  # that H.264 and HEVC may keep as references, and the one being decoded
+TRIAL_SIDE = 128  # width and height in pixels of the frame that the speed is measured on
+DECODER_FRAMES = 17  # reference frames that H.264 and HEVC may keep, and the frame being decoded
 BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """width, height: of the result. frames, seconds, disk: None where the source does not say how long it is. bytes.
+    """Predicted cost of an upscale. width, height: of the result. frames, seconds, disk: None if the duration is unknown.
 
-    frame_seconds, frame_disk: what each frame takes. disk: of the log and twice the result. spool: by folder, what models keep
-    on disk of a shot, if the whole source is one. encoders: that work at once, to keep up with the models; memory counts them.
-    gpu: of a GPU's memory, by models that take a fixed part of it; gpu_free: that were free when they were loaded.
+    Memory and disk are in bytes. frame_seconds, frame_disk: per frame. disk: the log and twice the result. spool: by folder, the
+    disk space that models need for one shot, assuming that the whole source is a single shot. encoders: number that run
+    concurrently to keep up with the models; memory includes them. gpu: GPU memory used by models that allocate a fixed amount.
+    gpu_free: GPU memory that was free when these models were loaded.
     """
 
     width: int
@@ -52,9 +53,9 @@ class Prediction:
 
 
 def predict(reader: Reader, job: Job) -> Prediction:
-    """Predict an upscale of an open source; takes about the time of one small frame through every model.
+    """Predict the cost of upscaling an open source. This takes about the time of one small frame through every model.
 
-    Raises SourceError where the source ends before the cut begins.
+    Raises SourceError if the source ends before the cut begins.
     """
     if job.cut.start:
         reader.check_reaches(job.cut.start)
@@ -82,7 +83,7 @@ def predict(reader: Reader, job: Job) -> Prediction:
 
 
 def _gpu(job: Job, shape: Shape) -> dict[str, int]:
-    """Predict what of a GPU's memory is taken, and what of it was free."""
+    """Return the GPU memory that the models will use, and how much was free when they were loaded."""
     needed, free = 0, []
     for model, width, height in _stages(job, shape):
         if isinstance(model, OnGPU) and model.gpu_free is not None:
@@ -92,16 +93,16 @@ def _gpu(job: Job, shape: Shape) -> dict[str, int]:
 
 
 def _bits_a_pixel(encoding: Encoding) -> float:
-    """Say what a pixel of the result takes at most, or nearly."""
+    """Return the approximate maximum number of bits per pixel of the result."""
     if encoding.encoder.codec == "lossless":
         return 24 if encoding.library == "libx264rgb" else 36
     return encoding.encoder.facts.bits
 
 
 def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | None = None) -> int:
-    """Predict the bytes that an upscale takes at its peak, models, decoder and one encoder included.
+    """Predict the peak memory of an upscale in bytes, including models, decoder and one encoder.
 
-    shape: of the source's frames, pre-filtered. frames: of the whole result; None where that is unknown.
+    shape: of the source's frames after the pre-filters. frames: in the whole result; None if unknown.
     """
     models = sum(model.memory(width, height) for model, width, height in _stages(job, shape))
     return models + media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up)
@@ -110,9 +111,9 @@ def estimate_memory(job: Job, shape: Shape, encoding: Encoding, frames: int | No
 def media_memory(
     shape: Shape, encoding: Encoding, scale: int, frames: int | None = None, *, keep_up: bool = False
 ) -> int:
-    """Predict the bytes that all but the models takes: the process itself, decoder, queues and one encoder.
+    """Predict the memory in bytes of everything except the models: the process itself, decoder, queues and one encoder.
 
-    frames: of the whole result; None where that is unknown. keep_up: as a Job's.
+    frames: in the whole result; None if unknown. keep_up: as in Job.
     """
     upscaled = replace(shape, width=shape.width * scale, height=shape.height * scale)
     decoder = (DECODER_FRAMES + cpus()) * shape.frame_bytes // 2
@@ -121,7 +122,7 @@ def media_memory(
 
 
 def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
-    """Yield each model with the width and height of the frames that it gets."""
+    """Yield each model with the width and height of its input frames."""
     width, height = shape.width, shape.height
     for model in job.models:
         yield model, width, height
@@ -129,9 +130,9 @@ def _stages(job: Job, shape: Shape) -> Iterator[tuple[Model, int, int]]:
 
 
 def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False) -> float:
-    """Measure a model on a small frame, or on as large a one as it asks for, and scale its time up to a whole one.
+    """Measure a model on a small frame, or on a frame of the size it requests, and scale the time up to a whole frame.
 
-    deep: it takes frames of uint16.
+    deep: whether its frames are uint16.
     """
     if isinstance(model, ChainedModel):
         return sum(seconds_a_frame(*stage, deep=deep) for stage in model.stages(width, height))
@@ -141,7 +142,7 @@ def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False
     side_x, side_y = (min(side or length, length) for length in (width, height))
     planar = isinstance(model, Planar) and model.planar
     size = (side_y * 3 // 2, side_x) if planar else (side_y, side_x, 3)
-    # Nothing of one frame is in the next: what does not change is not upscaled again.
+    # The two trial frames differ everywhere, because areas that do not change are not upscaled again.
     trials = [Frame(np.full(size, value, np.uint16 if deep else np.uint8), 0, 1) for value in (0, 255)]
     session = model.open(side_x, side_y)
     once = _time(session, trials)
@@ -150,7 +151,7 @@ def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False
 
 
 def _time(session: Session, trials: Sequence[Frame]) -> float:
-    """Take the seconds that a frame takes: the first run warms up, and of several under way at once each takes its share."""
+    """Return the seconds per frame. The first round warms up; a pipelined session runs several frames, which share the time."""
     frames, different = 4 if isinstance(session, Pipelined) else 1, cycle(trials)
     for _ in range(2):
         start = time.perf_counter()
@@ -162,7 +163,7 @@ def _time(session: Session, trials: Sequence[Frame]) -> float:
 
 
 def _spool(job: Job, shape: Shape, frames: int) -> dict[str, int]:
-    """Sum by folder what the models of a chain keep there at once."""
+    """Return, by folder, the disk space that all models of a chain use there at once."""
     spools: dict[str, int] = defaultdict(int)
     for model, width, height in _stages(job, shape):
         if isinstance(model, Spooling) and model.spool and (size := model.spooled(width, height, frames)):

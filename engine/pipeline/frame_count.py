@@ -1,4 +1,4 @@
-"""How many frames an upscale gives, from how long a source lasts."""
+"""Number of frames that an upscale yields, computed from the duration of the source."""
 
 import math
 
@@ -7,11 +7,11 @@ from upres.engine.decode.reader import Reader
 
 from .options import Job, after_prefilters
 
-TRUSTED = 1.5  # times its rate that a count of frames may be off: AVI counts its ticks, most of which may be empty
+TRUSTED = 1.5  # greatest ratio of counted to nominal frame rate that is believed: AVI counts ticks, most of which may be empty
 
 
 def count_frames(reader: Reader, job: Job) -> int | None:
-    """Count the frames that come out, about; None where the source does not say how long it is."""
+    """Return the approximate number of output frames; None if the duration of the source is unknown."""
     info, cut = reader.info, job.cut
     doubled = int(after_prefilters(info.shape, job.prefilters).rate / info.shape.rate)
     if info.seconds is None:
@@ -22,7 +22,7 @@ def count_frames(reader: Reader, job: Job) -> int | None:
 
 
 def _rate(info: Info) -> float:
-    """Return the frames a second by the container's count, where that is believable."""
+    """Return the frame rate according to the container's frame count if that is plausible, otherwise the nominal rate."""
     rate = float(info.shape.rate)
     counted = info.frames / info.seconds if info.frames and info.seconds else rate
     return counted if 1 / TRUSTED < counted / rate < TRUSTED else rate

@@ -1,4 +1,4 @@
-"""The frames of a source on their way into the models: decoded, pre-filtered, counted, and in the form that these take."""
+"""Frames of a source on their way to the models: decoded, pre-filtered, counted and converted to the models' input format."""
 
 import time
 import zlib
@@ -25,11 +25,12 @@ from .stage import Stage, queue_budget
 
 @dataclass(slots=True)
 class Part:
-    """The frames of a span, and how it begins and ends: with its first frame, and the first one behind it.
+    """Span of a source to process, and marks of how it begins and ends.
 
-    check: called with every frame that is decoded, those before the span as well, and at the end; raises what ends the run.
-    was_read: called once the last frame was, while those before it may still be upscaled.
-    begins, ends: of each its time in ticks, and a checksum of its pixels as they go into the models; None where there is none.
+    check: called for every decoded frame, including those before the span, and at the end; raises an error to end the run.
+    was_read: called once the last frame of the span was read; earlier frames may still be being upscaled.
+    begins, ends: marks of the first frame in the span and of the first frame after it: the timestamp in ticks, and a checksum of
+    the pixels as the models receive them. None if there is no such frame.
     """
 
     span: Span
@@ -41,7 +42,7 @@ class Part:
     def within(
         self, frames: Iterator[VideoFrame], time_base: Fraction, pixels: Callable[[VideoFrame], Pixels]
     ) -> Iterator[VideoFrame]:
-        """Yield those of some frames that lie in the span. pixels: makes what the models get of one."""
+        """Yield the frames that lie in the span. pixels: converts a frame to the models' input."""
         start = None if self.span.start is None else self.span.start / time_base
         end = None if self.span.end is None else self.span.end / time_base
         for frame in frames:
@@ -76,10 +77,10 @@ def model_frames(
     on_packet: OnPacket = lambda packet: None,
     keep: Callable[[VideoFrame], None] = lambda frame: None,
 ) -> Iterator[Frame]:
-    """Decode and pre-filter the frames from number `first` on, in RGB or planes; other tracks' packets go their own way.
+    """Decode and pre-filter the frames from number `first` on, and convert them to RGB or planes.
 
-    shape: of pre-filtered frames. part: the only frames that there are, and that are numbered. keep: called with each of them
-    as it was decoded.
+    shape: of pre-filtered frames. part: restricts the source to one span, in which numbering starts. on_packet: receives the
+    packets of other tracks. keep: called with each yielded frame as it was decoded.
     """
     decoded = _counted(reader.frames(on_packet), progress)
     if job.prefilters or job.at_shots:
@@ -95,7 +96,7 @@ def model_frames(
             if frame is None:
                 return
             if job.encoder.live:
-                progress.came(frame.pts or 0)
+                progress.note_decoded(frame.pts or 0)
             pixels = converted(frame) if number >= first else None
         if pixels is not None:
             keep(frame)
@@ -105,23 +106,23 @@ def model_frames(
 def ahead(
     frames: Iterator[Frame], shape: Shape, name: str, stop: Callable[[], None], *, live: bool = False
 ) -> Stage[Frame]:
-    """Run a stage ahead of the next: of a live source by one frame, for what waits comes late. shape: of its frames."""
+    """Return a stage that runs ahead of the next one, by at most one frame for a live source to keep latency low."""
     budget = 0 if live else queue_budget(shape)
     return Stage(frames, budget=budget, size=lambda frame: frame.pixels.nbytes, name=name, stop=stop)
 
 
-def combs(reader: Reader, job: Job) -> list[str]:
-    """Warn of an interlaced source that nobody deinterlaces."""
+def interlacing_warnings(reader: Reader, job: Job) -> list[str]:
+    """Return a warning if the source is interlaced and no pre-filter deinterlaces it."""
     if not reader.info.interlaced or any(name.startswith("deinterlace") for name in job.prefilters):
         return []
     return ["the source is interlaced, and its combs are upscaled with it; the pre-filter deinterlace takes them out"]
 
 
 def _filtered(frames: Iterator[VideoFrame], reader: Reader, job: Job, shape: Shape) -> Iterator[VideoFrame]:
-    """Run frames through the job's pre-filters, which leave durations to be derived from the times of what comes out."""
+    """Run frames through the job's pre-filters, and derive durations from the timestamps of the filtered frames."""
     filtered = filters.prefiltered(frames, reader.info.shape, job.prefilters, shots=job.at_shots)
     durations = with_nominal if job.encoder.live else with_durations
-    return durations(_on(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
+    return durations(_rescaled(filtered, shape.time_base), max(1, round(1 / (shape.rate * shape.time_base))))
 
 
 def _counted(frames: Iterator[VideoFrame], progress: Progress) -> Iterator[VideoFrame]:
@@ -130,8 +131,8 @@ def _counted(frames: Iterator[VideoFrame], progress: Progress) -> Iterator[Video
         yield frame
 
 
-def _on(frames: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
-    """Convert the times of frames to another time base."""
+def _rescaled(frames: Iterator[VideoFrame], time_base: Fraction) -> Iterator[VideoFrame]:
+    """Convert the timestamps and durations of frames to another time base."""
     for frame in frames:
         if frame.time_base and frame.time_base != time_base and frame.pts is not None:
             frame.pts = round(frame.pts * frame.time_base / time_base)

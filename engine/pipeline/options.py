@@ -1,4 +1,4 @@
-"""What is to be done to a source, and the sizes that follow from it."""
+"""Options of an upscale, and the frame sizes that follow from them."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,20 +17,20 @@ from upres.engine.encode import options
 from upres.engine.encode.encoder import OpenEncoder, SegmentEncoder
 from upres.engine.encode.options import Encoder, Encoding
 
-PLANAR_FORMATS = ("yuv420p", "nv12")  # of an encoder, that planes become without a loss
-PLANAR_STEP = 4  # that the height of frames in planes has to be a multiple of, for PyAV to take them
+PLANAR_FORMATS = ("yuv420p", "nv12")  # encoder pixel formats that planes convert to without loss
+PLANAR_STEP = 4  # PyAV requires the height of planar frames to be a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What is to be done to a source. models: one, or several that run after each other with no encoding between.
+    """Options of an upscale. models: one, or several that run one after another without encoding in between.
 
-    container: libavformat's name of the joined file's format. streamed: it is written while it is made.
-    split: cut at shot boundaries; no model remembers across them. encoders: segments that are encoded at once, to the same bytes.
-    keep_up: of a live source that is faster than the models, frames that are late are not upscaled.
-    as_recorded: with that, the source is known to be live, also where much of it comes at once.
-    open_encoder: makes what encodes, where that is not in this process.
-    Raises SettingsError for an unknown pre-filter, and for a container that does not take the codec.
+    container: libavformat's name of the output format. streamed: the output is written while the upscale runs.
+    split: cut at shot boundaries; no model remembers frames across them. encoders: number of segments encoded concurrently; it
+    does not affect the resulting bytes. keep_up: drop late frames if a live source is faster than the models.
+    as_recorded: with keep_up, the source is known to be live even if many frames arrive at once.
+    open_encoder: opens the segment encoder; pass another one to encode outside this process.
+    Raises SettingsError for an unknown pre-filter, and for a container that does not support the codec.
     """
 
     models: tuple[Model, ...]
@@ -54,37 +54,37 @@ class Job:
 
     @property
     def scale(self) -> int:
-        """Multiply the scales of the models: output over input."""
+        """Ratio of output size to input size: the product of the models' scales."""
         return prod(model.scale for model in self.models)
 
     @property
     def stateless(self) -> bool:
-        """Tell whether every frame is upscaled by itself, so that a run can begin with any."""
+        """Whether every frame is upscaled independently, so that a run can start at any frame."""
         return all(model.warmup == 0 for model in self.models)
 
     @property
     def planar(self) -> bool:
-        """Tell whether frames go to the model and come from it in planes of 4:2:0."""
+        """Whether the model's input and output frames are planar 4:2:0."""
         return any(isinstance(model, Planar) and model.planar for model in self.models)
 
     @property
     def on_cpu(self) -> bool:
-        """Tell whether the models compute where encoders do, by their reports."""
+        """Whether all models run on the CPU, as encoders do, according to their reports."""
         return all("CPU" in model.report.split() for model in self.models)
 
     @property
     def at_shots(self) -> bool:
-        """Tell whether shots are looked for: when asked, and for models that remember earlier frames."""
+        """Whether shot detection is needed: if requested, or for models that remember earlier frames."""
         return self.split or any(model.warmup is None for model in self.models)
 
     @property
     def eight_bits(self) -> str | None:
-        """Say what of it holds 8 bits a channel and no more; None where nothing does."""
-        found = [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
-        return eight_bits(self.models) or next(iter(found), self.encoder.eight_bits)
+        """Reason why the job is limited to 8 bits a channel; None if it is not."""
+        limits = [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
+        return eight_bits(self.models) or next(iter(limits), self.encoder.eight_bits)
 
     def settings(self) -> dict[str, Any]:
-        """List all that the bytes of the result depend on, apart from the source: what a resumed run must agree with."""
+        """Return all settings, apart from the source, that affect the resulting bytes: a resumed run must have the same ones."""
         cut = {"start": str(self.cut.start), "duration": str(self.cut.duration)}
         return {
             "models": [f"{model.name} on {model.report}" for model in self.models],
@@ -103,15 +103,15 @@ class Job:
 
 
 def eight_bits(models: Sequence[Model]) -> str | None:
-    """Say which of some models takes 8 bits a channel and no more; None where none does."""
+    """Return which of the models is limited to 8 bits a channel; None if none is."""
     return next((f"{model.name} takes 8" for model in models if not isinstance(model, Deepening)), None)
 
 
 def fitted(job: Job, reader: Reader, *, images: bool = False) -> Job:
-    """Return a job with models for what an open source has: frames of 16 bits where it has more than 8, and all that follows can.
+    """Return the job with models adapted to an open source: to 16-bit frames if the source and all later stages support them.
 
-    Otherwise the reader gives 8 bits, in planes where the model converts colors itself. images: these are made, of RGB.
-    Raises SourceError for high dynamic range that neither can be kept nor is tone-mapped.
+    Otherwise the reader converts to 8 bits, in planes if the model converts colors itself. images: the output is RGB images.
+    Raises SourceError for high dynamic range that can neither be kept nor is tone-mapped.
     """
     if reader.info.shape.deep and job.eight_bits is not None:
         reader.limit(job.eight_bits)
@@ -119,14 +119,14 @@ def fitted(job: Job, reader: Reader, *, images: bool = False) -> Job:
         return job if images else _on_planes(job, reader.info)
     try:
         models = tuple(model.deep() if isinstance(model, Deepening) else model for model in job.models)
-    except ModelError as error:  # as where TensorRT, which takes 8 bits, is the only runtime on a GPU
+    except ModelError as error:  # for example if the only runtime on a GPU is TensorRT, which is limited to 8 bits
         reader.limit(f"the models take 8 here ({error})")
         return job
     return replace(job, models=models)
 
 
 def _on_planes(job: Job, info: Info) -> Job:
-    """Return a job whose model takes a source's planes and gives those of the result, where nothing else changes them."""
+    """Return the job with a model that reads and writes planes, if no other step changes the frames in between."""
     model, shape = job.models[0], info.shape
     if info.layout is None or len(job.models) > 1 or job.prefilters or not isinstance(model, Planar):
         return job
@@ -139,31 +139,31 @@ def _on_planes(job: Job, info: Info) -> Job:
 
 
 def after_prefilters(shape: Shape, names: Sequence[str]) -> Shape:
-    """Derive the shape of frames that have passed the named pre-filters."""
+    """Return the shape of frames after the named pre-filters."""
     rate = prod(PREFILTERS[name].rate for name in names)
     return replace(shape, rate=shape.rate * rate, time_base=shape.time_base / rate)
 
 
 def resolved(job: Job, shape: Shape) -> tuple[Shape, Encoding]:
-    """Derive the upscaled shape of frames of this shape, and how they are encoded; SettingsError where they cannot be."""
+    """Return the upscaled shape and the encoding for frames of this shape. Raises SettingsError if they cannot be encoded."""
     upscaled = replace(shape, width=shape.width * job.scale, height=shape.height * job.scale)
     if job.encoder.height is not None:
         check_height(job.encoder.height, shape.height, job.scale)
     return upscaled, options.resolve(job.encoder, upscaled)
 
 
-def check_height(wanted: int, height: int, scale: int) -> None:
-    """Raise SettingsError where a result is to be taller than frames of this height become."""
-    if wanted > height * scale:
+def check_height(requested: int, height: int, scale: int) -> None:
+    """Raise SettingsError if the requested height exceeds that of the upscaled frames."""
+    if requested > height * scale:
         raise SettingsError(
-            f"`height` {wanted} is more than there is: {scale} times {height} pixels are {height * scale}; "
-            f"{_taller(wanted, height, scale)}"
+            f"`height` {requested} is more than there is: {scale} times {height} pixels are {height * scale}; "
+            f"{_taller(requested, height, scale)}"
         )
 
 
-def _taller(wanted: int, height: int, scale: int) -> str:
-    """Say how a result of at least this height can be had."""
-    needed = -(-wanted // height)
+def _taller(requested: int, height: int, scale: int) -> str:
+    """Return advice on how to reach at least this height."""
+    needed = -(-requested // height)
     if scale < needed <= 4:
         return f"RealESRGAN_Vid_x4 gives {4 * height}"
     if needed <= 16:

@@ -1,4 +1,4 @@
-"""How far a run has come."""
+"""Progress of a run."""
 
 import time
 from collections import deque
@@ -15,11 +15,11 @@ from upres.engine.encode.options import Encoding
 
 @dataclass(slots=True)
 class Progress:
-    """How far a run has come; filled in while it runs. seconds: busy time of each stage, waiting for others not counted.
+    """Progress of a run, updated while it runs. seconds: busy time of each stage, excluding time spent waiting for other stages.
 
-    network, device: which works now, and on what, where that is noted. stepped_down: how often a lighter one has taken over.
-    turns: of a live run, the seconds that its models waited while the encoder worked on the same cores.
-    late: of a live run, the seconds from when its newest frame was decoded to when it was published; None before the first.
+    network, device: current network and the device it runs on, if recorded. stepped_down: how often a lighter network took over.
+    turns: in a live run, seconds that the models waited while the encoder used the same cores.
+    late: in a live run, seconds from decoding the newest frame until its result was published; None before the first.
     """
 
     frames_in: int = 0
@@ -36,19 +36,19 @@ class Progress:
     encoding: Encoding | None = None
     turns: float = 0.0
     late: float | None = None
-    _came: deque[tuple[int, float]] = field(default_factory=deque, repr=False)
+    _decoded: deque[tuple[int, float]] = field(default_factory=deque, repr=False)
 
-    def came(self, pts: int) -> None:
-        """Note that a frame of a live source was decoded just now. pts: as of what is made of it."""
-        self._came.append((pts, time.monotonic()))
+    def note_decoded(self, pts: int) -> None:
+        """Record that a frame of a live source has just been decoded. pts: that of its result."""
+        self._decoded.append((pts, time.monotonic()))
 
-    def published(self, pts: int) -> None:
-        """Note that what was made of it is published; of those before, nothing was."""
-        while self._came and self._came[0][0] <= pts:
-            self.late = time.monotonic() - self._came.popleft()[1]
+    def note_published(self, pts: int) -> None:
+        """Record that the result with this timestamp is published. Earlier frames without a result were dropped."""
+        while self._decoded and self._decoded[0][0] <= pts:
+            self.late = time.monotonic() - self._decoded.popleft()[1]
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values of what is known so far, for other processes and for viewers."""
+        """Return the current values in plain types, for other processes and for viewers."""
         values: dict[str, Any] = {
             "frames_in": self.frames_in,
             "frames_out": self.frames_out,
@@ -65,21 +65,21 @@ class Progress:
         return values
 
     def drop(self) -> None:
-        """Count a frame of a live source that was not upscaled, because it was late and a newer one had come."""
+        """Count a frame of a live source that was dropped because it was late and a newer one had arrived."""
         self.frames_dropped += 1
 
-    def turned(self, seconds: float) -> None:
-        """Count seconds that the models of a live run waited for their turn on the encoder's cores."""
+    def add_turn_wait(self, seconds: float) -> None:
+        """Add seconds that the models of a live run waited while the encoder used the same cores."""
         self.turns += seconds
 
     def note_models(self, models: Sequence[Model]) -> None:
-        """Note which networks work, and on what."""
+        """Record the current networks and the devices they run on."""
         self.network = " + ".join(model.name for model in models)
         self.device = " + ".join(dict.fromkeys(model.report for model in models))
 
     @contextmanager
     def busy(self, stage: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
-        """Count the time spent inside. clock: seconds; that of the thread, where it waits for a live source as well."""
+        """Count the time spent inside. clock: in seconds; use the thread's CPU time if the code also waits for a live source."""
         start = clock()
         try:
             yield

@@ -1,4 +1,4 @@
-"""The log beside a target: kept after an interruption that the same command can continue from, removed otherwise."""
+"""The log next to a target file: kept after an interruption if the same command can resume it, removed otherwise."""
 
 import hashlib
 import os
@@ -26,9 +26,9 @@ FINGERPRINT_BYTES = 1 << 20
 
 @contextmanager
 def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Iterator[FolderLog]:
-    """Open the log beside a target, the one that is there where `resume` says so, and remove it once it was joined.
+    """Open the log next to a target, resuming an existing one if `resume` is set, and remove it once the target is complete.
 
-    After an error it stays where it holds a segment and the same command may succeed later; a note on the error says so.
+    After an error, the log is kept if it holds a segment and the same command may succeed later. A note on the error reports which.
     """
     header = {"source": fingerprint(source), "build": _build(), **job.settings()}
     if resume and header["source"] is None:
@@ -37,17 +37,17 @@ def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Itera
         try:
             yield log
         except BaseException as error:
-            if not (resume and isinstance(error, LogError)):  # which says itself what to do with a log that is there
-                _leave(log, job, error, can_resume=header["source"] is not None)
+            if not (resume and isinstance(error, LogError)):  # its message already explains what to do with the existing log
+                _keep_or_remove(log, job, error, can_resume=header["source"] is not None)
             raise
         with os_errors_as(log.folder, TargetError):
-            shutil.rmtree(log.folder)  # while it is still claimed, so that no other run can start in it
+            shutil.rmtree(log.folder)  # while it is still locked, so that no other run can start in it
 
 
 def resumed_models(target: Path) -> tuple[str, ...]:
-    """Read which models the interrupted run to this target had, and what they ran on; none where there is no log to read.
+    """Read which models the interrupted run to this target used, and what they ran on. Return () if there is no readable log.
 
-    target: a file; or a folder that several go to, which one command has made with the same models.
+    target: a file, or a folder that receives several files, all made by one command with the same models.
     """
     logs = sorted(target.glob("*.upres")) if target.is_dir() else [log_folder(target)]
     with suppress(UpresError, OSError):
@@ -59,7 +59,7 @@ def resumed_models(target: Path) -> tuple[str, ...]:
 
 @contextmanager
 def log_within(folder: Path, job: Job) -> Iterator[FolderLog]:
-    """Open a log in a folder that somebody else removes; nothing resumes from it."""
+    """Open a log in a folder that the caller removes; it cannot be resumed."""
     log = FolderLog(folder, job.settings())
     try:
         yield log
@@ -81,7 +81,7 @@ def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[
         with os_errors_as(folder, TargetError):
             log = FolderLog(folder, header)
     except BaseException as error:
-        if not (there_before or isinstance(error, LogLockedError)):  # another run may have made it meanwhile
+        if not (there_before or isinstance(error, LogLockedError)):  # another run may have created it in the meantime
             shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
@@ -90,8 +90,8 @@ def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[
         log.close()
 
 
-def _leave(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) -> None:
-    """Keep the log or remove it, and say which: nothing is advised that ends in the same error."""
+def _keep_or_remove(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) -> None:
+    """Keep or remove the log and add a note on which to the error. Do not advise resuming if that would fail the same way."""
     segments = sum(fragment.last for fragment in log.fragments("video"))
     mendable = _may_succeed_later(error)
     if mendable and can_resume and segments:
@@ -110,14 +110,14 @@ def _leave(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) 
 
 
 def _may_succeed_later(error: BaseException) -> bool:
-    """Tell whether the same command can end otherwise; an error that is not upres's own may have any reason."""
+    """Report whether the same command may succeed later. Errors that are not UpresErrors may have any cause, so they may."""
     return error.transient if isinstance(error, UpresError) else True
 
 
 def fingerprint(source: Source) -> dict[str, Any] | None:
-    """Identify a file, here or on the web: by its size, and the sha256 of its first and last MiB. None for anything else.
+    """Identify a local or web file by its size and the sha256 of its first and last MiB. Return None for other sources.
 
-    Of numbered images: how many there are, what they take, and the ends of the first and the last.
+    For numbered images: their count, total size, and the fingerprints of the first and the last.
     """
     if images := sequence_of(source):
         return _images(images)

@@ -1,4 +1,4 @@
-"""The way of a frame: read, prefilter, upscale, write. One generator that yields the result's fragments as they are published."""
+"""The frame pipeline: read, pre-filter, upscale, encode. One generator that yields the result's fragments as they are published."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
@@ -16,24 +16,24 @@ from upres.engine.encode.video_track import VideoTrack
 from upres.engine.models.chain import Chain
 from upres.engine.segments.model import Fragment, Log
 
-from .frames import Part, ahead, combs, model_frames
+from .frames import Part, ahead, interlacing_warnings, model_frames
 from .keep_up import KeepUp
 from .options import Job, after_prefilters, resolved
 from .progress import Progress
 from .stage import Stage
 
-AUDIO_SECONDS = 0.1  # of sound in a fragment where frames are published one by one
+AUDIO_SECONDS = 0.1  # length of an audio fragment if frames are published one by one
 
 
 def run(
     reader: Reader, job: Job, log: Log, progress: Progress, tick: Callable[[], None] = lambda: None
 ) -> Generator[Fragment]:
-    """Upscale an open source into a log, from where the log ends; yield each fragment once it is published.
+    """Upscale an open source into a log, starting where the log ends; yield each fragment once it is published.
 
-    tick: called after every frame that was encoded. Closing the generator stops every stage within one tile.
+    tick: called after every encoded frame. Closing the generator stops every stage within the time of one tile.
     """
     publisher = Publisher(log)
-    others = carried(reader, job, publisher, progress)
+    others = start_other_tracks(reader, job, publisher, progress)
     yield from _video(reader, job, publisher, progress, tick, on_packet=others.push)
     others.finish()
     yield from publisher.published()
@@ -43,17 +43,17 @@ def run(
 def run_part(
     reader: Reader, job: Job, log: Log, part: Part, progress: Progress, tick: Callable[[], None] = lambda: None
 ) -> Generator[Fragment]:
-    """Upscale a part of a source into a log of its own: its video, without what else the source holds. As `run`.
+    """Upscale the video of one part of a source into a separate log, without the other tracks. Otherwise as `run`.
 
-    The segments are those that a run of the whole source makes of the same frames, numbered from 0.
+    The segments equal those that a run of the whole source makes of the same frames, numbered from 0.
     """
     progress.repairs = reader.repairs
     yield from _video(reader, job, Publisher(log), progress, tick, part=part)
     progress.warnings += reader.notes
 
 
-def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) -> Passthrough:
-    """Start the tracks that are carried rather than upscaled, and say what a user should know before the start."""
+def start_other_tracks(reader: Reader, job: Job, publisher: Publisher, progress: Progress) -> Passthrough:
+    """Start the tracks that are passed through rather than upscaled, and record all warnings known before the start."""
     shape = after_prefilters(reader.info.shape, job.prefilters)
     _, encoding = resolved(job, shape)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
@@ -70,7 +70,7 @@ def carried(reader: Reader, job: Job, publisher: Publisher, progress: Progress) 
     )
     aspect = aspect_warnings(job.container, encoding.library, shape.sample_aspect)
     why = [encoding.why] if encoding.why else []
-    known = [*reader.warnings, *others.warnings, *why, *aspect, *combs(reader, job)]
+    known = [*reader.warnings, *others.warnings, *why, *aspect, *interlacing_warnings(reader, job)]
     progress.warnings += [warning for warning in known if warning not in progress.warnings]
     return others
 
@@ -92,17 +92,17 @@ def _video(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = model_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
-    late = _kept_up(source, shape, job, reader, progress) if job.keep_up else None
+    late = _keep_up_stage(source, shape, job, reader, progress) if job.keep_up else None
     read: Stage[Frame] = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
     results = chain.run(read.results())
 
     def stop() -> None:
-        read.stop()  # or the models would wait for a source that is silent
+        read.stop()  # otherwise the models would wait for a source that sends nothing
         chain.stop()
 
     with (
         read,
-        ahead(late.given(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
+        ahead(late.track_results(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -120,12 +120,12 @@ def _video(
         for piece in encoded:
             video.push(piece)
             if job.encoder.live:
-                progress.published(piece.pts)
+                progress.note_published(piece.pts)
             yield from publisher.published()
     progress.warnings += chain.notes
 
 
-def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, progress: Progress) -> KeepUp:
+def _keep_up_stage(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, progress: Progress) -> KeepUp:
     return KeepUp(
         source,
         shape,
@@ -133,7 +133,7 @@ def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, pr
         reader.interrupt,
         waits=lambda: reader.waits,
         in_turns=job.on_cpu,
-        turned=progress.turned,
+        turned=progress.add_turn_wait,
         as_recorded=job.as_recorded,
     )
 
@@ -141,17 +141,17 @@ def _kept_up(source: Iterator[Frame], shape: Shape, job: Job, reader: Reader, pr
 def _unpublished(
     frames: Iterator[Frame], first: int, complete: int, progress: Progress, tick: Callable[[], None]
 ) -> Generator[Frame]:
-    """Leave out frames whose segments are complete, which a model that remembers had to see again. first: their number."""
+    """Skip frames whose segments are complete: models with memory had to process them again. first: number of the first frame."""
     progress.frames_resumed = progress.frames_out = complete
     for number, frame in enumerate(frames, first):
         if number < complete:
             continue
-        with progress.busy("encode"):  # the encoder works while this waits for it to ask for more
+        with progress.busy("encode"):  # the encoder works until it asks this generator for the next frame
             yield frame
         progress.frames_out += 1
         tick()
 
 
 def _audio_seconds(encoder: Encoder) -> float:
-    """Say how long a fragment of sound is: as a segment, or short enough not to come long after its frames."""
+    """Return the length of an audio fragment: that of a segment, or short enough not to lag behind frames sent one by one."""
     return AUDIO_SECONDS if encoder.fragment == "frame" else encoder.segment_seconds

@@ -1,4 +1,4 @@
-"""How long segments are: short enough that an interruption costs little work. Decided before the start, and kept in the log."""
+"""Length of segments: short enough that an interruption costs little work. Chosen before the start and recorded in the log."""
 
 from dataclasses import replace
 from fractions import Fraction
@@ -10,18 +10,16 @@ from .estimate import Prediction
 from .options import Job
 from .target import log_folder
 
-WORK_SECONDS = 15.0  # that a segment is predicted to take at most: an interruption loses the incomplete one
-SHORTEST_SECONDS = (
-    0.25  # of video. With segments so short a file was 11 % larger than with 2 seconds; with 0.5 seconds, 2 %
-)
+WORK_SECONDS = 15.0  # predicted time to make one segment, at most: an interruption loses the incomplete segment
+SHORTEST_SECONDS = 0.25  # of video. A file with segments this short was 11 % larger than with 2 seconds; with 0.5 seconds, 2 %
 
 
 def cut_by_work(job: Job, prediction: Prediction, rate: Fraction, resumes: Path | None = None) -> Job:
-    """Return a job whose segments take at most about 15 s of predicted work, and at most its `segment_seconds` of video.
+    """Return a job whose segments take at most about 15 s of predicted work and last at most its `segment_seconds`.
 
-    rate: of the frames that the models get. resumes: the target whose log is continued, with the segments that it has.
-    A model that remembers earlier frames starts its shot again after an interruption, so its segments stay as they are.
-    Raises LogError where that log is damaged.
+    rate: of the models' input frames. resumes: the target whose log is resumed; its segment length is kept.
+    A model that remembers earlier frames restarts its shot after an interruption, so its segment length is not changed.
+    Raises LogError if that log is damaged.
     """
     kept = _segment_seconds(resumes) if resumes else None
     if kept is not None:

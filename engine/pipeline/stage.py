@@ -1,4 +1,4 @@
-"""A stage run ahead of its consumer in a thread of its own, with a queue bounded in bytes."""
+"""Pipeline stage that runs ahead of its consumer in its own thread, with a queue bounded in bytes."""
 
 import threading
 from collections import deque
@@ -8,18 +8,18 @@ from typing import Generic, Self, TypeVar
 from upres.engine.core.errors import Interrupted
 from upres.engine.core.frame import Shape
 
-QUEUE_BYTES = 64 << 20  # what may wait between two stages; at least one frame always may
-QUEUE_FRAMES = 16  # more of them, however small, would not make any stage wait less
+QUEUE_BYTES = 64 << 20  # limit on the queue between two stages; one frame always fits
+QUEUE_FRAMES = 16  # limit on its frames: more of them, however small, would not reduce any stage's waiting time
 
 T = TypeVar("T")
 
 
 class Stage(Generic[T]):
-    """Items made in a thread ahead of the consumer: from entering its `with` on, to leaving it.
+    """Iterator whose items are produced by a thread ahead of the consumer, between entering and leaving its `with` block.
 
-    budget: bytes that may wait in the queue; one item may always wait. With 0 no other is started before that one is taken, so that
-    what is made of a live source is made of its newest, however slow the consumer. size: the bytes of an item. stop: called from
-    the thread of the consumer, to make the item that is being made end early.
+    budget: bytes that may wait in the queue; one item always fits. With 0, the next item is not started before the consumer has
+    received the previous one, so that each result of a live source is made of the newest input even if the consumer is slow.
+    size: returns the bytes of an item. stop: called from the consumer's thread to abort the item in production early.
     """
 
     def __init__(
@@ -48,28 +48,28 @@ class Stage(Generic[T]):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Stop the thread after the item it works on, wait for it, and so for `items` to be closed."""
+        """Stop the thread after its current item, and wait until it has ended and closed `items`."""
         self.stop()
         self._thread.join()
         self._queue.clear()
 
     def results(self) -> Generator[T, None, None]:
-        """Yield the same items in order, then raise the error that ended them; Interrupted once the stage was stopped."""
+        """Yield the items in order, then raise the error that ended production, if any; raise Interrupted after `stop`."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._may_go() or self._ended or self._closed)
+                self._changed.wait_for(lambda: self._can_pop() or self._ended or self._closed)
                 if self._closed:
                     raise Interrupted("nothing more is made")
                 if not self._queue:
                     break
-                item = self._taken()
+                item = self._pop()
             yield item
-            del item  # or this frame would be kept while the next is waited for
+            del item  # otherwise this frame would be kept in memory while waiting for the next
         if self._error is not None:
             raise self._error
 
     def stop(self) -> None:
-        """End what waits for this stage and what the stage waits for, from any thread, as often as one likes."""
+        """Unblock the consumer and the producer, from any thread. May be called repeatedly."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -81,15 +81,15 @@ class Stage(Generic[T]):
                 if not self._put(item):
                     break
                 del item
-        except BaseException as error:  # handed to the consumer, who raises it
+        except BaseException as error:  # passed to the consumer, which raises it
             self._error = error
         finally:
             self._finish()
 
-    def _may_go(self) -> bool:
+    def _can_pop(self) -> bool:
         return bool(self._queue)
 
-    def _taken(self) -> T:
+    def _pop(self) -> T:
         item = self._queue.popleft()
         self._bytes -= self._size(item)
         self._changed.notify_all()
@@ -123,5 +123,5 @@ class Stage(Generic[T]):
 
 
 def queue_budget(shape: Shape) -> int:
-    """Bound the bytes of frames of this shape that may wait between two stages: of one frame at least."""
+    """Return how many bytes of frames of this shape may wait between two stages: at least one frame."""
     return max(shape.frame_bytes, min(QUEUE_BYTES, QUEUE_FRAMES * shape.frame_bytes))

@@ -1,4 +1,4 @@
-"""The file that an upscale goes into, checked before any work, and the log beside it until it is joined."""
+"""Checks of an upscale's output file before any work, and the log next to it while it is incomplete."""
 
 import os
 import tempfile
@@ -14,16 +14,16 @@ from upres.engine.segments.whole_file import partial_path
 
 
 def log_folder(target: Path) -> Path:
-    """Name the folder that holds the log of an upscale into this file until it is joined."""
+    """Return the folder that holds the log of an upscale into this file until the file is complete."""
     return target.with_name(f"{target.name}.upres")
 
 
 def check_target(
     source: Source | None, target: Path, container: str | None, *, overwrite: bool, resume: bool = False
 ) -> None:
-    """Raise TargetError that names everything that stands in the way of writing a file. source: what it must not be.
+    """Raise a TargetError that lists everything that prevents writing the file. source: must not be the same file.
 
-    container: the one that its name must ask for; None where the name was checked already.
+    container: the one that the file name must match; None if the name was checked already.
     """
     with os_errors_as(target, TargetError):
         for place in (target, log_folder(target), partial_path(target)):
@@ -45,12 +45,12 @@ def _wrong_name(target: Path, container: str) -> list[str]:
 
 
 def in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: bool = False) -> list[str]:
-    """Name what stands where a file is to be written; the system's errors as they come. source: what it must not be."""
+    """List what already exists at the target's path; OSErrors propagate. source: must not be the same file."""
     if target.is_dir():
         return ["is a folder"]
     if not target.exists():
         return []
-    if _is(source, target):
+    if _is_source(source, target):
         return ["is the input itself; name another output"]
     if overwrite:
         return []
@@ -59,19 +59,19 @@ def in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: 
     return ["exists already; `overwrite` replaces it"]
 
 
-def _is(source: Source | None, target: Path) -> bool:
-    """Whether a file is the source, by whichever name, or standard input that was redirected from it."""
+def _is_source(source: Source | None, target: Path) -> bool:
+    """Report whether a file is the source, even under another name or as redirected standard input."""
     if isinstance(source, str | Path):
         return Path(source).exists() and target.samefile(source)
     fileno = getattr(source, "fileno", None)
     try:
         return fileno is not None and os.path.samestat(os.fstat(fileno()), target.stat())
-    except OSError:  # of what is in memory and so has no number
+    except OSError:  # in-memory files have no file descriptor
         return False
 
 
 def unwritable(folder: Path) -> list[str]:
-    """Say why no file can be made in a folder, if so."""
+    """Return why no file can be created in a folder; empty if one can."""
     if not folder.is_dir():
         return [f"there is no folder {folder}"]
     try:

@@ -13,7 +13,7 @@ from upres.engine.encode.fragment import renumbered
 from upres.engine.encode.publisher import Publisher
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
-from upres.engine.pipeline.run import carried
+from upres.engine.pipeline.run import start_other_tracks
 from upres.engine.segments.model import DAMAGED, Fragment, Log
 from upres.engine.segments.tail import Tail
 
@@ -144,7 +144,7 @@ def merged(reader: Reader, job: Job, log: Log, ranges: Ranges, progress: Progres
     log.
     """
     publisher = Publisher(log)
-    others = carried(reader, job, publisher, progress)
+    others = start_other_tracks(reader, job, publisher, progress)
     seconds = reader.carry(others.push)
     reached = Fraction(-1)
     for second in Merger(ranges, publisher, progress, wait).run(ranges.plan or Plan()):

@@ -234,7 +234,7 @@ class ModelHost:
             frame = int(message["width"]), int(message["height"])
             seconds = seconds_a_frame(self._chosen.model, *frame, deep=self._chosen.form.bits > 8)
         size = another.bytes + self._encoders.bytes_each
-        wanted = another.wanted(seconds) - 1
+        wanted = another.needed(seconds) - 1
         if not self._encoders.bytes_each:
             return 1 + self._memory.grant(size, wanted)
         claimed = self._encoders.claim(wanted)

@@ -59,7 +59,7 @@ def test_segments_are_encoded_at_once_to_the_same_frames(tmp_path, nvenc, clip):
         upscale(clip, target, replace(job(target, encoder=FAST), encoders=encoders))
     assert np.array_equal(referee.pictures(tmp_path / "one.mp4"), referee.pictures(tmp_path / "two.mp4"))
     another = another_encoder(SHAPE, resolve(FAST, SHAPE), 1)
-    assert another.most == GPU_ENCODERS and another.wanted(1e-6) == GPU_ENCODERS
+    assert another.most == GPU_ENCODERS and another.needed(1e-6) == GPU_ENCODERS
     assert another_encoder(SHAPE, resolve(replace(FAST, live=True), SHAPE), 1).most == 1
 
 

@@ -151,7 +151,7 @@ def test_a_network_that_takes_turns_with_the_encoder_is_judged_by_its_own_time(n
         device.progress.frames_out += made
         device.progress.frames_dropped += RATE - made
         device.progress.seconds["infer"] += made * network
-        device.progress.turned(made * encoder)
+        device.progress.add_turn_wait(made * encoder)
         device.policy.tick()
     assert device.progress.network == now
 

@@ -43,7 +43,7 @@ class World:
             **settings,
         )
         self.taken = self.stage.results()
-        self.frames = self.stage.given(self.taken)  # by a model that gives a result for each frame at once
+        self.frames = self.stage.track_results(self.taken)  # by a model that gives a result for each frame at once
 
     def _source(self):
         while True:
@@ -155,7 +155,7 @@ def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nob
 
     with world.stage:
         world.bring(2)
-        for result in islice(world.stage.given(model()), 20):
+        for result in islice(world.stage.track_results(model()), 20):
             world.work(0.15)
             world.stage.following(result.pts)
         assert world.dropped
