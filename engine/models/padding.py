@@ -1,4 +1,4 @@
-"""Frames made as large as a network takes them, in the tiles that fit, and results cut back."""
+"""Padding of frames to sizes that a network accepts and that tiles divide, and cropping of the results."""
 
 import math
 
@@ -9,18 +9,16 @@ from upres.engine.core.frame import Pixels
 from .manifest import Manifest
 from .tiling import TILE_LIMIT, Plan, plan
 
-CHROMA_REACH = (
-    6  # pixels that colors reach around the halo, even: three as they go in, three upscaled ones as they come out
-)
+CHROMA_REACH = 6  # pixels around the halo that chroma depends on, even: three on input, three upscaled ones on output
 
 
 def padded(length: int, facts: Manifest) -> int:
-    """Return how long a side of a frame is when it goes in."""
+    """Return the length of a frame's side after padding."""
     return -(-(length + 2 * facts.pad) // facts.multiple) * facts.multiple
 
 
 def pad(pixels: Pixels, facts: Manifest) -> Pixels:
-    """Reflect a frame around itself as its network wants it; the frame itself where nothing is missing."""
+    """Extend a frame by reflection to the size that its network requires; return the frame itself if it has that size."""
     height, width, _ = pixels.shape
     tall, wide = padded(height, facts), padded(width, facts)
     if (tall, wide) == (height, width):
@@ -30,23 +28,23 @@ def pad(pixels: Pixels, facts: Manifest) -> Pixels:
 
 
 def unpad(result: Pixels, width: int, height: int, facts: Manifest) -> Pixels:
-    """Cut out what belongs to the frame of width x height; it shares the result's memory."""
+    """Crop the result to the part that belongs to the frame of width x height; the returned array shares its memory."""
     top = facts.pad * facts.scale
     return result[top : top + height * facts.scale, top : top + width * facts.scale]
 
 
 def cut(facts: Manifest, width: int, height: int, limit: int, *, on_device: bool) -> Plan:
-    """Plan the tiles of a frame for a network. limit: of a tile's longest side. on_device: the network runs on a GPU."""
+    """Plan the tiles of a frame for a network. limit: of a tile's longer side. on_device: whether it runs on a GPU."""
     return cut_padded(facts, padded(width, facts), padded(height, facts), limit, on_device=on_device)
 
 
 def cut_padded(
     facts: Manifest, width: int, height: int, limit: int, *, on_device: bool, pixels: int | None = None
 ) -> Plan:
-    """Plan the tiles of what goes into a network, as `cut` does of a frame. pixels: of a tile, by default limit squared.
+    """Plan the tiles of a padded frame, like `cut` for an unpadded one. pixels: limit per tile, by default limit squared.
 
-    On a GPU one plan, and so one engine, serves frames in RGB and in planes: where sides are even, so are all cuts, and tiles
-    share what colors reach around the network's halo.
+    On a GPU the same plan, and therefore the same engine, serves RGB and planar frames: if the sides are even, so are all cuts,
+    and neighboring tiles also share the pixels around the network's halo that chroma depends on.
     """
     halo, multiple = facts.halo, facts.multiple
     if on_device and width % 2 == height % 2 == 0:
@@ -55,9 +53,9 @@ def cut_padded(
 
 
 def size_to_build_for(facts: Manifest, width: int, height: int, tiles: Plan) -> tuple[int, int]:
-    """Give the size of frames that engines of these tiles, which cover frames of width x height, are built for.
+    """Return the frame size for which to build engines for these tiles, which cover frames of width x height.
 
-    That is theirs, unless memory or a choice made the tiles others than usual: then a frame of such a tile.
+    It is that size, unless low memory or an option changed the size of the tiles; then it is that of a frame with one such tile.
     """
     if tiles == cut(facts, width, height, TILE_LIMIT, on_device=True):
         return width, height

@@ -1,4 +1,4 @@
-"""Networks that take every frame by itself: a session that holds nothing between frames, in as many tiles as it needs."""
+"""Networks that upscale every frame independently, in as many tiles as memory requires."""
 
 import logging
 import math
@@ -33,14 +33,14 @@ from .tuned import Choice
 from .unchanged import gives_equal_bits
 from .under_way import DEPTH, UnderWaySession
 
-TILE_MEMORY = 2 << 30  # bytes one tile's activations may take on a CPU, and at most a quarter of the machine's
-TRIAL_SIDE = 128  # pixels a side of the frame that a CPU's speed is measured on
+TILE_MEMORY = 2 << 30  # limit in bytes on one tile's activations on a CPU; a quarter of the machine's memory also is
+TRIAL_SIDE = 128  # width and height in pixels of the frame that a CPU's speed is measured on
 
 logger = logging.getLogger(__name__)
 
 
 class PerFrameModel:
-    """A per-frame network that is ready to run."""
+    """Per-frame network that is ready to run."""
 
     warmup = 0
 
@@ -56,11 +56,11 @@ class PerFrameModel:
         deepened: "Callable[[], PerFrameModel] | None" = None,
         is_deep: bool = False,
     ) -> None:
-        """Take a loaded graph.
+        """Wrap a loaded graph.
 
-        variant: which of the manifest's it is, the one in float32 by default. tile_memory: bytes that a tile may take where it is
-        computed. tile_limit: pixels of a tile's longest side. why: it runs on what it runs on, where that was measured.
-        deepened: loads the same network for frames of uint16. is_deep: this is the one for them.
+        variant: the manifest's variant that it is; the float32 one by default. tile_memory: limit in bytes on a tile's memory on
+        the device that computes it. tile_limit: limit in pixels on a tile's longer side. why: reason for the choice of runtime,
+        if it was measured. deepened: loads the same network for uint16 frames. is_deep: whether this is the one for uint16.
         """
         self._graph = graph
         self._facts = facts
@@ -70,7 +70,7 @@ class PerFrameModel:
         self._in_boxes: bool | None = None
         self._deepened = deepened
         self._is_deep = is_deep
-        # What converts colors keeps memory of the device for its next run: everyone who has the same colors shares it.
+        # Color conversion graphs keep device memory for their next run, so all sessions with the same colors share one.
         self._on_planes: WeakValueDictionary[Layout, PlanarGraph] = WeakValueDictionary()
         self.name = facts.network
         self.scale = facts.scale
@@ -80,7 +80,7 @@ class PerFrameModel:
         self.digest = facts.graph_sha256 if variant is None else variant.sha256
 
     def open(self, width: int, height: int) -> Session:
-        """Open a session on frames of this size: any size from 1x1 up."""
+        """Open a session for frames of this size, from 1x1 up."""
         if isinstance(self._graph, DeviceGraph):
             tensors: Tensors = RGB(self._facts, width, height, np.dtype(np.uint16 if self._is_deep else np.uint8))
             if self.planar:
@@ -89,7 +89,7 @@ class PerFrameModel:
         return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
 
     def deep(self) -> "PerFrameModel":
-        """Give the same network for frames of uint16, in float32; ModelError where it cannot be made."""
+        """Return the same network for uint16 frames, in float32. Raises ModelError if it cannot be loaded."""
         return self if self._is_deep else self._deep
 
     @cached_property
@@ -99,9 +99,9 @@ class PerFrameModel:
         return self._deepened()
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "PerFrameModel | None":
-        """Give the same network for frames of this size in planes of 8-bit 4:2:0, as they are laid out.
+        """Return the same network for planar 8-bit 4:2:0 frames of this size and layout.
 
-        None where it runs on the CPU, which converts colors faster by swscale, or its device cannot convert them.
+        Return None if it runs on the CPU, where swscale converts colors faster, or if its device cannot convert them.
         """
         graph = self._graph
         if (
@@ -124,24 +124,24 @@ class PerFrameModel:
         return model
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes of main memory that a session needs at its peak: the result, and a tile's activations or copies."""
+        """Return the peak main memory of a session in bytes: its results, and one tile's activations or copies."""
         pixel = self._frame_bytes
         result, tile = width * height * self.scale**2 * pixel, self._plan(width, height).largest
         if isinstance(self._graph, DeviceGraph):
-            frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # that results are put together for
+            frames = 1 + math.ceil(DEPTH / self._plan(width, height).count)  # results being assembled
             copies = DEPTH * tile * pixel * (1 + self.scale**2)
             return int(frames * result * (1 if self._facts.exact_halo else 5) + copies)
-        # The result before is kept for what does not change, and the frame that it came of.
+        # The previous result and its input frame are kept, to reuse the parts that do not change.
         return int(tile * self._bytes_per_pixel + result * (2 if self._facts.exact_halo else 6))
 
     @property
     def _frame_bytes(self) -> float:
-        """Count the bytes of a pixel of a frame."""
+        """Bytes per pixel of a frame."""
         return 1.5 if self.planar else 6 if self._is_deep else 3
 
     @property
     def _tile_bytes(self) -> float:
-        """Predict the bytes that a pixel of a tile takes where it is computed; on a GPU with the tiles that are under way."""
+        """Bytes per pixel of a tile on the device that computes it; on a GPU, including tiles in flight."""
         if not isinstance(self._graph, DeviceGraph):
             return self._bytes_per_pixel
         upscaled = self.scale**2
@@ -150,11 +150,11 @@ class PerFrameModel:
 
     @property
     def trial_side(self) -> int | None:
-        """Give the side of a frame that shows how fast it is: a GPU is not filled by less than a whole one."""
+        """Side of the frame to measure speed on; None on a GPU, which only a whole frame fully occupies."""
         return None if isinstance(self._graph, DeviceGraph) else TRIAL_SIDE
 
     def _may_work_in_boxes(self) -> bool:
-        """Tell whether a part of a frame gives the same bits as the whole; this is tried once."""
+        """Report whether a part of a frame yields the same bits as the whole. This is tried once."""
         if self._in_boxes is None:
             self._in_boxes = gives_equal_bits(self._graph, self._facts, deep=self._is_deep)
         return self._in_boxes
@@ -163,7 +163,7 @@ class PerFrameModel:
         return self._tiles(padded(width, self._facts), padded(height, self._facts), pixels)
 
     def _tiles(self, width: int, height: int, pixels: int | None = None) -> Plan:
-        """Plan the tiles of what goes in. pixels: of a tile at most, where that is less than memory allows."""
+        """Plan the tiles of a padded frame. pixels: limit per tile, if lower than what memory allows."""
         most = max(1, int(self._tile_memory / self._tile_bytes))
         on_device = isinstance(self._graph, DeviceGraph)
         return cut_padded(
@@ -172,7 +172,7 @@ class PerFrameModel:
 
 
 def installed(network: str) -> Installed | None:
-    """Describe a network that is on this machine; None where it is not, or its manifest cannot be read."""
+    """Describe a network on this machine. Return None if it is not installed or its manifest cannot be read."""
     try:
         _, facts = manifest.find(network)
     except ModelError:
@@ -188,10 +188,10 @@ def load(
     runtime: str = "auto",
     resumed: Collection[str] = (),
 ) -> PerFrameModel:
-    """Load a network from the package or the cache; ModelError where it is not on this machine or its graph is damaged.
+    """Load a network from the package or the cache. Raises ModelError if it is not installed or its graph is damaged.
 
-    scale: not looked at, for a network of this family has one. runtime: auto is what a fresh table of `upres tune` says, and
-    the preferred one without. resumed: as in `tuned.pick`.
+    scale: ignored, because networks of this family have a fixed scale. runtime: `auto` selects the fastest according to a current
+    table of `upres tune`, and the preferred runtime if there is none. resumed: as in `tuned.pick`.
     """
     if runtime == runtimes.AUTO and (picked := tuned.pick(network, quality, resumed)):
         choice, why = picked
@@ -201,7 +201,7 @@ def load(
 
 
 def load_choice(network: str, choice: Choice, *, why: str | None = None) -> PerFrameModel:
-    """Load a network to run as a choice says; ModelError as from `load`. why: it was chosen."""
+    """Load a network to run as the choice specifies. Raises ModelError as `load` does. why: reason for the choice."""
     return _load(network, runtimes.choose(choice.runtime), "fast", (choice.precision,), tile=choice.tile, why=why)
 
 
@@ -231,9 +231,9 @@ def _load(
 
 
 def _load_deep(network: str, runtime: Runtime, tile: int, precision: str) -> PerFrameModel:
-    """Load a network for frames of uint16, in float32, for bfloat16 has as few levels as 8 bits, or in float16.
+    """Load a network for uint16 frames in float32 or float16; bfloat16 has too few levels to exceed 8 bits.
 
-    TensorRT takes no uint16, so ONNX Runtime serves any GPU.
+    TensorRT does not support uint16, so ONNX Runtime is used on every GPU.
     """
     path, facts = manifest.find(network)
     exact = facts.variant("exact", ("fp32",))
@@ -250,7 +250,7 @@ def _load_deep(network: str, runtime: Runtime, tile: int, precision: str) -> Per
 
 
 def _tile_memory(runtime: Runtime) -> int:
-    """Bound the bytes of a tile's activations: on a GPU by what is free there now, half of it."""
+    """Return the limit in bytes on a tile's activations: on a GPU, half of the memory that is free there now."""
     if runtime.device == "cuda":
         return device_memory.free() // 2
     return min(TILE_MEMORY, psutil.virtual_memory().total // 4)

@@ -1,4 +1,4 @@
-"""Networks between planes of 8-bit 4:2:0: colors are converted on the device, in graphs before and behind the network's own."""
+"""Networks on planar 8-bit 4:2:0 frames: graphs before and after the network convert the colors on the device."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,17 +18,17 @@ from .padding import padded
 from .tensors import Result
 from .tiling import Assembly, Plan, Span
 
-COLORS_TOO = ", colors too"  # in a report: of the runtime, which converts them as well
+COLORS_TOO = ", colors too"  # appended to a report if the runtime also converts colors
 LEVEL, PLACE = np.dtype(np.uint8), np.dtype(np.int32)
 BYTES_IN, BYTES_UPSCALED = 133, 156
-"""Memory that both conversions take, with RGB between: by a pixel of a tile and by an upscaled one, as measured on a CPU."""
+"""Memory that both conversions and the RGB between them use, per pixel of a tile and per upscaled pixel, measured on a CPU."""
 
 
 class PlanarGraph:
-    """A network's graph between two that convert colors, all queued on its stream: the network is the same for every color."""
+    """A network's graph between two color conversion graphs, on the same stream. The network does not depend on the colors."""
 
     def __init__(self, network: DeviceGraph, layout: Layout) -> None:
-        """Load the conversions beside a network; ModelError where its device has nothing that runs them."""
+        """Load the conversions onto the network's device. Raises ModelError if nothing on it can run them."""
         self._network = network
         self._to_rgb = network.beside(yuv_graph.to_rgb(layout))
         self._from_rgb = network.beside(yuv_graph.from_rgb(layout.color))
@@ -38,22 +38,22 @@ class PlanarGraph:
         self.report = f"{network.report}{COLORS_TOO}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once and wait; outputs are owned by the caller."""
+        """Run once and wait. The caller owns the outputs."""
         frame = self._to_rgb.run({name: feeds[name] for name in (*PLANES, *PLACES)})
         places = {name: feeds[name] for name in UPSCALED_PLACES}
         return self._from_rgb.run({**self._network.run(frame), **places})
 
     def prepare(self, inputs: Specs, *, width: int, height: int) -> str | None:
-        """Make the network ready for the tiles that planes of these shapes become."""
+        """Prepare the network for the tiles that planes of these shapes are converted to."""
         rows, columns = (inputs[name].shape[0] for name in PLACES)
         return self._network.prepare({"frame": Spec((1, rows, columns, 3), LEVEL)}, width=width, height=height)
 
     def beside(self, model: bytes) -> DeviceGraph:
-        """Load another graph onto the same stream."""
+        """Load another graph on the same stream."""
         return self._network.beside(model)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
-        """Queue one run."""
+        """Enqueue one run."""
         for graph, names in (
             (self._to_rgb, (*PLANES, *PLACES, "frame")),
             (self._network, ("frame", "upscaled")),
@@ -64,14 +64,14 @@ class PlanarGraph:
 
 @dataclass(frozen=True, slots=True)
 class Planes:
-    """Frames in planes. Their sides are even, and so are the network's pad and all cuts of tiles."""
+    """Planar frames. Their sides, the network's pad and all cuts between tiles are even."""
 
     facts: Manifest
     width: int
     height: int
 
     def inputs(self, tiles: Plan) -> Specs:
-        """Describe the planes of a tile, and the places of its pixels."""
+        """Return the specs of a tile's planes and of its pixel positions."""
         rows, columns = self._axes(tiles)
         places = zip((*PLACES, *UPSCALED_PLACES), self._sides(tiles), strict=True)
         return {
@@ -80,16 +80,16 @@ class Planes:
         }
 
     def between(self, tiles: Plan) -> Specs:
-        """Describe a tile in RGB, and what the network makes of it."""
+        """Return the specs of a tile in RGB and of the network's output for it."""
         tall, wide, upscaled_tall, upscaled_wide = self._sides(tiles)
         return {"frame": Spec((1, tall, wide, 3), LEVEL), "upscaled": Spec((1, upscaled_tall, upscaled_wide, 3), LEVEL)}
 
     def outputs(self, tiles: Plan) -> Specs:
-        """Describe the planes of an upscaled tile."""
+        """Return the specs of an upscaled tile's planes."""
         return _planes(UPSCALED, *self._sides(tiles)[2:])
 
     def cut(self, tiles: Plan, pixels: Pixels) -> Iterator[Mapping[str, Tensor]]:
-        """Yield the planes and places of every tile."""
+        """Yield the planes and pixel positions of every tile."""
         planes = dict(zip(PLANES, planes_of(pixels), strict=True))
         rows, columns = self._axes(tiles)
         for row in rows:
@@ -99,7 +99,7 @@ class Planes:
                 yield {**cut, **dict(zip((*PLACES, *UPSCALED_PLACES), places, strict=True))}
 
     def result(self, tiles: Plan) -> Result:
-        """Begin an upscaled frame."""
+        """Start the assembly of an upscaled frame."""
         facts = self.facts
         pixels: Pixels = np.empty((self.height * facts.scale * 3 // 2, self.width * facts.scale), LEVEL)
         plans = (tiles, 0), (tiles.halved(), 1), (tiles.halved(), 1)
@@ -120,10 +120,10 @@ class Planes:
 
 @dataclass(frozen=True, slots=True)
 class _Axis:
-    """A tile along one axis. start, length: of the part of the frame that it is made of, in pixels of luma, even.
+    """Layout of a tile along one axis. start, length: the part of the frame that it is read from, in luma pixels, even.
 
-    mirrored: of that part, which pixels the network gets: the frame is mirrored around its edges. shown: of what the network
-    gives, which pixels the planes are made of: behind an edge of the frame, the one at the edge.
+    mirrored: indices into that part of the pixels that the network receives; the frame is mirrored around its edges.
+    shown: indices into the network's output of the pixels that the planes are made of; beyond the frame's edge, the edge pixel.
     """
 
     start: int
@@ -132,13 +132,13 @@ class _Axis:
     shown: NDArray[np.int32]
 
     def of(self, name: str) -> slice:
-        """Say where it lies in a plane."""
+        """Return the slice of the named plane that it is read from."""
         step = 1 if name == PLANES[0] else 2
         return slice(self.start // step, (self.start + self.length) // step)
 
 
 def _axis(span: Span, side: int, facts: Manifest) -> _Axis:
-    """Lay a tile out along an axis of a frame that is this long."""
+    """Return the layout of a tile along an axis of a frame with sides of this length."""
     length = min(span.stop - span.start, side)
     start = min(max(span.start - facts.pad, 0), side - length)
     places = abs(np.arange(span.start, span.stop) - facts.pad)
@@ -155,5 +155,5 @@ def _planes(names: tuple[str, ...], height: int, width: int) -> Specs:
 
 
 def takes_planes(facts: Manifest, width: int, height: int) -> bool:
-    """Tell whether a network can be run on planes of frames of this size: what it adds around them is even."""
+    """Report whether a network can run on planar frames of this size: both the sides and the padding must be even."""
     return all(side % 2 == 0 and padded(side, facts) % 2 == 0 for side in (width, height)) and facts.pad % 2 == 0

@@ -1,4 +1,4 @@
-"""From the name a user gives to a network that runs: slugs, content, and what is on this machine."""
+"""Resolution of a model's name to a loaded network: slugs, content types, and what is installed."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,39 +13,39 @@ from .flashvsr import model as flashvsr
 from .manifest import QUALITIES, Installed
 
 CONTENTS = ("auto", "photo", "animation", "live")
-"""What a network is for. Only who asks for live gets the light one: it approximates, to keep up with a source."""
+"""Content types. The light, approximating network that keeps up with live sources is only used if `live` is requested."""
 
 
 class Sessions(Protocol):
-    """A kind of session: how the networks that run in it are found on this machine and loaded."""
+    """A kind of session: it finds the networks of some families on this machine and loads them."""
 
     def installed(self, network: str) -> Installed | None:
-        """Describe a network that is on this machine; None where it is not."""
+        """Describe a network on this machine; None if it is not installed."""
         ...
 
     def load(
         self, network: str, *, scale: int | None, quality: str, runtime: str, resumed: Collection[str] = ()
     ) -> Model:
-        """Load a network; ModelError with the remedy where it is not on this machine. resumed: as in `registry.load`."""
+        """Load a network. Raises ModelError with the remedy if it is not installed. resumed: as in `registry.load`."""
         ...
 
 
 SESSIONS: Mapping[str, Sessions] = {"flashvsr": flashvsr}
-"""By a network's family. A family that is not named here takes every frame by itself."""
+"""Session kinds by the network's family. Families not listed here upscale every frame independently."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """network: its name. note: a line for the user where a better one exists but is not used."""
+    """A chosen network. network: its name. note: message for the user if a better network exists but is not used."""
 
     network: str
     note: str | None = None
 
 
 def choose(name: str, content: str = "auto") -> Choice:
-    """Choose the network for a slug or a network's name or short form: for content that asks for another, the heaviest here.
+    """Choose a network by slug, name or short form. If `content` requires another network, choose the heaviest installed one.
 
-    Raises ModelError for an unknown name, SettingsError for an unknown content.
+    Raises ModelError for an unknown name and SettingsError for an unknown content.
     """
     if content not in CONTENTS:
         raise SettingsError(f"`content` must be one of {', '.join(CONTENTS)}, got {content!r}")
@@ -65,17 +65,17 @@ def choose(name: str, content: str = "auto") -> Choice:
 
 
 def installed(network: str) -> Installed | None:
-    """Describe a network that is on this machine; None where it is not."""
+    """Describe a network on this machine; None if it is not installed."""
     return _sessions(network).installed(network)
 
 
 def is_here(network: str) -> bool:
-    """Tell whether a network is on this machine."""
+    """Report whether a network is installed on this machine."""
     return installed(network) is not None
 
 
 def is_experimental(network: str) -> bool:
-    """Tell whether nobody has reported yet that this network, as it is here, does what its authors' does."""
+    """Report whether it is still unconfirmed that the installed network's results match its authors' implementation."""
     facts = installed(network)
     return NETWORKS[network].experimental if facts is None else facts.experimental
 
@@ -89,28 +89,28 @@ def load(
     scale: int | None = None,
     resumed: Collection[str] = (),
 ) -> tuple[Model, str | None]:
-    """Load a model, and a line for the user where a better network exists; ModelError with the remedy where it is not here.
+    """Load a model; also return a message for the user if a better network exists. Raises ModelError if it is not installed.
 
-    name: a slug, a network, a short form of either, or a network of one's own in the cache. scale: for a model that offers
-    several, its largest by default. resumed: the models of a run that is resumed, as its log names them: `runtime` auto then is
-    what they ran on. Raises SettingsError naming what is not offered.
+    name: a slug, a network, a short form of either, or a custom network in the cache. scale: for a model with several scales; the
+    largest by default. resumed: the models of a run that is resumed, as recorded in its log; `runtime` auto then selects the
+    runtime they ran on. Raises SettingsError for unsupported values.
     """
     if quality not in QUALITIES:
         raise SettingsError(f"`quality` must be one of {', '.join(QUALITIES)}, got {quality!r}")
     name = _named(name, scale)
-    wanted = scale_of(name, scale)
+    factor = scale_of(name, scale)
     choice, slug = choose(name, content), _slug(name)
     model = _sessions(choice.network).load(
-        choice.network, scale=wanted, quality=quality, runtime=runtime, resumed=resumed
+        choice.network, scale=factor, quality=quality, runtime=runtime, resumed=resumed
     )
     return model, choice.note or _warning(slug.slug, choice.network)
 
 
 def lighter(name: str, scale: int, content: str = "auto") -> list[tuple[str, int, str]]:
-    """List what may take a model's place where it is too slow, the heaviest first: the model, scale and content of each.
+    """List the alternatives to a model that is too slow, heaviest first, as (model, scale, content).
 
-    The model's own default network, its light one, and those of models of a smaller scale. None are for what remembers frames.
-    Raises as `choose`.
+    These are the model's default network, its light one, and those of models with a smaller scale. Models that remember frames
+    have no alternatives. Raises the same errors as `choose`.
     """
     name = _named(name, scale)
     network, slug = choose(name, content).network, _slug(name)
@@ -123,7 +123,7 @@ def lighter(name: str, scale: int, content: str = "auto") -> list[tuple[str, int
 
 
 def scale_of(name: str, scale: int | None = None) -> int:
-    """Give how many times a model upscales where `scale` is asked for, if anything; SettingsError where it does not offer that."""
+    """Return the factor by which a model upscales for a requested `scale`. Raises SettingsError if it is not supported."""
     offered = scales_of(name, scale)
     if scale is not None and scale not in offered:
         model = _slug(_named(name, scale)).slug
@@ -132,12 +132,12 @@ def scale_of(name: str, scale: int | None = None) -> int:
 
 
 def scales_of(name: str, scale: int | None = None) -> tuple[int, ...]:
-    """List how many times a model may upscale. scale: decides among networks where a short form means several."""
+    """List the supported scales of a model. scale: selects among networks if a short form is ambiguous."""
     return _slug(_named(name, scale)).scales
 
 
 def _named(name: str, scale: int | None = None) -> str:
-    """Find what a short form means; a network of one's own in the cache keeps its name."""
+    """Expand a short form; a custom network in the cache keeps its name."""
     return name if per_frame.installed(name) is not None else full_name(name, scale)
 
 
@@ -158,7 +158,7 @@ def _sessions(network: str) -> Sessions:
 
 
 def _slug(name: str) -> Slug:
-    """Find the slug that a name belongs to; a network that is only in the cache is one of its own."""
+    """Return the slug that a name belongs to; a network that is only in the cache forms its own."""
     try:
         return slug_of(name)
     except ModelError:

@@ -1,4 +1,4 @@
-"""Several networks as one model, of which one works at a time: a heavy one, and lighter ones that can take its place."""
+"""Model that combines a heavy network with lighter ones that can replace it; one of them is active at a time."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
@@ -13,20 +13,20 @@ from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Frame, Layout, Pixels
 from upres.engine.core.model import Deepening, Model, Pipelined, Planar, Session
 
-NOTHING_LIGHTER = "no lighter network can take the place of this one, so late frames are left out, and that is all"
+NOTHING_LIGHTER = "no lighter network can replace this one, so late frames are only dropped"
 
 
 class SteppedModel:
-    """Networks that take every frame by itself. levels: their names, the heaviest first. level: which of them works.
+    """Networks that upscale every frame independently. levels: their names, heaviest first. level: index of the active one.
 
-    It may be set at any time, from any thread, and holds from the next frame on. What a network of a smaller scale gives is
-    resampled to the size that the heaviest gives, so that nobody behind it notices.
+    `level` may be set at any time and from any thread; it takes effect with the next frame. Results of networks with a smaller
+    scale are resampled to the size of the heaviest one's, so that later stages always see the same size.
     """
 
     warmup = 0
 
     def __init__(self, models: Sequence[Model]) -> None:
-        """Take models, the heaviest first, of which none has a larger scale than that."""
+        """Combine models, heaviest first. None may have a larger scale than the first."""
         self.models = tuple(models)
         heaviest = self.models[0]
         self.name, self.scale, self.report = heaviest.name, heaviest.scale, heaviest.report
@@ -36,7 +36,7 @@ class SteppedModel:
         self.level = 0
 
     def open(self, width: int, height: int) -> "SteppedSession":
-        """Open a session of each."""
+        """Open a session of each network."""
         with ExitStack() as undo:
             sessions: list[Session] = []
             for model in self.models:
@@ -46,25 +46,25 @@ class SteppedModel:
         return SteppedSession(self, sessions, (width * self.scale, height * self.scale))
 
     def memory(self, width: int, height: int) -> int:
-        """Add up the bytes of a session of each, all of which are open at once."""
+        """Return the total memory in bytes of one session of each network: all of them are open at once."""
         return sum(model.memory(width, height) for model in self.models)
 
     def deep(self) -> "SteppedModel":
-        """Give the same networks for frames of uint16; ModelError where one of them cannot be made."""
+        """Return the same networks for uint16 frames. Raises ModelError if one of them cannot be loaded."""
         fitting = [model for model in self.models if isinstance(model, Deepening)]
         if len(fitting) < len(self.models):
             raise ModelError(f"not all of {', '.join(self.levels)} take more than 8 bits a channel")
         return SteppedModel([model.deep() for model in fitting])
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "SteppedModel | None":
-        """Give the same networks for frames in planes; None where RGB serves one of them better."""
+        """Return the same networks for planar frames; None if one of them does not support planes or is faster with RGB."""
         fitting = [model for model in self.models if isinstance(model, Planar)]
-        planar = [found for model in fitting if (found := model.on_planes(layout, width, height)) is not None]
+        planar = [copy for model in fitting if (copy := model.on_planes(layout, width, height)) is not None]
         return SteppedModel(planar) if len(planar) == len(self.models) else None
 
 
 class SteppedSession:
-    """A session of each network, of which one works at a time. size: width and height of what it gives."""
+    """A session of each network, of which one is active at a time. size: width and height of the results."""
 
     def __init__(self, model: SteppedModel, sessions: Sequence[Session], size: tuple[int, int]) -> None:
         self._model = model
@@ -73,7 +73,7 @@ class SteppedSession:
         self._level = model.level
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """Take a frame for the network whose turn it is; what another one still holds comes first."""
+        """Upscale a frame with the active network. Frames that the previous network still holds are yielded first."""
         level = self._model.level
         if level != self._level:
             yield from self.flush()
@@ -81,17 +81,17 @@ class SteppedSession:
         yield from self._fitted(self._sessions[level].push(frame))
 
     def flush(self) -> Iterator[Frame]:
-        """Yield what the network that works still holds."""
+        """Yield the frames that the active network still holds."""
         yield from self._fitted(self._sessions[self._level].flush())
 
     def hold_none(self) -> None:
-        """Give every frame from the push that brings it, whichever network works."""
+        """Return the result of every frame from the same call of `push`, for all networks."""
         for session in self._sessions:
             if isinstance(session, Pipelined):
                 session.hold_none()
 
     def close(self) -> None:
-        """Close all, whatever becomes of one."""
+        """Close all sessions, even if closing one of them fails."""
         with ExitStack() as closing:
             for session in self._sessions:
                 closing.callback(session.close)
@@ -103,9 +103,10 @@ class SteppedSession:
 
 
 def stepped(model: Model, lighter: Sequence[Model]) -> SteppedModel | None:
-    """Put a model and those that may take its place together, the heaviest first; None where it has to work alone.
+    """Combine a model with the alternatives that may replace it, heaviest first. Return None if there is none.
 
-    So it does where none of them is another network, and where it remembers frames, which no other one has seen.
+    There is none if all alternatives are the model's own network, or if the model remembers frames: another network would not have
+    seen them.
     """
     others = {each.name: each for each in lighter if each.warmup == 0 and each.scale <= model.scale}
     others.pop(model.name, None)

@@ -1,4 +1,4 @@
-"""What goes into a graph on a device and what comes out of it, for frames of one size that are cut into tiles."""
+"""Inputs and outputs of a graph on a device, for frames of one size that are cut into tiles."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,10 +17,10 @@ from .tiling import Assembly, Plan
 
 
 class Result:
-    """An upscaled frame that is put together from the outputs of its tiles.
+    """Upscaled frame that is assembled from the outputs of its tiles.
 
-    pixels: the frame, once it is complete and was finished. parts: of it, by the output that they are made of. leading:
-    dimensions of an output before its rows, each of one.
+    pixels: the frame, valid once complete. parts: its planes or the frame itself, by the name of the output that they are made of.
+    leading: number of dimensions, each of size one, before the rows of an output.
     """
 
     def __init__(self, pixels: Pixels, parts: Mapping[str, Assembly], leading: int) -> None:
@@ -30,11 +30,11 @@ class Result:
 
     @property
     def complete(self) -> bool:
-        """Tell whether every tile is in."""
+        """Whether all tiles have been added."""
         return all(part.complete for part in self._parts.values())
 
     def add(self, outputs: Mapping[str, Tensor]) -> None:
-        """Put in what came of the next tile."""
+        """Add the outputs of the next tile."""
         for name, part in self._parts.items():
             part.add(outputs[name][self._leading])
         if self.complete:
@@ -43,7 +43,7 @@ class Result:
 
 
 class Tensors(Protocol):
-    """Frames in one form. facts: of their network. between: tensors that are written and read on the device within a run."""
+    """Frames in one format. facts: the network's manifest. between: tensors that a run both writes and reads on the device."""
 
     @property
     def facts(self) -> Manifest: ...  # noqa: D102
@@ -56,13 +56,13 @@ class Tensors(Protocol):
         ...
 
     def result(self, tiles: Plan) -> Result:
-        """Begin an upscaled frame."""
+        """Start the assembly of an upscaled frame."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class RGB:
-    """Frames in RGB. kind: of their pixels."""
+    """RGB frames. kind: type of their pixels."""
 
     facts: Manifest
     width: int
@@ -70,15 +70,15 @@ class RGB:
     kind: "np.dtype[np.uint8 | np.uint16]"
 
     def inputs(self, tiles: Plan) -> Specs:
-        """Describe a tile."""
+        """Return the spec of a tile."""
         return {"frame": Spec((1, tiles.height, tiles.width, 3), self.kind)}
 
     def between(self, tiles: Plan) -> Specs:
-        """Describe nothing."""
+        """Return an empty mapping: there are no intermediate tensors."""
         return {}
 
     def outputs(self, tiles: Plan) -> Specs:
-        """Describe an upscaled tile."""
+        """Return the spec of an upscaled tile."""
         scale = self.facts.scale
         return {"upscaled": Spec((1, tiles.height * scale, tiles.width * scale, 3), self.kind)}
 
@@ -87,7 +87,7 @@ class RGB:
         return ({"frame": tile[None]} for tile in tiles.cut(pad(pixels, self.facts)))
 
     def result(self, tiles: Plan) -> Result:
-        """Begin an upscaled frame."""
+        """Start the assembly of an upscaled frame."""
         facts = self.facts
         pixels = np.empty((self.height * facts.scale, self.width * facts.scale, 3), self.kind)
         return Result(

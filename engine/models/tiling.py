@@ -1,4 +1,4 @@
-"""Frames cut into tiles and put together again. Knows pixels and a function that upscales them, not models or runtimes."""
+"""Division of frames into tiles and reassembly. Independent of models and runtimes: it only needs a function that upscales."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from upres.engine.core.frame import Pixels
 
-TILE_LIMIT = 1024  # the longest side of what a network gets at once, halo included
+TILE_LIMIT = 1024  # limit in pixels on the longer side of a tile, including its halo
 
 Upscale = Callable[[Pixels], Pixels]
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Along one axis: [start, stop) goes into the network, [inner_start, inner_stop) is what is kept of it."""
+    """Extent of a tile on one axis: [start, stop) enters the network, [inner_start, inner_stop) of that is kept."""
 
     start: int
     stop: int
@@ -25,35 +25,35 @@ class Span:
     inner_stop: int
 
     def halved(self) -> "Span":
-        """Give the same in pixels twice as long."""
+        """Return the same extent in units of two pixels."""
         return Span(self.start // 2, self.stop // 2, self.inner_start // 2, self.inner_stop // 2)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Rows and columns of tiles of one size that cover a frame; with one of each the frame goes in whole."""
+    """Rows and columns of equally sized tiles that cover a frame. With one of each, the tile is the whole frame."""
 
     rows: tuple[Span, ...]
     columns: tuple[Span, ...]
 
     @property
     def largest(self) -> int:
-        """Pixels of a tile, halo included."""
+        """Pixels of a tile, including its halo."""
         return self.width * self.height
 
     @property
     def width(self) -> int:
-        """Pixels across a tile, halo included."""
+        """Width of a tile in pixels, including its halo."""
         return _longest(self.columns)
 
     @property
     def height(self) -> int:
-        """Pixels down a tile, halo included."""
+        """Height of a tile in pixels, including its halo."""
         return _longest(self.rows)
 
     @property
     def count(self) -> int:
-        """Tiles of a frame."""
+        """Number of tiles of a frame."""
         return len(self.rows) * len(self.columns)
 
     def cut(self, pixels: Pixels) -> Iterator[Pixels]:
@@ -61,24 +61,24 @@ class Plan:
         return (pixels[row.start : row.stop, column.start : column.stop] for row, column in self.places())
 
     def places(self) -> Iterator[tuple[Span, Span]]:
-        """Yield the row and the column of every tile, row by row."""
+        """Yield the row and column of every tile, row by row."""
         return product(self.rows, self.columns)
 
     def halved(self) -> "Plan":
-        """Give the same tiles in pixels twice as wide and high, as those of chroma; all cuts are even."""
+        """Return the same tiles in units of 2x2 pixels, as for chroma planes. All cuts must be even."""
         return Plan(*(tuple(span.halved() for span in spans) for spans in (self.rows, self.columns)))
 
 
 def plan(
     width: int, height: int, *, halo: int, multiple: int = 1, limit: int = TILE_LIMIT, pixels: int | None = None
 ) -> Plan:
-    """Plan tiles of one size, not longer than `limit` a side nor larger than `pixels`, halo included.
+    """Plan equally sized tiles, at most `limit` long on each side and `pixels` large, including the halo.
 
-    One size is one shape for a runtime to search for, or to build an engine for. width, height: multiples of `multiple`, as are
-    all cuts. Where memory asks for smaller tiles, the longer side is cut first.
+    With a single size, a runtime has to prepare or build an engine for only one shape. width, height: multiples of `multiple`, as
+    are all cuts. If memory requires smaller tiles, the longer side is divided first.
     """
     halo = math.ceil(halo / multiple) * multiple
-    smallest = 6 * halo + multiple  # so that no pixel lies in more than two tiles of a row
+    smallest = 6 * halo + multiple  # ensures that no pixel lies in more than two tiles of a row
     pixels = max(pixels or limit * limit, smallest * smallest)
     columns, rows = _cut(width, halo, multiple, limit), _cut(height, halo, multiple, limit)
     while (tiles := Plan(rows, columns)).largest > pixels:
@@ -95,7 +95,7 @@ def _longest(spans: tuple[Span, ...]) -> int:
 
 
 def _cut(length: int, halo: int, multiple: int, limit: int) -> tuple[Span, ...]:
-    """Spread as few spans of one length as the limit allows, cut apart in the middle of what two of them share."""
+    """Distribute as few spans of equal length as the limit allows, divided at the middle of each overlap."""
     if length <= limit:
         return (Span(0, length, 0, length),)
     units, margin = length // multiple, halo // multiple
@@ -108,7 +108,7 @@ def _cut(length: int, halo: int, multiple: int, limit: int) -> tuple[Span, ...]:
 
 
 def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale, *, exact: bool = True) -> Pixels:
-    """Run every tile, one after the other, and put the results together. exact: as in `Assembly`."""
+    """Run every tile, one after another, and assemble the results. exact: as in `Assembly`."""
     if tiles.count == 1:
         return run(pixels)
     height, width, channels = pixels.shape
@@ -121,11 +121,11 @@ def upscale(pixels: Pixels, tiles: Plan, scale: int, run: Upscale, *, exact: boo
 
 
 class Assembly:
-    """An upscaled frame, or a plane of one, that is put together from its tiles.
+    """Upscaled frame, or one plane of it, that is assembled from its tiles.
 
-    result: (height, width) or (height, width, channels), is written into. exact: the network sees no further than the halo, so
-    that the inner part of every tile is what the whole frame would give; otherwise neighbours are cross-faded linearly over all
-    that they share. pad: pixels around the frame that the tiles cover and the result leaves out.
+    result: array to write into, (height, width) or (height, width, channels). exact: the network depends on nothing beyond the
+    halo, so the inner part of every tile equals that of the whole frame. Otherwise neighbors are cross-faded linearly over their
+    entire overlap. pad: pixels around the frame that the tiles cover but the result does not.
     """
 
     def __init__(self, tiles: Plan, scale: int, result: Pixels, *, exact: bool, pad: int = 0) -> None:
@@ -139,33 +139,33 @@ class Assembly:
 
     @property
     def complete(self) -> bool:
-        """Tell whether every tile is in."""
+        """Whether all tiles have been added."""
         return not self._left
 
     def add(self, tile: Pixels) -> None:
-        """Copy the next tile in, in the order of `Plan.cut`; it is upscaled."""
+        """Add the next upscaled tile, in the order of `Plan.cut`."""
         row, column = next(self._places)
         self._left -= 1
         tall, wide = self._result.shape[:2]
         if self._sum is None:
             down, across = self._part(row, tall, inner=True), self._part(column, wide, inner=True)
-            self._result[down.there, across.there] = tile[down.here, across.here]
+            self._result[down.target, across.target] = tile[down.source, across.source]
             return
         down, across = self._part(row, tall), self._part(column, wide)
         weights = np.outer(
-            _ramp(self._tiles.rows, row, self._scale)[down.here],
-            _ramp(self._tiles.columns, column, self._scale)[across.here],
+            _ramp(self._tiles.rows, row, self._scale)[down.source],
+            _ramp(self._tiles.columns, column, self._scale)[across.source],
         )
-        faded = tile[down.here, across.here] * weights.reshape(*weights.shape, *(1,) * (tile.ndim - 2))
-        self._sum[down.there, across.there] += faded
+        faded = tile[down.source, across.source] * weights.reshape(*weights.shape, *(1,) * (tile.ndim - 2))
+        self._sum[down.target, across.target] += faded
 
     def finish(self) -> None:
-        """Complete the result, once every tile is in."""
+        """Complete the result after all tiles have been added."""
         if self._sum is not None:
             self._result[:] = np.rint(self._sum, out=self._sum)
 
     def _part(self, span: Span, length: int, *, inner: bool = False) -> "_Part":
-        """Say which part of a span is in a result of this length, or of what is kept of it."""
+        """Return where a span, or its inner part, lies in the tile and in a result of this length."""
         start, stop = (span.inner_start, span.inner_stop) if inner else (span.start, span.stop)
         first, last = (max(0, (start - self._pad) * self._scale), min(length, (stop - self._pad) * self._scale))
         origin = (span.start - self._pad) * self._scale
@@ -174,14 +174,14 @@ class Assembly:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Where something lies along an axis: there, in the result; here, in its tile."""
+    """Position along an axis: source, in the upscaled tile; target, in the result."""
 
-    there: slice
-    here: slice
+    target: slice
+    source: slice
 
 
 def _ramp(spans: tuple[Span, ...], span: Span, scale: int) -> NDArray[np.float32]:
-    """Weights along one tile: rising where it overlaps the one before, falling where the next does; neighbours sum to 1."""
+    """Return a tile's weights: rising where it overlaps the previous tile, falling where the next; neighbors sum to 1."""
     index = spans.index(span)
     weights = np.ones((span.stop - span.start) * scale, np.float32)
     if index and (overlap := (spans[index - 1].stop - span.start) * scale):

@@ -1,6 +1,6 @@
-"""What was measured on this machine: for each network a table of runtimes, precisions and tile sizes, and the best of it.
+"""Measurements of `upres tune` on this machine: for each network a table of runtimes, precisions and tile sizes.
 
-`upres tune` writes a table, `runtime` auto reads it. A table of another machine, or of other versions, counts for nothing.
+`runtime` auto selects the best row of the table. Tables from another machine or from other versions are ignored.
 """
 
 import json
@@ -30,12 +30,12 @@ from .tiling import TILE_LIMIT
 
 FORMAT = 2
 LEAST = {"fp32": 80.0, "int8": 35.0}
-"""dB that a precision reaches at least on the frame that is measured on, whose noise costs int8 more than video does."""
+"""Minimum PSNR in dB of a precision on the frame used for measuring, whose noise degrades int8 more than video does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a network runs on. tile: pixels of a tile's longest side at most."""
+    """Way to run a network. tile: limit in pixels on a tile's longer side."""
 
     runtime: str
     precision: str
@@ -44,10 +44,10 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What one choice did. report: what really ran. fps: frames a second. latency: seconds from a frame to its result.
+    """Measurements of one choice. report: what actually ran. fps: frames per second. latency: seconds from a frame to its result.
 
-    memory: bytes, of the device that it ran on. psnr: to ONNX Runtime's CPU in float32, in dB; None where nothing differs.
-    estimated: from a part of the frame, since the whole one takes too long.
+    memory: bytes, on the device it ran on. psnr: against ONNX Runtime's CPU result in float32, in dB; None if identical.
+    estimated: extrapolated from a part of the frame, because the whole frame would take too long.
     """
 
     choice: Choice
@@ -60,17 +60,17 @@ class Row:
 
     @property
     def right(self) -> bool:
-        """Tell whether the result is as near to the reference as its precision makes it."""
+        """Whether the result is as close to the reference as its precision allows."""
         return self.psnr is None or self.psnr >= LEAST.get(self.choice.precision, QUALITIES["high"])
 
     def reaches(self, quality: str) -> bool:
-        """Tell whether this is good enough for a quality: all that is right for fast, else what `serves` it as well."""
+        """Report whether this satisfies a quality: for `fast` any correct result does, otherwise `serves` decides too."""
         return self.right and (quality == "fast" or serves(self.choice.precision, self.psnr, quality))
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What was measured for a network on frames of width x height. failed: why a choice has no row, by its name."""
+    """Measurements of a network on frames of width x height. failed: by choice, why it has no row."""
 
     network: str
     width: int
@@ -80,17 +80,17 @@ class Table:
     when: str
 
     def usable(self) -> "Table":
-        """Leave out the rows whose runtime cannot run any more: a driver or a package may be gone."""
+        """Return the table without rows whose runtime is no longer available: a driver or package may have been removed."""
         named = {row.choice.runtime for row in self.rows} & {*runtimes.names()}
         here = {name for name in named if runtimes.load(name).unavailable() is None}
         return replace(self, rows=tuple(row for row in self.rows if row.choice.runtime in here))
 
     def best(self, quality: str) -> Row | None:
-        """Get the fastest of those that reach the quality; None where none does."""
+        """Return the fastest row that satisfies the quality, or None."""
         return max((row for row in self.rows if row.reaches(quality)), key=lambda row: row.fps, default=None)
 
     def why(self, row: Row) -> str:
-        """Say why a row was taken, as a line for the user."""
+        """Return a message for the user that explains why a row was chosen."""
         choice = row.choice
         return (
             f"runtime auto is {choice.runtime} in {choice.precision}, tiles up to {choice.tile}: the fastest of "
@@ -100,12 +100,12 @@ class Table:
 
 
 def now() -> str:
-    """Return the time as it stands in a table."""
+    """Return the current time in the format of a table."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def stamp() -> dict[str, Any]:
-    """Describe what a table holds for: processor, CPUs, GPUs, and the versions of whatever runs graphs."""
+    """Return what a table is valid for: processor, CPUs, GPUs, and the versions of all packages that run graphs."""
     versions = {}
     for name in ("upres", *RUNTIMES, *NVIDIA):
         try:
@@ -117,7 +117,7 @@ def stamp() -> dict[str, Any]:
 
 
 def document(table: Table) -> dict[str, Any]:
-    """Write a table out, with what it holds for; Vulkan is asked for its GPUs only where they were measured."""
+    """Return a table as JSON values, with what it is valid for. Vulkan is queried for its GPUs only if they were measured."""
     shown = {"vulkan": ncnn_vulkan.drivers()} if any(map(_on_vulkan, table.rows)) else {}
     return {**stamp(), **shown, **asdict(table)}
 
@@ -127,12 +127,12 @@ def _on_vulkan(row: Row) -> bool:
 
 
 def path_of(network: str) -> Path:
-    """Get where the table of a network is kept."""
+    """Return the path of a network's table."""
     return platformdirs.user_state_path("upres") / "tuned" / f"{network}.json"
 
 
 def write(table: Table) -> Path:
-    """Keep a table, whole or not at all, in place of the one before; TargetError where it cannot be written."""
+    """Replace a network's table atomically. Raises TargetError if it cannot be written."""
     path = path_of(table.network)
     with os_errors_as(path, TargetError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,26 +148,26 @@ def write(table: Table) -> Path:
 
 
 def fresh(network: str) -> Table | None:
-    """Read the table of a network; None where there is none, or not for this machine and these versions as they are now.
+    """Read the table of a network; None if there is none, or if it is not valid for this machine and the current versions.
 
-    Rows of Vulkan are left out where its GPUs or their drivers are others.
+    Vulkan rows are omitted if its GPUs or their drivers have changed.
     """
     try:
-        found = json.loads(path_of(network).read_text())
-        if not found.items() >= stamp().items():
+        stored = json.loads(path_of(network).read_text())
+        if not stored.items() >= stamp().items():
             return None
-        rows = tuple(Row(**{**row, "choice": Choice(**row["choice"])}) for row in found["rows"])
-        if any(map(_on_vulkan, rows)) and found.get("vulkan") != ncnn_vulkan.drivers():
+        rows = tuple(Row(**{**row, "choice": Choice(**row["choice"])}) for row in stored["rows"])
+        if any(map(_on_vulkan, rows)) and stored.get("vulkan") != ncnn_vulkan.drivers():
             rows = tuple(row for row in rows if not _on_vulkan(row))
-        return Table(found["network"], found["width"], found["height"], rows, found["failed"], found["when"])
+        return Table(stored["network"], stored["width"], stored["height"], rows, stored["failed"], stored["when"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
 
 def pick(network: str, quality: str, resumed: Collection[str] = ()) -> tuple[Choice, str] | None:
-    """Choose from the table of a network, and say why; None where there is no fresh one, or it has nothing for the quality.
+    """Choose from a network's table, and explain why. Return None if no valid table has a row that satisfies the quality.
 
-    resumed: "NETWORK on REPORT" of a run that is resumed: what it ran on is taken again, however the table reads now.
+    resumed: models of a run that is resumed, as "NETWORK on REPORT"; what they ran on is chosen again even if it is no longer best.
     """
     table = fresh(network)
     if table is None or not (table := table.usable()).rows:

@@ -1,4 +1,4 @@
-"""What did not change from one frame to the next, so that it need not be upscaled again."""
+"""Detection of areas that did not change since the previous frame, so that they need not be upscaled again."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,13 +12,13 @@ from upres.engine.runtime.by_shape import ByShape
 
 from .manifest import Manifest
 
-STEP = 32  # pixels that boxes are cut by: runtimes get ready for each size, so there shall be few
-MOST_SHARE = 0.7  # of a frame that boxes may be together; more is no faster than all of it
+STEP = 32  # pixels that box edges are aligned to: runtimes prepare for each size, so there should be few sizes
+MOST_SHARE = 0.7  # limit on the boxes' share of a frame; beyond it, upscaling the whole frame is as fast
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of a frame, from top and left on, bottom and right excluded."""
+    """Rectangle in a frame; bottom and right are exclusive."""
 
     top: int
     bottom: int
@@ -27,49 +27,49 @@ class Box:
 
     @property
     def area(self) -> int:
-        """Count its pixels."""
+        """Number of pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
     def grown(self, by: int, height: int, width: int, step: int = 1) -> "Box":
-        """Grow it on all sides within a frame, to edges that lie on multiples of a step or at the frame's own."""
+        """Return the box extended on all sides within the frame, with edges at multiples of a step or at the frame's edge."""
         top, left = max(0, self.top - by) // step * step, max(0, self.left - by) // step * step
         bottom, right = -(-(self.bottom + by) // step) * step, -(-(self.right + by) // step) * step
         return Box(top, min(height, bottom), left, min(width, right))
 
     def of(self, pixels: Pixels, scale: int = 1) -> Pixels:
-        """Cut it out of a frame, or of one that is larger by a scale; it shares the frame's memory."""
+        """Return this part of a frame, or of a frame enlarged by a scale; it shares the frame's memory."""
         return pixels[self.top * scale : self.bottom * scale, self.left * scale : self.right * scale]
 
     def within(self, outer: "Box") -> "Box":
-        """Say where it lies in a box around it."""
+        """Return its position relative to a box around it."""
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
 def changes(before: Pixels, now: Pixels, apart: int) -> list[Box]:
-    """Find boxes that hold all that differs between two frames of one size; what is less than `apart` away is in one."""
+    """Return boxes that contain all differences between two frames; differences less than `apart` pixels apart share one."""
     different = before != now
     return [
         Box(top, bottom, left, right)
         for top, bottom in _spans(different.reshape(len(now), -1).any(axis=1), apart)
-        # Over both axes at once NumPy takes a hundred times as long.
+        # Reducing both axes in one call takes NumPy a hundred times as long.
         for left, right in _spans(different[top:bottom].any(axis=0).any(axis=1), apart)
     ]
 
 
 def _spans(different: NDArray[np.bool_], apart: int) -> Iterator[tuple[int, int]]:
-    """Yield from where to where something differs, with shorter gaps in between."""
+    """Yield the ranges in which something differs, merging those separated by a gap of at most `apart`."""
     places = np.flatnonzero(different)
     if places.size:
         cuts = np.flatnonzero(np.diff(places) > apart)
         yield from zip(places[[0, *(cuts + 1)]].tolist(), (places[[*cuts, -1]] + 1).tolist(), strict=True)
 
 
-def boxes(found: Sequence[Box], height: int, width: int, facts: Manifest) -> list[tuple[Box, Box]] | None:
-    """Say what of a result each change shows in, and what has to go into the network for it; None where that is too much.
+def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> list[tuple[Box, Box]] | None:
+    """For each change, return the area of the result that it affects and the input area needed to compute that.
 
-    height, width: of the frame as it goes in.
+    Return None if the areas are too large together. height, width: of the padded frame.
     """
-    shown = [change.grown(facts.halo, height, width) for change in found]
+    shown = [change.grown(facts.halo, height, width) for change in changed]
     needed = [box.grown(facts.halo, height, width, step=_step(facts)) for box in shown]
     if sum(box.area for box in needed) > MOST_SHARE * height * width:
         return None
@@ -77,7 +77,7 @@ def boxes(found: Sequence[Box], height: int, width: int, facts: Manifest) -> lis
 
 
 def apart(facts: Manifest) -> int:
-    """Return how far apart two changes have to be, so that what they show in is not the same."""
+    """Return the distance from which on two changes do not affect the same output pixels."""
     return 2 * facts.halo
 
 
@@ -86,9 +86,9 @@ def _step(facts: Manifest) -> int:
 
 
 def gives_equal_bits(graph: Graph, facts: Manifest, *, deep: bool = False) -> bool:
-    """Tell whether a graph gives the same bits for a part of a frame as for the whole: not every runtime does.
+    """Report whether a graph yields the same bits for a part of a frame as for the whole. Not every runtime does.
 
-    deep: it takes frames of uint16.
+    deep: whether its frames are uint16.
     """
     if not facts.exact_halo:
         return False
@@ -97,7 +97,9 @@ def gives_equal_bits(graph: Graph, facts: Manifest, *, deep: bool = False) -> bo
     frame = np.random.default_rng(0).integers(0, levels, (side, side, 3), kind)
     part = Box(0, side - _step(facts), _step(facts), side)
     inner = Box(part.top, part.bottom - halo, part.left + halo, part.right)
-    either = ByShape(graph)  # as a session runs it: the whole in the form for its shape, the part in the one for any
+    either = ByShape(
+        graph
+    )  # as in a session: the whole in the form compiled for its shape, the part in the generic one
     whole, cut = (
         either.run({"frame": np.ascontiguousarray(each)[None]})["upscaled"][0] for each in (frame, part.of(frame))
     )

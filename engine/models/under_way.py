@@ -1,4 +1,4 @@
-"""A session on a device: tiles of several frames are under way at once, so that neither copies nor the host hold it up."""
+"""Session on a device that keeps tiles of several frames in flight, so that copies and host work overlap with computation."""
 
 import logging
 from collections import deque
@@ -17,32 +17,32 @@ from .padding import size_to_build_for
 from .tensors import Result, Tensors
 from .tiling import Plan
 
-DEPTH = 3  # tiles under way: one is copied in, one computes, one is copied out
+DEPTH = 3  # tiles in flight: one is copied in, one is computed, one is copied out
 
 logger = logging.getLogger(__name__)
 
 Tiles = Callable[[int | None], Plan]
-"""Plan the tiles of a frame, none with more pixels than this."""
+"""Function that plans the tiles of a frame, none with more than the given number of pixels."""
 
 
 @dataclass(slots=True, eq=False)
 class _Pending:
-    """A frame whose result is not complete; equal to itself alone, for its pixels are compared nowhere."""
+    """Frame whose result is not complete. Compared by identity, because comparing pixels is never needed."""
 
     frame: Frame
     result: Result
 
 
 class UnderWaySession:
-    """Frames of one size on a device. Where its memory is short, tiles are halved and the frames under way begin again.
+    """Session for frames of one size on a device. If device memory is low, tiles are halved and frames in flight restart.
 
-    tensors: what form frames have. notes: what happened that a user should know.
+    tensors: format of the frames. notes: messages for the user.
     """
 
     def __init__(self, graph: DeviceGraph, name: str, tensors: Tensors, tiles: Tiles, width: int, height: int) -> None:
-        """Take the device's memory; MemoryShortError where the smallest tile is too large, ModelError where it cannot start.
+        """Allocate device memory. Raises MemoryShortError if even the smallest tile is too large, ModelError if starting fails.
 
-        name: of the network, for people.
+        name: of the network, for messages.
         """
         self._graph = graph
         self._name = name
@@ -58,12 +58,12 @@ class UnderWaySession:
         self._start()
 
     def hold_none(self) -> None:
-        """Give every frame from the push that brings it, as a live source needs it: one tile is under way at a time."""
+        """Return the result of every frame from the same call of `push`, as live sources require; keep one tile in flight."""
         self._depth, self._most_waiting = 1, 0
         self._start()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """Send a frame on its way; yield those that are complete, which all but a few are, also while no frame changes."""
+        """Submit a frame; yield all complete results, so that only a few frames stay in flight even if none changes."""
         self._send([frame])
         yield from self._complete()
         while self._ring and len(self._pending) > self._most_waiting:
@@ -71,22 +71,22 @@ class UnderWaySession:
             yield from self._complete()
 
     def flush(self) -> Iterator[Frame]:
-        """Yield the frames that are under way."""
+        """Yield the frames in flight."""
         while self._ring:
             self._collect()
         yield from self._complete()
 
     def close(self) -> None:
-        """Give the device's memory back; frames under way are dropped."""
+        """Release the device memory; frames in flight are dropped."""
         self._pending.clear()
         if self._ring is not None:
             self._ring.close()
             self._ring = None
 
     def _send(self, frames: Iterable[Frame]) -> None:
-        """Submit every tile of some frames, with smaller ones from the first that is not complete where memory is short.
+        """Submit every tile of some frames. If memory is low, resubmit all incomplete frames in smaller tiles.
 
-        A frame that is the one before shares its result.
+        A frame that equals the previous one shares its result.
         """
         left = deque(frames)
         while left:
@@ -115,7 +115,7 @@ class UnderWaySession:
         self._ring.submit(tile)
 
     def _collect(self) -> None:
-        """Put the oldest tile under way into its frame."""
+        """Add the oldest tile in flight to its frame."""
         assert self._ring is not None
         incomplete = next(pending for pending in self._pending if not pending.result.complete)
         incomplete.result.add(self._ring.collect())
@@ -126,26 +126,26 @@ class UnderWaySession:
             yield replace(pending.frame, pixels=pending.result.pixels)
 
     def _start(self) -> None:
-        """Take memory for tiles of the size that is planned, or of the largest below it that there is memory for."""
+        """Allocate memory for tiles of the planned size, or of the largest smaller size that fits."""
         try:
             self._restart()
         except MemoryShortError as error:
             self._halve(error)
 
     def _halve(self, error: MemoryShortError) -> None:
-        """Plan tiles of half as many pixels and begin with them; raise the error where they cannot be smaller."""
+        """Plan tiles with half as many pixels and restart with them; raise the error if they cannot be smaller."""
         before = self._tiles
         self._tiles = self._plan(before.largest // 2)
         if self._tiles.largest >= before.largest:
             raise error
         note = (
-            f"the GPU's memory is short: {self._name} goes on with tiles of {self._tiles.width}x{self._tiles.height}, "
-            f"not {before.width}x{before.height}"
+            f"GPU memory is low: {self._name} continues with tiles of {self._tiles.width}x{self._tiles.height} "
+            f"instead of {before.width}x{before.height}"
         )
-        self._tell(f"{note} ({error})")
+        self._note(f"{note} ({error})")
         self._start()
 
-    def _tell(self, note: str) -> None:
+    def _note(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
             logger.warning("%s", note)
@@ -158,5 +158,5 @@ class UnderWaySession:
         inputs = tensors.inputs(tiles)
         width, height = size_to_build_for(tensors.facts, *self._size, tiles)
         if note := self._graph.prepare(inputs, width=width, height=height):
-            self._tell(note)
+            self._note(note)
         self._ring = Ring(self._graph, inputs, tensors.outputs(tiles), self._depth, between=tensors.between(tiles))

@@ -18,7 +18,7 @@ from upres.engine.machine.video_engines import video_engines
 
 from .estimate import Prediction
 
-LIVE_SLACK = 2  # predicted processing time over real time that a live job may have: predictions are no more accurate than that
+LIVE_SLACK = 2  # limit on a live job's predicted time over real time: predictions are no more accurate than that
 PATIENCE_SECONDS = 600  # predicted duration up to which a run on a CPU starts without confirmation
 
 

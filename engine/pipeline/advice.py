@@ -21,7 +21,7 @@ NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of t
 
 MOVES = 6.0  # change of a pixel, in 8-bit levels, that counts as motion
 LEAST_SHARE = 0.55  # least ratio of a frame's combs to those of the better weave, if frames show two moments
-MOST_SHARE = 1.05  # greatest such ratio; detail finer than a line may raise it in progressive and interlaced frames alike
+MOST_SHARE = 1.05  # greatest such ratio; detail finer than a line may raise it in any frame, interlaced or not
 DIFFERENCE = 0.05  # difference between the two weaves, as a share of the worse, above which it is conclusive
 
 Luma = NDArray[np.float32]
@@ -29,7 +29,7 @@ Luma = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measurements of a clip. interlaced: share of frames, 0..1. blocks: step at the 8x8 grid over step elsewhere. noise: as NOISY."""
+    """Measurements of a clip. interlaced: share of frames. blocks: as BLOCKY, 1 if there are none. noise: as NOISY."""
 
     interlaced: float
     blocks: float

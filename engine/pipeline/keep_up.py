@@ -75,7 +75,7 @@ class KeepUp(Stage[Frame]):
             stop=stop,
         )
 
-    def track_results(self, results: Generator[Frame]) -> Generator[Frame]:
+    def tracked(self, results: Generator[Frame]) -> Generator[Frame]:
         """Yield the models' results, in their thread, and record them: the encoder cannot be working on frames still held back."""
         with closing(results):
             for frame in results:

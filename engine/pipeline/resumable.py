@@ -37,7 +37,7 @@ def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Itera
         try:
             yield log
         except BaseException as error:
-            if not (resume and isinstance(error, LogError)):  # its message already explains what to do with the existing log
+            if not (resume and isinstance(error, LogError)):  # its message says what to do with that log
                 _keep_or_remove(log, job, error, can_resume=header["source"] is not None)
             raise
         with os_errors_as(log.folder, TargetError):

@@ -102,7 +102,7 @@ def _video(
 
     with (
         read,
-        ahead(late.track_results(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
+        ahead(late.tracked(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(

@@ -11,7 +11,7 @@ from .options import Job
 from .target import log_folder
 
 WORK_SECONDS = 15.0  # predicted time to make one segment, at most: an interruption loses the incomplete segment
-SHORTEST_SECONDS = 0.25  # of video. A file with segments this short was 11 % larger than with 2 seconds; with 0.5 seconds, 2 %
+SHORTEST_SECONDS = 0.25  # of video. Files are 11 % larger with segments this short than with 2 seconds; 2 % with 0.5
 
 
 def cut_by_work(job: Job, prediction: Prediction, rate: Fraction, resumes: Path | None = None) -> Job:

@@ -112,7 +112,7 @@ def test_where_memory_is_short_tiles_of_planes_are_halved(network, pictures):
     results, notes = upscaled(on_planes(*network, device, kind=short), pictures)
     for one, other in zip(results, expected, strict=True):
         np.testing.assert_array_equal(one, other)
-    assert len(notes) == 1 and "goes on with tiles of" in notes[0]
+    assert len(notes) == 1 and "continues with tiles of" in notes[0]
     assert device.taken == 0
 
 

@@ -120,7 +120,7 @@ def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, ex
     for result, wanted in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result.pixels, wanted)
     assert len(chain.notes) == 1
-    assert "the GPU's memory is short: realesr-live-x2 goes on with tiles of " in chain.notes[0]
+    assert "GPU memory is low: realesr-live-x2 continues with tiles of " in chain.notes[0]
     assert device.taken == 0
 
 
@@ -141,7 +141,7 @@ def test_a_live_session_that_memory_is_short_for_is_halved_too(network, expected
     chain = Chain([in_tiles(network, device, 1000, ShortAtOnce)], live=True)
     for result, wanted in zip(chain.run(iter(frames())), expected, strict=True):
         np.testing.assert_array_equal(result.pixels, wanted)
-    assert "goes on with tiles of " in chain.notes[0]
+    assert "continues with tiles of " in chain.notes[0]
     assert device.taken == 0
 
 

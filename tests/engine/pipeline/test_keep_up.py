@@ -43,7 +43,7 @@ class World:
             **settings,
         )
         self.taken = self.stage.results()
-        self.frames = self.stage.track_results(self.taken)  # by a model that gives a result for each frame at once
+        self.frames = self.stage.tracked(self.taken)  # by a model that gives a result for each frame at once
 
     def _source(self):
         while True:
@@ -128,11 +128,11 @@ def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(i
         for seconds in [0.05] * 5 + [0.25] * 20:
             frame = next(world.frames)
             world.work(seconds)
-            assert world.stage._may_go() == (world.waits and not (in_turns and world.dropped))
+            assert world.stage._can_pop() == (world.waits and not (in_turns and world.dropped))
             world.stage.following(frame.pts)
             if not world.waits:
                 world.work(0.1)
-            assert world.stage._may_go()
+            assert world.stage._can_pop()
 
 
 @pytest.mark.parametrize("at_once", [0, 10])
@@ -148,14 +148,14 @@ def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nob
         before = next(world.taken)
         while True:
             world.work(0.25)
-            assert world.stage._may_go()
+            assert world.stage._can_pop()
             frame = next(world.taken)
             yield before
             before = frame
 
     with world.stage:
         world.bring(2)
-        for result in islice(world.stage.track_results(model()), 20):
+        for result in islice(world.stage.tracked(model()), 20):
             world.work(0.15)
             world.stage.following(result.pts)
         assert world.dropped
@@ -169,7 +169,7 @@ def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
         for _ in range(10):
             frame = next(world.frames)
             world.work(0.2)
-            world.stage._may_go()  # asked for the next
+            world.stage._can_pop()  # asked for the next
             world.work(0.3)  # for which the encoder has it
             world.stage.following(frame.pts)
     assert turned == pytest.approx([0.3] * 9)  # not behind the first, of which nobody knew how long it would take

@@ -69,7 +69,7 @@ def test_with_step_down_it_begins_with_the_models_own_network(clip, tmp_path):
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert {frame.width for frame in file.decode(video=0)} == {128}
     alone = live(clip, "--model", "realesr-live-x2", "--step-down", "--to", tmp_path / "alone.mkv").stderr.decode()
-    assert "no lighter network can take the place of this one" in alone
+    assert "no lighter network can replace this one" in alone
 
 
 def test_a_source_is_opened_once_its_frames_can_be_upscaled(tmp_path):
