@@ -1,1 +1,1 @@
-"""FlashVSR: a session with state, from its networks to its tiles."""
+"""FlashVSR: a model with state, from its networks and tiles to its session."""

@@ -1,4 +1,4 @@
-"""The graph that blends latents over tiles: small, and made for one layout."""
+"""ONNX graph that blends the latents of tiles, generated for one layout."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ from .tiles import LATENT_PIXELS, Layout, Tile
 
 
 def part_name(frame: int, part: int) -> str:
-    """Name the output for a part of a latent frame."""
+    """Return the name of the output for a part of a latent frame."""
     return f"latents.{frame}.{part}"
 
 
 def blending(layout: Layout, parts: Sequence[Tile], count: int) -> bytes:
-    """Write the graph that weighs so many latent frames of every tile, adds them up in the tiles' order and cuts the sum.
+    """Return the graph that weights `count` latent frames of every tile, adds them in the tiles' order and cuts the sum into parts.
 
-    clean.0 …: of the tiles, (1, 16, count, H/8, W/8) float32. latents.F.P: frame F in part P, (1, 16, H/8, W/8). doubt: (1,), 0
-    where all of them are finite, and no number else.
+    Inputs clean.0 …: latents of the tiles, (1, 16, count, H/8, W/8) float32. Outputs latents.F.P: frame F in part P,
+    (1, 16, H/8, W/8). Output doubt: (1,), 0 if all latents are finite, NaN otherwise.
     """
     graph = Nodes()
     whole = graph.add("Pad", *_weighed(graph, layout, 0))
@@ -39,14 +39,14 @@ def blending(layout: Layout, parts: Sequence[Tile], count: int) -> bytes:
             outputs[part_name(at, number)] = 1, LATENT, part.height // LATENT_PIXELS, part.width // LATENT_PIXELS
     side = layout.profile.height // LATENT_PIXELS, layout.profile.width // LATENT_PIXELS
     inputs = {f"clean.{tile}": (1, LATENT, count, *side) for tile in range(len(layout.tiles))}
-    taken, given = (
+    input_values, output_values = (
         [onnx_parts.value(name, TensorProto.FLOAT, shape) for name, shape in each.items()] for each in (inputs, outputs)
     )
-    return graph.file("blend", taken, given)
+    return graph.file("blend", input_values, output_values)
 
 
 def _weighed(graph: Nodes, layout: Layout, number: int) -> tuple[str, str, str]:
-    """Weigh a tile; give it with how much of the frame lies around it, and what is there."""
+    """Return a tile's weighted latents, the widths of the padding around it within the frame, and the padding's value."""
     tile, share = layout.tiles[number], layout.shares()[number]
     beyond = layout.height - tile.top - tile.height, layout.width - tile.left - tile.width
     pads = np.array([0, 0, 0, tile.top, tile.left, 0, 0, 0, *beyond]) // LATENT_PIXELS

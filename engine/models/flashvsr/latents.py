@@ -1,4 +1,4 @@
-"""Clean latents of tiles blended into those of whole frames where they lie, on the device."""
+"""Blending of the tiles' clean latents into those of whole frames, on the device."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
@@ -18,10 +18,10 @@ DOUBT = Spec((1,), KIND)
 
 
 class Blend:
-    """Blends a step's latents over the tiles of a layout, and cuts them into the parts that are decoded at once."""
+    """Blends one step's latents over the tiles of a layout, and cuts them into the parts that are decoded at a time."""
 
     def __init__(self, load: Callable[[bytes], DeviceGraph], layout: Layout, parts: Sequence[Tile]) -> None:
-        """load: a graph onto the device. MemoryShortError where that has no memory for the latents."""
+        """load: loads a graph onto the device. Raises MemoryShortError if the device lacks memory for the latents."""
         graphs = {count: load(blending(layout, parts, count)) for count in (FIRST, NEXT)}
         self._tile = layout.profile.height, layout.profile.width
         with ExitStack() as taken:
@@ -38,13 +38,13 @@ class Blend:
             self._taken = taken.pop_all()
 
     def clean(self, count: int) -> list[Bound]:
-        """Give where so many latent frames of every tile are to be put, (1, 16, count, H/8, W/8)."""
+        """Return the tensors to which to write `count` latent frames of every tile, (1, 16, count, H/8, W/8)."""
         return [Bound(self._clean_spec(count), each.memory) for each in self._clean]
 
     def push(self, count: int) -> list[list[Bound]]:
-        """Queue the blending of what was put there; give each latent frame, (1, 16, H/8, W/8), in its parts.
+        """Enqueue the blending of these tensors; return each latent frame, (1, 16, H/8, W/8), in its parts.
 
-        The next push overwrites it.
+        The next push overwrites them.
         """
         self.check()
         clean = {f"clean.{tile}": bound for tile, bound in enumerate(self.clean(count))}
@@ -54,13 +54,13 @@ class Blend:
         return latents
 
     def check(self) -> None:
-        """Wait for what was blended last, and raise ModelError where it is not finite."""
+        """Wait for the last blending to finish. Raises ModelError if its result is not finite."""
         for ring in self._rings.values():
             while len(ring):
                 check_finite(ring.collect()["doubt"], "transformer")
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._taken.close()
 
     def _clean_spec(self, count: int) -> Spec:

@@ -1,4 +1,4 @@
-"""Graphs loaded onto one device, all of whose runs are queued on one stream: that alone keeps what stays there in order."""
+"""Loading of graphs onto one device, with all runs on one stream, which is what orders accesses to tensors on the device."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,14 +16,14 @@ from .tokens import cutting
 
 
 class Loader:
-    """device: cpu or cuda. threads: of the CPU's runtime."""
+    """Loads graphs. device: cpu or cuda. threads: of the CPU runtime."""
 
     def __init__(self, device: DeviceKind, threads: int) -> None:
         self._device = device
         self._threads = threads
 
     def __call__(self, path: Path) -> StateGraph:
-        """Load a graph, its weights mapped; ModelError where that cannot be, or the device is not here."""
+        """Load a graph with memory-mapped weights. Raises ModelError if that fails or the device is unavailable."""
         if self._device == "cpu":
             return GraphAtOnce(path, self._threads, mapped=True)
         if reason := Cuda().unavailable():
@@ -38,5 +38,5 @@ class Loader:
 
 
 def cuts_beside(graph: DeviceGraph) -> Mapping[int, DeviceGraph]:
-    """Load what cuts the tokens of tiles onto a graph's device."""
+    """Load the graphs that cut out the tokens of tiles onto a graph's device."""
     return {count: graph.beside(cutting(count)) for count in (FIRST, NEXT)}

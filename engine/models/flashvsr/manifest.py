@@ -1,4 +1,4 @@
-"""What stands beside FlashVSR's graphs: which files, which rule of attention, which tiles, what was verified."""
+"""Manifest of a FlashVSR export: its files, attention rule and tile profiles, and the results of its verification."""
 
 import hashlib
 import json
@@ -19,10 +19,10 @@ PRECISIONS = get_args(Precision)
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A tile size in output pixels, and its graphs: the first step of a shot, and every later one.
+    """A tile size in output pixels and its graphs: `first` for the first step of a shot, `following` for every later one.
 
-    flops: of a later step, which makes 8 frames, 2 x multiply-adds. state_bytes: keys and values of one tile.
-    working_bytes: what the heavier step needs besides.
+    flops: of a later step, which yields 8 frames, 2 x multiply-adds. state_bytes: keys and values of one tile.
+    working_bytes: memory that the heavier of the two steps needs in addition.
     """
 
     height: int
@@ -35,7 +35,7 @@ class Profile:
 
     @property
     def pixels(self) -> int:
-        """Count the pixels of the tile."""
+        """Number of pixels of the tile."""
         return self.height * self.width
 
 
@@ -45,11 +45,11 @@ class FlashVSRManifest:
 
     weights: trained or random. precision: fp32, fp16 or bf16 (of the transformer; the other two parts are then fp16).
     attention: exact (the published rule) or dense. layers, dim, head_dim: of the transformer. sparse_ratio, local_range: of
-    the rule of attention. profiles: the tiles there are. weight_file: the external data of all graphs. graphs: SHA-256 by
+    the attention rule. profiles: available tile sizes. weight_file: the external data of all graphs. graphs: SHA-256 by
     file. weights_sha256: over the exported tensors. frame_flops: of projector and decoder, per padded pixel and frame.
-    frame_state_bytes: what those two keep from step to step, per pixel of the parts that are decoded, halos included.
-    decoder_bytes: what the decoder needs besides, per pixel that is decoded at once. verified: largest differences from
-    PyTorch, by what was compared. experimental: no owner of the trained weights has reported on them yet.
+    frame_state_bytes: state that these two keep between steps, per pixel of the parts that are decoded, including halos.
+    decoder_bytes: memory that the decoder needs in addition, per pixel that is decoded at a time. verified: largest differences
+    from PyTorch, by what was compared. experimental: no owner of the trained weights has reported on them yet.
     """
 
     network: str
@@ -78,14 +78,14 @@ class FlashVSRManifest:
     experimental: bool = True
 
     def write(self, folder: Path) -> None:
-        """Write as JSON into the folder of the graphs."""
+        """Write the manifest as JSON into the folder of the graphs."""
         (folder / FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
 
 
 def read(folder: Path) -> FlashVSRManifest:
-    """Read the manifest of a folder; ModelError where there is none, or it is not one, naming every field that is missing.
+    """Read the manifest of a folder. Raises ModelError if it is missing or invalid, naming every missing field.
 
-    Fields that this version does not know are ignored.
+    Unknown fields are ignored.
     """
     path = folder / FILE
     try:
@@ -102,7 +102,7 @@ def read(folder: Path) -> FlashVSRManifest:
 
 
 def check(folder: Path, facts: FlashVSRManifest) -> None:
-    """Raise ModelError naming every file that is missing, or not the one that the manifest was written for; weights by size."""
+    """Raise ModelError naming every file that is missing or differs from the manifest; the weights are checked by size."""
     problems = []
     for name, digest in facts.graphs.items():
         path = folder / name
@@ -119,14 +119,14 @@ def check(folder: Path, facts: FlashVSRManifest) -> None:
 
 
 def folder_of(network: str, precision: str = "fp32") -> Path:
-    """Name the folder of an export in the cache."""
+    """Return the folder of an export in the cache."""
     return cache_folder() / "models" / network / precision
 
 
 def find(network: str, *, half: bool = False) -> Path:
-    """Find the folder to read this network from: that of the first export there is, fp32 before the others.
+    """Return the folder of the first installed export of this network, preferring fp32; or its default folder if there is none.
 
-    half: those of 16 bits first, as on a GPU.
+    half: prefer the 16-bit ones, as for a GPU.
     """
     folders = [folder_of(network, precision) for precision in (PRECISIONS[1:] + PRECISIONS[:1] if half else PRECISIONS)]
     return next((folder for folder in folders if (folder / FILE).is_file()), folders[0])

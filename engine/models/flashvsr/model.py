@@ -1,4 +1,4 @@
-"""FlashVSR as a model: a streaming network with state, made to give one frame for every frame it gets."""
+"""FlashVSR as a model: a streaming network with state that yields one frame for every input frame."""
 
 import hashlib
 import json
@@ -32,26 +32,23 @@ from .spool import spooled_bytes
 from .tiles import LATENT_PIXELS, Layout, lay_out
 
 SCALES = (2, 3, 4)
-KEPT_FRAMES = 36  # of a shot at most: those of the first step, and what comes from one step
-FIRST_FRAMES = 21  # of the first step, which the consumer of a live session takes at once
+KEPT_FRAMES = 36  # limit on the frames of a shot kept in memory: those of the first step, and the results of one step
+FIRST_FRAMES = 21  # results of the first step, which the consumer of a live session receives at once
 FRAMES_A_STEP = CLIP * NEXT
-EFFICIENCY = 0.6  # of a large product that graphs reach on a CPU, estimated
-DEPTH: Mapping[DeviceKind, int] = {
-    "cpu": 1,
-    "cuda": 2,
-}  # runs under way: a GPU's next is queued while the host finishes one
-TRIAL_SIDE = 256  # pixels a side of the frames that a GPU's speed is estimated on
+EFFICIENCY = 0.6  # estimated speed of the graphs on a CPU, relative to a large matrix product
+# Runs in flight: a GPU's next run is queued while the host processes the result of the previous one.
+DEPTH: Mapping[DeviceKind, int] = {"cpu": 1, "cuda": 2}
+TRIAL_SIDE = 256  # width and height in pixels of the frames that a GPU's speed is estimated on
 ALLOW_RANDOM = "UPRES_RANDOM_WEIGHTS"  # set to 1 by tests and benchmarks
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a FlashVSR runs.
+    """Options of FlashVSR.
 
-    seed: of the noise. spool: a folder; a shot of more than one tile is then upscaled tile by tile once it is complete, with
-    one tile's state in memory and the source's frames and the latents in the folder, but on a GPU whose memory holds all
-    tiles. threads: of the runtime, all by default.
-    device: cpu or cuda; not tried on a GPU yet.
+    seed: of the noise. spool: a folder, if shots of more than one tile are to be upscaled tile by tile once complete. Then only one
+    tile's state is in memory, and the folder holds the source frames and latents. A GPU with enough memory for all tiles does not
+    use it. threads: of the runtime; all by default. device: cpu or cuda; not tried on a GPU yet.
     """
 
     seed: int = 0
@@ -61,12 +58,12 @@ class Options:
 
 
 class FlashVSR:
-    """An exported FlashVSR on ONNX Runtime. scale: how much larger, 2 to 4: the network itself only sharpens."""
+    """An exported FlashVSR on ONNX Runtime. scale: 2 to 4; frames are enlarged before the network, which only adds detail."""
 
     warmup = None
 
     def __init__(self, folder: Path, *, scale: int = 4, options: Options | None = None) -> None:
-        """Load from the folder of an export; ModelError where it cannot be used, SettingsError for another scale."""
+        """Load the export in a folder. Raises ModelError if it is unusable, SettingsError for an unsupported scale."""
         if scale not in SCALES:
             raise SettingsError(f"FlashVSR upscales {', '.join(map(str, SCALES))} times, not {scale} times")
         self.manifest = read(folder)
@@ -91,12 +88,12 @@ class FlashVSR:
 
     @property
     def name(self) -> str:
-        """Name the network."""
+        """Name of the network."""
         return self.manifest.network
 
     @property
     def digest(self) -> str:
-        """Hash all that its results depend on: the graphs, the weights and the noise."""
+        """Hash of everything that the results depend on: graphs, weights and noise."""
         facts = self.manifest
         return hashlib.sha256(
             json.dumps([facts.graphs, facts.weights_sha256, self._options.seed], sort_keys=True).encode()
@@ -104,23 +101,24 @@ class FlashVSR:
 
     @property
     def report(self) -> str:
-        """Say what runs it."""
+        """Runtime, scale and precision in use."""
         facts = self.manifest
         state = ", experimental" if facts.experimental else ""
         runtime = self._decoder.report.removesuffix(" fp32")
         return f"{runtime}, {self.scale}x, {facts.attention} attention in {facts.precision}{state}"
 
     def open(self, width: int, height: int, *, live: bool = False, noise: Noise | None = None) -> "FlashVSRSession":
-        """Start a session on frames of this size. live: with no frame spooled, and every tile's state in memory.
+        """Start a session for frames of this size. live: do not spool frames, and keep the state of all tiles in memory.
 
-        noise: instead of the drawn one, by latent frame, rows and columns. SourceError where the GPU's memory cannot hold it.
+        noise: replaces the default noise; called with latent frame, rows and columns. Raises SourceError if GPU memory is
+        insufficient.
         """
         if width < 1 or height < 1:
             raise SourceError(f"frames of {width}x{height} pixels have nothing to upscale")
         self._check_gpu(width, height, live=live)
         layout = self.layout(width, height)
         if layout.profile not in self._steps:
-            # Another tile size has its own graphs over the same weights: those of one are kept.
+            # Another tile size has its own graphs with the same weights; only the current size's graphs are kept.
             self._steps = {layout.profile: (self._load(layout.profile.first), self._load(layout.profile.following))}
         first, following = self._steps[layout.profile]
         graphs = Graphs(
@@ -138,9 +136,9 @@ class FlashVSR:
         return lay_out(self.manifest.profiles, height * self.scale, width * self.scale)
 
     def memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Predict the bytes of main memory that a session on frames of this size needs at its peak, from the manifest.
+        """Return the peak main memory in bytes of a session for frames of this size, according to the manifest.
 
-        On a GPU that is the frames on their way there and back; the rest is in `gpu_memory`.
+        On a GPU, it only covers frames on their way to and from the GPU; the rest is reported by `gpu_memory`.
         """
         layout = self.layout(width, height)
         spooled, pixels = self._is_spooled(layout, live=live), layout.height * layout.width
@@ -148,15 +146,15 @@ class FlashVSR:
         copied = self._buffers(layout, spooled=spooled)[1]
         if self.gpu_free is None:
             return frames + copied + self._computing(layout, spooled=spooled)
-        return frames + copied + 4 * CLIP * pixels * 3  # in float32, put together from parts
+        return frames + copied + 4 * CLIP * pixels * 3  # frames in float32, assembled from parts
 
     def gpu_memory(self, width: int, height: int, *, live: bool = False) -> int:
-        """Predict the bytes of the GPU's memory that weights and a session need at its peak; 0 where it runs on none."""
+        """Return the peak GPU memory in bytes of the weights and a session; 0 if it does not run on a GPU."""
         layout = self.layout(width, height)
         return 0 if self.gpu_free is None else self._computing(layout, spooled=self._is_spooled(layout, live=live))
 
     def _computing(self, layout: Layout, *, spooled: bool) -> int:
-        """Count the bytes of weights, states and tensors and what a step takes besides, wherever it computes."""
+        """Return the bytes of weights, states, tensors and a step's working memory on the device that computes."""
         facts = self.manifest
         tiles = 1 if spooled else len(layout.tiles)
         parts = [outer.height * outer.width for _, outer in decoder_parts(layout.height, layout.width)]
@@ -168,29 +166,29 @@ class FlashVSR:
         return buffer_bytes(layout, self.manifest.dim, self.manifest.head_dim, depth=self._depth, spooled=spooled)
 
     def _is_spooled(self, layout: Layout, *, live: bool) -> bool:
-        """Tell whether a shot is upscaled tile by tile: where a folder is named for that, and no GPU holds all tiles at once."""
+        """Report whether shots are upscaled tile by tile: if a spool folder is set and no GPU can hold all tiles at once."""
         if live or self._options.spool is None or len(layout.tiles) == 1:
             return False
         return self.gpu_free is None or self._computing(layout, spooled=False) > self.gpu_free
 
     def _check_gpu(self, width: int, height: int, *, live: bool) -> None:
-        """Raise SourceError where the GPU's memory cannot hold a session."""
+        """Raise SourceError if GPU memory is insufficient for a session."""
         needed = self.gpu_memory(width, height, live=live)
         if self.gpu_free is not None and needed > self.gpu_free:
             raise SourceError(device_memory.no_room(needed, self.gpu_free))
 
     @property
     def spool(self) -> Path | None:
-        """Name the folder that shots of more than one tile are spooled to."""
+        """Folder that shots of more than one tile are spooled to."""
         return self._options.spool
 
     def spooled(self, width: int, height: int, frames: int) -> int:
-        """Predict the bytes that a shot of so many frames of this size takes in that folder; 0 where it needs none."""
+        """Return the bytes that a shot of this many frames takes in that folder; 0 if it is not spooled."""
         layout = self.layout(width, height)
         return spooled_bytes(layout, width, height, frames) if self._is_spooled(layout, live=False) else 0
 
     def seconds(self, width: int, height: int) -> float:
-        """Predict the seconds that a frame of this size takes: the arithmetic, over what the device was seen to manage."""
+        """Return the predicted seconds per frame of this size: the number of operations over the measured speed."""
         layout = self.layout(width, height)
         pixels = layout.height * layout.width
         flops = len(layout.tiles) * layout.profile.flops / FRAMES_A_STEP + pixels * self.manifest.frame_flops
@@ -198,7 +196,7 @@ class FlashVSR:
 
     @cached_property
     def _flops_a_second(self) -> float:
-        """Measure what a CPU manages in a product, less what graphs lose; what a GPU manages in the decoder, once it is warm."""
+        """Measured speed: of a matrix product times EFFICIENCY on a CPU, of the decoder after a warm-up on a GPU."""
         if self._options.device == "cpu":
             return EFFICIENCY * product_flops()
         decoder, seconds = Decoder(self._decoder, TRIAL_SIDE, TRIAL_SIDE), math.inf
@@ -217,7 +215,7 @@ class FlashVSR:
 
 
 def installed(network: str) -> Installed | None:
-    """Describe the export of this network that lies in the cache; None where there is none."""
+    """Describe the export of this network in the cache; None if there is none."""
     try:
         facts = read(find(network))
     except ModelError:
@@ -233,10 +231,10 @@ def load(
     runtime: str = "auto",
     resumed: Collection[str] = (),
 ) -> FlashVSR:
-    """Load the export of this network that lies in the cache, for files; ModelError with the remedy where there is none.
+    """Load the export of this network in the cache, for files. Raises ModelError with the remedy if there is none.
 
-    quality: not looked at, for an export has one precision. runtime: its device counts, for only ONNX Runtime keeps state.
-    resumed: not looked at, for nothing is chosen.
+    quality: ignored, because an export has a fixed precision. runtime: only its device matters, because only ONNX Runtime supports
+    state. resumed: ignored, because there is only one way to run it.
     """
     device = runtimes.choose(runtime).device
     options = Options(spool=cache_folder() / "spool", device=device)
@@ -245,7 +243,7 @@ def load(
 
 @cache
 def product_flops() -> float:
-    """Measure what this machine computes a second in a product of matrices, 2 x multiply-adds; the best of five."""
+    """Return this machine's speed in a matrix product, in operations (2 x multiply-adds) per second; the best of five runs."""
     side = 1024
     matrix = np.ones((side, side), np.float32)
     best = math.inf

@@ -1,4 +1,4 @@
-"""FlashVSR's three networks on a device, each with its state there, and the constants they are fed. Knows no frames or shots."""
+"""FlashVSR's three networks on a device, each with its state there, and their constant inputs. Independent of shots."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -16,20 +16,20 @@ from upres.engine.runtime.ring.ring import Ring, Specs
 from .tiles import GRID, LATENT_PIXELS, Tile
 
 FIRST, NEXT = 6, 2  # latent frames of a shot's first step, and of every later one
-CLIP = 4  # frames a latent frame stands for
-DECODER_PART = 1536  # pixels decoded at once, each way: 4 frames of 128 channels fill 2.4 GB in float16
-# Pixels that a frame depends on around it: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
+CLIP = 4  # frames that a latent frame represents
+DECODER_PART = 1536  # width and height in pixels decoded at a time: 4 frames of 128 channels take 2.4 GB in float16
+# Pixels around a frame's part that it depends on: 11 convolutions over 8 pixels, 10 over 4, 10 over 2 and 3 over 1 are 151.
 DECODER_HALO = 160
 LATENT = 16  # channels of a latent frame
-WHOLE: Mapping[str, int] = {}  # sizes of a graph that takes one size only
+WHOLE: Mapping[str, int] = {}  # dynamic sizes of a graph that has none
 THETA = 10000.0  # base of the rotary position embedding's frequencies (arXiv 2104.09864)
 
 
 class Projector:
-    """The LQ projector: four frames of a padded size in, the tokens of one latent frame out, which stay on the device."""
+    """LQ projector: converts four padded frames to the tokens of one latent frame, which stay on the device."""
 
     def __init__(self, graph: StateGraph, height: int, width: int, *, depth: int = 1) -> None:
-        """depth: runs that may be under way; MemoryShortError where the device has no memory for them."""
+        """depth: limit on the runs in flight. Raises MemoryShortError if the device lacks memory for them."""
         self._graph, sizes = graph, {"H": height, "W": width}
         inputs, outputs = graph.specs(sizes)
         with ExitStack() as taken:
@@ -41,13 +41,13 @@ class Projector:
         self.nbytes = self._state.nbytes
 
     def start(self, frame: Tensor) -> None:
-        """Begin a shot at its first frame, (H, W, 3) uint8: the state is what that frame leaves when it stands still."""
+        """Start a shot at its first frame, (H, W, 3) uint8, with the state that a still image of it would leave."""
         still = np.repeat(frame[None], CLIP, 0)
         for _ in range(2):  # the second convolution's state follows from the first one's
             self.push(still)
 
     def push(self, frames: Tensor) -> Bound:
-        """Turn (4, H, W, 3) uint8 into tokens (1, H/16 * W/16, dim) float32; the sixth push after this one overwrites them."""
+        """Convert (4, H, W, 3) uint8 to tokens (1, H/16 * W/16, dim) float32; valid until the sixth push after this one."""
         if self._ring.full:
             self._ring.collect()
         tokens = next(self._tokens)
@@ -55,20 +55,20 @@ class Projector:
         return tokens
 
     def wait(self) -> None:
-        """Wait until all that was pushed is done."""
+        """Wait until all runs have finished."""
         while len(self._ring):
             self._ring.collect()
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._taken.close()
 
 
 class Transformer:
-    """The diffusion transformer on one tile: noise and tokens in, clean latents out."""
+    """Diffusion transformer on one tile: converts noise and tokens to clean latents."""
 
     def __init__(self, first: StateGraph, following: StateGraph, head_dim: int) -> None:
-        """Take memory for one run of each; MemoryShortError where the device has none."""
+        """Allocate memory for one run of each graph. Raises MemoryShortError if the device lacks it."""
         self._graphs = {FIRST: first, NEXT: following}
         self._head_dim = head_dim
         with ExitStack() as taken:
@@ -81,18 +81,19 @@ class Transformer:
         self.nbytes = self._state.nbytes
 
     def push(self, noise: Tensor, tokens: Bound, position: int, clean: Bound | None = None) -> dict[str, Tensor]:
-        """Run one step, the first of a shot where position is 0.
+        """Run one step. It is the first step of a shot if position is 0.
 
-        noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), on the device; float32. position: of the first latent frame
-        in its shot. clean: where the latents are left, as large as the noise; then nothing is waited for, and nothing given.
-        Else gives `clean` and whatever else the graph gives. ModelError where it is not finite.
+        noise: (1, 16, f, H/8, W/8), tokens: (1, f * H/16 * W/16, dim), on the device; float32. position: index of the first latent
+        frame in its shot. clean: tensor on the device for the latents, of the noise's shape. If it is given, the run is only
+        enqueued and the result is empty. Otherwise return `clean` and the graph's other outputs. Raises ModelError if `clean` is
+        not finite.
         """
         cos, sin = rotation(position, (noise.shape[2], noise.shape[3] // 2, noise.shape[4] // 2), self._head_dim)
         graph, ring = self._graphs[noise.shape[2]], self._rings[noise.shape[2]]
         if ring.full:
             ring.collect()
-        there = {**self._state.advance(graph), "tokens": tokens, **({} if clean is None else {"clean": clean})}
-        ring.submit({"noise": noise, "cos": cos, "sin": sin}, there)
+        resident = {**self._state.advance(graph), "tokens": tokens, **({} if clean is None else {"clean": clean})}
+        ring.submit({"noise": noise, "cos": cos, "sin": sin}, resident)
         if clean is not None:
             return {}
         outputs = {name: value.copy() for name, value in ring.collect().items()}
@@ -100,20 +101,20 @@ class Transformer:
         return outputs
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._taken.close()
 
 
 class Decoder:
-    """The TC decoder: latent frames in, four times as many frames out. Large frames are decoded in parts, which is exact.
+    """TC decoder: converts latent frames to four times as many frames. Large frames are decoded in parts, which is exact.
 
-    parts: what is decoded at once, with its halo.
+    parts: areas that are decoded at a time, including their halos.
     """
 
     def __init__(self, graph: StateGraph, height: int, width: int, *, part: int = DECODER_PART, depth: int = 1) -> None:
-        """height, width: of the padded frame. part: pixels of the largest part, each way, without its halo.
+        """height, width: of the padded frame. part: limit on a part's width and height in pixels, without its halo.
 
-        depth: latent frames that may be under way; MemoryShortError where the device has no memory for them.
+        depth: limit on the latent frames in flight. Raises MemoryShortError if the device lacks memory for them.
         """
         self._graph = graph
         self._inner, self.parts = zip(*decoder_parts(height, width, part), strict=True)
@@ -130,45 +131,45 @@ class Decoder:
 
     @property
     def full(self) -> bool:
-        """Tell whether frames must be collected before the next latent frame is submitted."""
+        """Whether frames must be collected before the next latent frame is submitted."""
         return self._rings[0].full
 
     def start(self) -> None:
-        """Begin a shot; what nobody has collected of the one before is dropped."""
+        """Start a shot; results of the previous one that have not been collected are dropped."""
         for state, ring in zip(self._states, self._rings, strict=True):
             while len(ring):
                 ring.collect()
             state.clear()
 
     def submit(self, latents: Tensor | Sequence[Bound], frames: Tensor) -> None:
-        """Queue the decoding of one latent frame over the frames (4, H, W, 3) uint8.
+        """Enqueue the decoding of one latent frame, conditioned on the frames (4, H, W, 3) uint8.
 
-        latents: (1, 16, H/8, W/8) float32; or those of every part, on the device.
+        latents: (1, 16, H/8, W/8) float32 on the host, or the tensors of every part on the device.
         """
         for at, (outer, state, ring) in enumerate(zip(self.parts, self._states, self._rings, strict=True)):
-            feeds, there = {"frames": outer.cut_frame(frames)}, state.advance(self._graph)
+            feeds, resident = {"frames": outer.cut_frame(frames)}, state.advance(self._graph)
             if isinstance(latents, np.ndarray):
                 feeds["latents"] = outer.cut(latents, LATENT_PIXELS)
             else:
-                there["latents"] = latents[at]
-            ring.submit(feeds, there)
+                resident["latents"] = latents[at]
+            ring.submit(feeds, resident)
 
     def collect(self) -> Tensor:
-        """Wait for the oldest frames, (4, 3, H, W) float32, about [-1, 1]; they may be read until the next are submitted.
+        """Wait for the oldest frames, (4, 3, H, W) float32, roughly within [-1, 1]; they are valid until the next submission.
 
-        ModelError where they are not finite.
+        Raises ModelError if they are not finite.
         """
         decoded = self._rings[0].collect()["pictures"] if len(self.parts) == 1 else self._joined()
         check_finite(decoded, "decoder")
         return decoded
 
     def push(self, latents: Tensor, frames: Tensor) -> Tensor:
-        """Decode one latent frame, with no other under way."""
+        """Decode one latent frame and wait for it; no other may be in flight."""
         self.submit(latents, frames)
         return self.collect()
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._taken.close()
 
     def _joined(self) -> Tensor:
@@ -179,7 +180,7 @@ class Decoder:
 
 
 def _passed(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs, Specs]:
-    """Describe what passes through the host: all but the state, and tokens."""
+    """Return the specs of the inputs and outputs that pass through the host: all except the state and the tokens."""
     inputs, outputs = (
         {name: spec for name, spec in specs.items() if state_of(name) is None and name != "tokens"}
         for specs in graph.specs(sizes)
@@ -188,7 +189,7 @@ def _passed(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs,
 
 
 def check_finite(values: Tensor, part: str) -> None:
-    """Raise ModelError for values of a part that are not finite."""
+    """Raise ModelError if values are not finite. part: the network that computed them."""
     if not np.isfinite(values).all():
         raise ModelError(
             f"FlashVSR's {part} gave values that are not finite, which are no frame; an export in fp16 may overflow: "
@@ -197,13 +198,13 @@ def check_finite(values: Tensor, part: str) -> None:
 
 
 def decoder_parts(height: int, width: int, part: int = DECODER_PART) -> list[tuple[Tile, Tile]]:
-    """Divide a frame into what is decoded at once: every part, and with its halo. part: pixels of the largest, each way."""
+    """Divide a frame into parts to decode at a time; return each with and without its halo. part: limit on width and height."""
     parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
     return [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
 
 
 def _parts(size: int, largest: int) -> list[tuple[int, int]]:
-    """Divide an axis into equal parts, as starts and lengths on the token grid."""
+    """Divide an axis into equal parts on the token grid; return their starts and lengths."""
     count = -(-size // largest)
     edges = [size * at // count // GRID * GRID for at in range(count)] + [size]
     return [(start, stop - start) for start, stop in pairwise(edges)]
@@ -212,10 +213,10 @@ def _parts(size: int, largest: int) -> list[tuple[int, int]]:
 def rotation(
     position: int, grid: tuple[int, int, int], head_dim: int, *, dtype: type[np.floating[Any]] = np.float32
 ) -> tuple[Tensor, Tensor]:
-    """Compute cosines and sines of the rotary position embedding, (tokens, head_dim / 2), tokens in raster order.
+    """Return the cosines and sines of the rotary position embedding, (tokens, head_dim / 2), with tokens in raster order.
 
-    grid: latent frames, rows and columns. Rows and columns take a third of the channels each, time the rest. The angles are
-    computed in float64, so position has no limit: attention only sees differences.
+    grid: latent frames, rows and columns. Rows and columns use a third of the channels each, time the rest. The angles are
+    computed in float64, so position is unlimited: attention depends on differences only.
     """
     space = head_dim // 3
     angles = []
@@ -230,14 +231,14 @@ def rotation(
 
 
 def draw_noise(seed: int, latent: int, rows: int, columns: int) -> Tensor:
-    """Draw the noise of one latent frame, (16, rows, columns) float32: the same for every chunk, tile and resume.
+    """Draw the noise of one latent frame, (16, rows, columns) float32, independent of chunks, tiles and resuming.
 
-    Row by row, the counter of a Philox generator is (row, latent frame of the shot) and its key the seed; a row is drawn from
-    left to right, so that a wider field begins with a narrower one.
+    For each row, a Philox generator is used with (row, latent frame of the shot) as its counter and the seed as its key. A row is
+    drawn from left to right, so a wider field starts with the values of a narrower one.
     """
     field = np.empty((rows, columns, LATENT), np.float32)
     for row in range(rows):
-        # The lowest counter word counts the draws themselves.
+        # Philox increments the lowest counter word while drawing.
         source = np.random.Philox(key=seed, counter=[0, row, latent, 0])
         field[row] = np.random.Generator(source).standard_normal((columns, LATENT), np.float32)
     return field.transpose(2, 0, 1)

@@ -1,4 +1,4 @@
-"""One run of FlashVSR over frames of one size: shots in their order, each frame with its time."""
+"""Session that runs FlashVSR over frames of one size, shot by shot, and assigns each result its frame's timestamp."""
 
 import threading
 from collections import deque
@@ -14,9 +14,9 @@ from .spool import SpooledShot
 
 
 class FlashVSRSession:
-    """One run over frames of one size. State starts again with every shot; the length of a run has no limit.
+    """One run over frames of one size. State is reset at every shot; the length of a run is unlimited.
 
-    between: called before every step of a tile, and every latent frame decoded.
+    between: called before every step of a tile, and before every latent frame is decoded.
     """
 
     def __init__(self, canvas: Canvas, networks: Networks, noise: Noise, spool: Path | None) -> None:
@@ -28,7 +28,7 @@ class FlashVSRSession:
         self._times: deque[tuple[int, int, bool]] = deque()
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """Take a frame; give the frames that are ready. To be consumed before the next push."""
+        """Add a frame; yield the results that are ready. Exhaust the iterator before the next push."""
         size = (frame.height * self._canvas.scale, frame.width * self._canvas.scale)
         if size != (self._canvas.height, self._canvas.width):
             expected = f"{self._canvas.width // self._canvas.scale}x{self._canvas.height // self._canvas.scale}"
@@ -41,7 +41,7 @@ class FlashVSRSession:
         yield from self._timed(self._shot.push(frame.pixels))
 
     def flush(self) -> Iterator[Frame]:
-        """Give what is still held back; a frame pushed after it starts a new shot."""
+        """Yield all remaining results; a frame pushed afterwards starts a new shot."""
         self._check()
         if self._shot is not None:
             yield from self._timed(self._shot.finish())
@@ -49,11 +49,11 @@ class FlashVSRSession:
             self._shot = None
 
     def stop(self) -> None:
-        """End what runs at its next step, and whatever is asked later, with Interrupted; from any thread."""
+        """Make the current operation, at its next step, and all later ones raise Interrupted. May be called from any thread."""
         self._stopping.set()
 
     def close(self) -> None:
-        """Release state, spooled files and threads; safe to call twice."""
+        """Release state, spooled files and threads. May be called twice."""
         self.stop()
         try:
             self._canvas.threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""What a session computes with: its networks, and the memory of the device that they take while it is open."""
+"""Networks of a session, and the device memory that they allocate while it is open."""
 
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -14,7 +14,7 @@ from .tokens import TokenCut
 
 @dataclass(frozen=True, slots=True)
 class Graphs:
-    """Loaded graphs, of one device and stream. cuts: of tokens, by latent frames. depth: runs that may be under way."""
+    """Graphs loaded on one device and stream. cuts: graphs that cut tokens, by number of latent frames. depth: runs in flight."""
 
     projector: StateGraph
     decoder: StateGraph
@@ -26,13 +26,13 @@ class Graphs:
 
 
 class Networks:
-    """Of a session that upscales tile by tile: one transformer, for each tile in turn, and the decoder.
+    """Networks of a session that upscales tile by tile: one transformer, used for each tile in turn, and the decoder.
 
-    What looks at whole tiles is made for each of them, of `graphs`. Raises MemoryShortError where the device has no memory.
+    Projectors and token cuts are created for each tile, from `graphs`. Raises MemoryShortError if the device lacks memory.
     """
 
     def __init__(self, graphs: Graphs, layout: Layout, *, tiles: int = 1) -> None:
-        """tiles: that have a transformer each."""
+        """tiles: number of transformers to create."""
         self.graphs = graphs
         with ExitStack() as taken:
             self.transformers = [
@@ -45,20 +45,20 @@ class Networks:
             self._taken = taken.pop_all()
 
     def projector(self, height: int, width: int) -> Projector:
-        """Take what projects frames of this size; who asks closes it."""
+        """Create a projector for frames of this size; the caller closes it."""
         return Projector(self.graphs.projector, height, width, depth=self.graphs.depth)
 
     def cut(self, width: int) -> TokenCut:
-        """Take what cuts the tokens of frames of this width; who asks closes it."""
+        """Create a token cut for frames of this width; the caller closes it."""
         return TokenCut(self.graphs.cuts, width)
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._taken.close()
 
 
 class LiveNetworks(Networks):
-    """Of a session that upscales frames as they come: a transformer for every tile, and whole frames between them."""
+    """Networks of a session that upscales frames as they arrive: a transformer for every tile; the others on whole frames."""
 
     def __init__(self, graphs: Graphs, layout: Layout) -> None:
         super().__init__(graphs, layout, tiles=len(layout.tiles))
@@ -70,14 +70,14 @@ class LiveNetworks(Networks):
             self._live = taken.pop_all()
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._live.close()
 
 
 def buffer_bytes(layout: Layout, dim: int, head_dim: int, *, depth: int, spooled: bool) -> tuple[int, int]:
-    """Count the bytes of tensors that a session takes besides states: on the device, and on the host, from and to which they go.
+    """Return the bytes of a session's tensors, excluding states: on the device, and of their counterparts on the host.
 
-    dim, head_dim: of the transformer. spooled: it upscales tile by tile.
+    dim, head_dim: of the transformer. spooled: the session upscales tile by tile.
     """
     tile, tiles, whole = layout.profile.pixels, len(layout.tiles), layout.height * layout.width
     if spooled:

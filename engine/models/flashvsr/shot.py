@@ -1,7 +1,7 @@
-"""One shot through FlashVSR as it comes: frames in, upscaled frames out, chunk by chunk.
+"""One shot through FlashVSR as it arrives: frames in, upscaled frames out, chunk by chunk.
 
-The schedule is the public release's. Latent frame i stands for frames 4i-3 … 4i and looks at frames up to 4i+4; the first
-step takes latent frames 0 … 5, every later one two more. The last frame is repeated until a step is full.
+The schedule is that of the public release. Latent frame i represents frames 4i-3 … 4i and depends on frames up to 4i+4. The first
+step processes latent frames 0 … 5, every later one two more. The last frame is repeated to fill the last step.
 """
 
 from collections import deque
@@ -23,15 +23,15 @@ from .tiles import LATENT_PIXELS, Layout, Tile
 
 Noise = Callable[[int, int, int], Tensor]
 Latent = tuple[int, Tensor | Sequence[Bound]]
-"""A latent frame: its number, and (1, 16, H/8, W/8), on the host or in the decoder's parts on the device."""
+"""Number of a latent frame, and its latents (1, 16, H/8, W/8), on the host or in the decoder's parts on the device."""
 MARGIN = 3  # source pixels around a pixel that its bicubic upscale depends on
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """The frames of a session at output size. layout: of their padded size. height, width: without padding, pixels.
+    """Geometry of a session's frames at output size. layout: of the padded size. height, width: without padding, in pixels.
 
-    threads: frames are prepared and finished several at a time; the session closes it.
+    threads: prepare and finish several frames concurrently; closed by the session.
     """
 
     height: int
@@ -41,7 +41,7 @@ class Canvas:
     threads: Executor
 
     def prepare(self, pixels: Pixels, part: Tile | None = None) -> Pixels:
-        """Upscale a source frame and pad it with its edges, or a part of that; only what the part needs is computed."""
+        """Upscale a source frame and pad it by repeating its edges; if `part` is given, compute and return only that part."""
         part = part or Tile(0, 0, self.layout.height, self.layout.width)
         bottom, right = min(part.top + part.height, self.height), min(part.left + part.width, self.width)
         top, left = (max(0, start // self.scale - MARGIN) for start in (part.top, part.left))
@@ -51,16 +51,16 @@ class Canvas:
         return np.pad(large, ((0, part.height - inner.height), (0, part.width - inner.width), (0, 0)), mode="edge")
 
     def finish(self, decoded: Tensor, frame: Pixels) -> Pixels:
-        """Crop a decoded frame (3, H, W) and give it the colors of its source: (height, width, 3) uint8."""
+        """Crop a decoded frame (3, H, W) and match its colors to the source. Returns (height, width, 3) uint8."""
         return to_pixels(match_color(decoded[:, : self.height, : self.width], frame[: self.height, : self.width]))
 
 
 class Frames(Protocol):
-    """Prepared frames of a shot by their number; beyond the last one, the last one again."""
+    """Prepared frames of a shot by number; numbers beyond the last frame refer to the last frame."""
 
     def __len__(self) -> int: ...
     def clip(self, indexes: Iterable[int], /) -> Pixels:
-        """Stack some of them, (n, H, W, 3)."""
+        """Stack the frames with these numbers, (n, H, W, 3)."""
         ...
 
 
@@ -68,35 +68,35 @@ class Shot(Protocol):
     """A shot being upscaled."""
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; give the upscaled frames that are ready."""
+        """Add the next source frame; yield the results that are ready."""
         ...
 
     def finish(self) -> Iterator[Pixels]:
-        """Give the frames that are left, so that as many have come out as were pushed."""
+        """Yield the remaining results, so that there is one for every frame pushed."""
         ...
 
     def close(self) -> None:
-        """Release what the shot keeps; safe to call twice."""
+        """Release all resources of the shot. May be called twice."""
         ...
 
 
 class LiveShot:
-    """A shot upscaled as it comes: the first frame after 25, then 8 at a time; every tile keeps its own state."""
+    """Shot upscaled as it arrives: results start after 25 frames, then come 8 at a time; every tile keeps its own state."""
 
     def __init__(self, canvas: Canvas, networks: LiveNetworks, noise: Noise, *, pause: Callable[[], None]) -> None:
-        """pause: called before every step of a tile and every latent frame decoded; may raise, to end the work."""
+        """pause: called before every step of a tile and every latent frame decoded; may raise to abort the shot."""
         self._canvas, self._networks, self._noise, self._pause = canvas, networks, noise, pause
         self._frames = Window()
         self._latents = 0
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; give the upscaled frames that are ready."""
+        """Add the next source frame; yield the results that are ready."""
         self._frames.append(self._canvas.threads.submit(self._canvas.prepare, pixels))
         if len(self._frames) == needed(self._latents):
             yield from self._step()
 
     def finish(self) -> Iterator[Pixels]:
-        """Give the frames that are left."""
+        """Yield the remaining results."""
         while decoded(self._latents) < len(self._frames):
             yield from self._step()
 
@@ -122,7 +122,7 @@ class LiveShot:
             yield latent
 
     def _clean(self, latents: range) -> list[list[Bound]]:
-        """Queue what computes the clean latents of a step, blended over the tiles; each in the parts that are decoded at once."""
+        """Enqueue the computation of a step's clean latents, blended over the tiles, each in the decoder's parts."""
         layout, networks = self._canvas.layout, self._networks
         rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
         noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
@@ -136,7 +136,7 @@ class LiveShot:
 
 
 class Window:
-    """The latest frames of a shot, which may still be being prepared."""
+    """The latest frames of a shot, some of which may still be in preparation."""
 
     def __init__(self) -> None:
         self._frames: deque[Future[Pixels]] = deque()
@@ -146,7 +146,7 @@ class Window:
         return self._forgotten + len(self._frames)
 
     def clip(self, indexes: Iterable[int]) -> Pixels:
-        """Stack some frames, (n, H, W, 3)."""
+        """Stack the frames with these numbers, (n, H, W, 3)."""
         last = len(self) - 1
         return np.stack([self._frames[min(index, last) - self._forgotten].result() for index in indexes])
 
@@ -155,29 +155,29 @@ class Window:
         self._frames.append(frame)
 
     def forget(self, count: int) -> None:
-        """Release the first so many frames of the shot, but never the last one."""
+        """Release the first `count` frames of the shot, except for the last frame."""
         while self._forgotten < min(count, len(self) - 1):
             self._frames.popleft()
             self._forgotten += 1
 
 
 def step(first: int) -> int:
-    """Count the latent frames of the step that starts with this one."""
+    """Return the number of latent frames in the step that starts with this one."""
     return FIRST if first == 0 else NEXT
 
 
 def needed(latents: int) -> int:
-    """Count the frames that the step after so many latent frames needs."""
+    """Return the number of frames required by the step that follows this many latent frames."""
     return CLIP * (latents + step(latents)) + 1
 
 
 def decoded(latents: int) -> int:
-    """Count the frames that a shot's first so many latent frames are decoded to."""
+    """Return the number of frames that a shot's first `latents` latent frames are decoded to."""
     return max(0, CLIP * latents - 3)
 
 
 def seen(latent: int) -> range:
-    """List the numbers of the frames that the projector takes for a latent frame."""
+    """Return the numbers of the frames that the projector processes for a latent frame."""
     return range(CLIP * latent + 1, CLIP * latent + 5)
 
 
@@ -188,18 +188,18 @@ def decode(
     latents: Iterable[Latent],
     check: Callable[[], None] = lambda: None,
 ) -> Iterator[Pixels]:
-    """Decode latent frames as far as the shot goes, as many under way as the decoder has room for.
+    """Decode latent frames up to the end of the shot, with as many in flight as the decoder allows.
 
-    Of the first one only the last frame is shown; one wholly beyond the last frame, which fills up a shot's last step, is not
-    decoded. check: called before frames are given; raises where the latents are none.
+    Only the last frame of the first latent frame is yielded. A latent frame entirely beyond the last frame, which only fills the
+    shot's last step, is not decoded. check: called before frames are yielded; raises if the latents are invalid.
     """
-    under_way: deque[tuple[range, Pixels]] = deque()
+    in_flight: deque[tuple[range, Pixels]] = deque()
 
     def finished() -> Iterator[Pixels]:
         check()
-        pictures, (shown, clip) = decoder.collect(), under_way.popleft()
-        there = slice(max(0, -shown.start), len(frames) - shown.start)
-        yield from canvas.threads.map(canvas.finish, pictures[there], clip[there])
+        pictures, (shown, clip) = decoder.collect(), in_flight.popleft()
+        valid = slice(max(0, -shown.start), len(frames) - shown.start)
+        yield from canvas.threads.map(canvas.finish, pictures[valid], clip[valid])
 
     for latent, clean in latents:
         shown = range(CLIP * latent - 3, CLIP * latent + 1)
@@ -207,8 +207,8 @@ def decode(
             continue
         clip = frames.clip(max(index, 0) for index in shown)
         decoder.submit(clean, clip)
-        under_way.append((shown, clip))
+        in_flight.append((shown, clip))
         if decoder.full:
             yield from finished()
-    while under_way:
+    while in_flight:
         yield from finished()

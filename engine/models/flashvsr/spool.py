@@ -1,4 +1,4 @@
-"""One shot through FlashVSR tile by tile, once it is complete: one tile's state in memory, frames and latents on disk."""
+"""One complete shot through FlashVSR tile by tile: one tile's state in memory, frames and latents on disk."""
 
 import math
 import tempfile
@@ -20,19 +20,19 @@ from .tiles import LATENT_PIXELS, REACH, Layout, Tile
 
 
 class SpooledShot:
-    """A shot upscaled when it ends. Its files have no names, so that nothing is left of them however the process ends."""
+    """Shot that is upscaled once it is complete. Its temporary files are unnamed, so none remain however the process ends."""
 
     def __init__(
         self, canvas: Canvas, networks: Networks, noise: Noise, folder: Path, *, pause: Callable[[], None]
     ) -> None:
-        """folder: on the disk that is to hold the files. pause: called before every step; may raise, to end the work."""
+        """folder: where to create temporary files. pause: called before every step; may raise to abort the shot."""
         self._canvas, self._networks, self._noise = canvas, networks, noise
         self._folder, self._pause = folder, pause
         self._frames, self._latents = self._file(), self._file()
         self._count = 0
 
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
-        """Take the next source frame; nothing is ready before the shot is complete."""
+        """Add the next source frame; nothing is yielded before the shot is complete."""
         try:
             self._frames.write(np.ascontiguousarray(pixels).data)
         except OSError as error:
@@ -41,7 +41,7 @@ class SpooledShot:
         return iter(())
 
     def finish(self) -> Iterator[Pixels]:
-        """Give all frames."""
+        """Yield all results."""
         canvas = self._canvas
         source, latents = self._mapped(latent_frames(self._count))
         for tile, share in zip(canvas.layout.tiles, canvas.layout.shares(), strict=True):
@@ -58,7 +58,7 @@ class SpooledShot:
     def close(self) -> None:
         """Release the spooled frames and latents."""
         for file in (self._frames, self._latents):
-            with suppress(OSError):  # of a full disk: what was not written yet is not wanted any more
+            with suppress(OSError):  # such as a full disk: data that was not written is no longer needed
                 file.close()
 
     def _file(self) -> IO[bytes]:
@@ -69,9 +69,9 @@ class SpooledShot:
             raise self._full(error) from error
 
     def _mapped(self, count: int) -> tuple[Tensor, Tensor]:
-        """Map the source's frames, and so many latent frames of zeros.
+        """Memory-map the source frames, and `count` latent frames initialized to zero.
 
-        The space of the latents is taken at once, for a mapped file has no way to say that the disk is full.
+        The space of the latents is allocated by writing it, because a mapped file cannot report that the disk is full.
         """
         canvas = self._canvas
         frames = (self._count, canvas.height // canvas.scale, canvas.width // canvas.scale, 3)
@@ -92,7 +92,7 @@ class SpooledShot:
         return TargetError(f"cannot spool a shot to {self._folder}: {reason(error)}")
 
     def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:
-        """Add a tile's share to the latents of the whole shot."""
+        """Add a tile's weighted latents to those of the whole shot."""
         layout = self._canvas.layout
         wide = tile.grown(REACH, layout.height, layout.width)
         frames = Prepared(self._canvas, source, wide)
@@ -116,7 +116,7 @@ class SpooledShot:
 
 
 class Prepared:
-    """The frames of a complete shot, or a part of them, prepared when asked for."""
+    """Frames of a complete shot, or a part of each, prepared on demand."""
 
     def __init__(self, canvas: Canvas, source: Tensor, part: Tile | None = None) -> None:
         """source: (n, height, width, 3) uint8."""
@@ -126,7 +126,7 @@ class Prepared:
         return len(self._source)
 
     def clip(self, indexes: Iterable[int]) -> Pixels:
-        """Stack some frames, (n, H, W, 3)."""
+        """Stack the frames with these numbers, (n, H, W, 3)."""
         return np.stack(list(self._canvas.threads.map(self._frame, indexes)))
 
     def _frame(self, index: int) -> Pixels:
@@ -134,7 +134,7 @@ class Prepared:
 
 
 def latent_frames(frames: int) -> int:
-    """Count the latent frames that a shot of so many frames is made from."""
+    """Return the number of latent frames that a shot of this many frames is made from."""
     count = FIRST
     while decoded(count) < frames:
         count += NEXT
@@ -142,6 +142,6 @@ def latent_frames(frames: int) -> int:
 
 
 def spooled_bytes(layout: Layout, width: int, height: int, frames: int) -> int:
-    """Predict the disk that a shot of so many source frames of this size takes while it is upscaled."""
+    """Return the disk space in bytes of a shot of this many source frames of this size while it is upscaled."""
     samples = LATENT * (layout.height // LATENT_PIXELS) * (layout.width // LATENT_PIXELS)
     return frames * width * height * 3 + latent_frames(frames) * samples * 4

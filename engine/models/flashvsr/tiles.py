@@ -1,4 +1,4 @@
-"""Tiles of FlashVSR's transformer over a frame: where they lie, and how their latents are blended. Knows sizes only."""
+"""Positions of the transformer's tiles over a frame, and the weights by which their latents are blended."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from upres.engine.runtime.base import Tensor
 
 from .manifest import Profile
 
-OVERLAP = 128  # pixels that neighbouring tiles share at least, or half a tile where that is less
-GRID = 16  # pixels of a token: tiles begin on it
-REACH = 2 * GRID  # pixels a token depends on around it: two 3x3 convolutions over tokens
-LATENT_PIXELS = 8  # pixels of a latent sample
+OVERLAP = 128  # minimum overlap of neighboring tiles in pixels, unless half a tile is less
+GRID = 16  # pixels per token; tiles are aligned to it
+REACH = 2 * GRID  # pixels around a token that it depends on: two 3x3 convolutions over tokens
+LATENT_PIXELS = 8  # pixels per latent sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,29 +26,29 @@ class Tile:
     width: int
 
     def cut(self, field: Tensor, pixels: int) -> Tensor:
-        """Cut this part of a field (..., rows, columns) whose samples are this many pixels large."""
+        """Return this part of a field (..., rows, columns) with samples of this many pixels."""
         rows = slice(self.top // pixels, (self.top + self.height) // pixels)
         columns = slice(self.left // pixels, (self.left + self.width) // pixels)
         return field[..., rows, columns]
 
     def cut_frame(self, frames: Pixels) -> Pixels:
-        """Cut this part of frames (..., height, width, 3)."""
+        """Return this part of frames (..., height, width, 3)."""
         return frames[..., self.top : self.top + self.height, self.left : self.left + self.width, :]
 
     def grown(self, halo: int, height: int, width: int) -> "Tile":
-        """Grow by a halo, as far as the frame goes."""
+        """Return the tile extended by a halo, within the frame."""
         top, left = max(0, self.top - halo), max(0, self.left - halo)
         bottom, right = min(height, self.top + self.height + halo), min(width, self.left + self.width + halo)
         return Tile(top, left, bottom - top, right - left)
 
     def within(self, outer: "Tile") -> "Tile":
-        """Move the origin to a corner of another rectangle."""
+        """Return the tile relative to the top left corner of another one."""
         return Tile(self.top - outer.top, self.left - outer.left, self.height, self.width)
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How a frame is covered. height, width: padded, pixels. tiles: of the profile's size, by rows."""
+    """Tiles that cover a frame. height, width: of the padded frame in pixels. tiles: of the profile's size, row by row."""
 
     height: int
     width: int
@@ -56,14 +56,14 @@ class Layout:
     tiles: tuple[Tile, ...]
 
     def shares(self) -> list[Tensor]:
-        """Weigh each tile's latents, (rows, columns) float32: ramps over the overlaps, summing to 1 everywhere."""
+        """Return each tile's weights, (rows, columns) float32: ramps over the overlaps; all weights at a place sum to 1."""
         down = _ramps(self.height, sorted({tile.top for tile in self.tiles}), self.profile.height)
         across = _ramps(self.width, sorted({tile.left for tile in self.tiles}), self.profile.width)
         return [np.outer(down[tile.top], across[tile.left]).astype(np.float32) for tile in self.tiles]
 
 
 def lay_out(profiles: Sequence[Profile], height: int, width: int) -> Layout:
-    """Cover a frame of this size, in output pixels, with the profile that computes the fewest pixels, then has the fewest tiles."""
+    """Choose the profile that covers a frame of this output size with the fewest computed pixels, then the fewest tiles."""
     layouts = [_cover(profile, height, width) for profile in profiles]
     return min(layouts, key=lambda layout: (len(layout.tiles) * layout.profile.pixels, len(layout.tiles)))
 
@@ -75,7 +75,7 @@ def _cover(profile: Profile, height: int, width: int) -> Layout:
 
 
 def _starts(size: int, tile: int) -> list[int]:
-    """Place tiles along an axis: evenly, on the token grid, sharing at least the overlap; the last ends the padded axis."""
+    """Return the starts of tiles along an axis: evenly spaced on the token grid, with at least the minimum overlap."""
     last = max(0, -(-(size - tile) // GRID) * GRID)
     if last == 0:
         return [0]
@@ -84,7 +84,7 @@ def _starts(size: int, tile: int) -> list[int]:
 
 
 def _ramps(size: int, starts: list[int], tile: int) -> dict[int, Tensor]:
-    """Weigh each tile along an axis, by where it starts, in latent samples."""
+    """Return each tile's weights along an axis in latent samples, by its start."""
     samples = size // LATENT_PIXELS
     weights = np.zeros((len(starts), samples))
     for row, start in zip(weights, starts, strict=True):

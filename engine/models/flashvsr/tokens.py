@@ -1,4 +1,4 @@
-"""Tokens of whole frames cut into those of tiles where they lie: on a GPU they never pass through the host."""
+"""Extraction of tiles' tokens from those of whole frames, on the device: on a GPU they never pass through the host."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,10 +16,10 @@ from .tiles import GRID, Tile
 
 
 class TokenCut:
-    """Cuts the tokens of tiles of one size from those of whole frames, on the device."""
+    """Extracts the tokens of tiles of one size from those of whole frames, on the device."""
 
     def __init__(self, graphs: Mapping[int, DeviceGraph], width: int) -> None:
-        """graphs: as of `cutting`, by their count of latent frames. width: of the whole frames, in pixels."""
+        """graphs: from `cutting`, by number of latent frames. width: of the whole frames, in pixels."""
         self._graphs = graphs
         self._width = width
         self._resident = Resident(graphs[FIRST])
@@ -27,12 +27,12 @@ class TokenCut:
         self._part: Bound | None = None
 
     def __call__(self, tokens: Sequence[Bound], tile: Tile) -> Bound:
-        """Cut the tokens of a tile, (1, f * rows * columns, dim), from those of f latent frames; the next cut overwrites them.
+        """Return the tokens of a tile, (1, f * rows * columns, dim), from those of f latent frames; valid until the next call.
 
-        f: 6 or 2, as many as a step has. MemoryShortError where the device has no memory for them.
+        f: 6 or 2, as many as a step has. Raises MemoryShortError if the device lacks memory for them.
         """
         if tile not in self._places:
-            self._places[tile] = self._resident.put(self._found(tile))
+            self._places[tile] = self._resident.put(self._indices(tile))
         places, dim = self._places[tile], tokens[0].spec.shape[-1]
         if self._part is None:
             self._part = self._resident.take(_part(FIRST * places.spec.shape[0], dim))
@@ -43,11 +43,11 @@ class TokenCut:
         return part
 
     def close(self) -> None:
-        """Give all memory back; safe to call twice."""
+        """Release all memory. May be called twice."""
         self._resident.close()
 
-    def _found(self, tile: Tile) -> Tensor:
-        """Find the tokens of a tile among those of a whole frame."""
+    def _indices(self, tile: Tile) -> Tensor:
+        """Return the indices of a tile's tokens among those of a whole frame."""
         rows = np.arange(tile.top // GRID, (tile.top + tile.height) // GRID, dtype=np.int64)
         columns = np.arange(tile.left // GRID, (tile.left + tile.width) // GRID, dtype=np.int64)
         places: Tensor = np.add.outer(rows * (self._width // GRID), columns).reshape(-1)
@@ -59,9 +59,9 @@ def _part(tokens: int, dim: int) -> Spec:
 
 
 def cutting(count: int) -> bytes:
-    """Write the graph that picks the same tokens of so many latent frames and puts them one behind the other.
+    """Return the graph that gathers the same tokens from `count` latent frames and concatenates them.
 
-    tokens.0 …: (1, tokens of a frame, dim) float32. places: int64, which of them. part: (1, count * places, dim).
+    Inputs tokens.0 …: (1, tokens of a frame, dim) float32. Input places: int64 indices. Output part: (1, count * places, dim).
     """
     frames = [f"tokens.{at}" for at in range(count)]
     nodes = Nodes()
