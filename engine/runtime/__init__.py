@@ -1,1 +1,1 @@
-"""Graphs on devices. Knows tensors, not frames."""
+"""Execution of graphs on devices. Deals with tensors, not frames."""

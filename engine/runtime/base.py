@@ -1,4 +1,4 @@
-"""What every runtime keeps to: load a graph, run tensors through it. Knows no runtime by name, no frames and no models."""
+"""Protocols of runtimes and graphs: load a graph, run tensors through it. Independent of any runtime, of frames and of models."""
 
 import os
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ DeviceKind = Literal["cpu", "cuda", "vulkan"]
 class Graph(Protocol):
     """A graph loaded on a device.
 
-    report: runtime, version, device and the precision that really runs, for people.
-    memory_factor: measured memory over that of ONNX Runtime on a CPU, which a manifest's bytes a pixel stand for.
+    report: runtime, version, device and effective precision, for display.
+    memory_factor: measured memory relative to that of ONNX Runtime on a CPU, for which manifests state bytes_per_pixel.
     """
 
     @property
@@ -25,15 +25,15 @@ class Graph(Protocol):
     def memory_factor(self) -> float: ...  # noqa: D102
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once: input tensors by name in, output tensors by name out, owned by the caller."""
+        """Run once. Return the outputs by name; the caller owns them."""
         ...
 
 
 class Runtime(Protocol):
-    """A way to run graphs on one device. To add one: a module with such a class, and its line among the entry points.
+    """A way to run graphs on one device. To add one, write a module with such a class and register it as an entry point.
 
-    name: as users choose it. device: where its graphs run. preference: of all that are available the highest is taken
-    when none is named; 0 is only taken by name.
+    name: as users choose it. device: where its graphs run. preference: if no runtime is named, the available one with the highest
+    preference is used; runtimes with 0 are only used by name.
     """
 
     @property
@@ -44,26 +44,26 @@ class Runtime(Protocol):
     def preference(self) -> int: ...  # noqa: D102
 
     def unavailable(self) -> str | None:
-        """Say why graphs cannot run here, and what to do about it; None where they can."""
+        """Return why graphs cannot run on this machine, and what to do about it; None if they can."""
         ...
 
     def precisions(self) -> tuple[str, ...]:
-        """Name the precisions that this machine computes in, fastest first: fp32, bf16, fp16, int8."""
+        """Return the precisions that this machine supports, fastest first: fp32, bf16, fp16, int8."""
         ...
 
     def load(self, path: Path, precision: str) -> Graph:
-        """Load a graph to be computed in one of `precisions`; ModelError where it cannot be loaded.
+        """Load a graph to run in one of `precisions`. Raises ModelError if it cannot be loaded.
 
-        The file of a graph whose frames are uint16 is gone once this returns.
+        The file may be deleted once this returns, as it is for a graph whose frames are uint16.
         """
         ...
 
 
 def cpus() -> int:
-    """Count the CPUs that this process may use."""
+    """Return the number of CPUs that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def contiguous(feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copy what is not laid out in C order, as runtimes need it."""
+    """Copy arrays that are not in C order, which runtimes require."""
     return {name: np.ascontiguousarray(value) for name, value in feeds.items()}

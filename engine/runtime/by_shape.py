@@ -1,4 +1,4 @@
-"""One graph in two forms: for any shape, and compiled for the shape that comes most, where a runtime is faster then."""
+"""One graph in two forms: generic, and compiled for the most frequent shape if that makes the runtime faster."""
 
 import logging
 from collections.abc import Mapping
@@ -14,26 +14,26 @@ logger = logging.getLogger(__name__)
 
 
 class Releasable(Graph, Protocol):
-    """A graph that keeps memory from run to run."""
+    """A graph that keeps memory between runs."""
 
     def release(self) -> None:
-        """Give back the memory that runs compute in; the next run takes it again."""
+        """Release the working memory of runs; the next run allocates it again."""
         ...
 
 
 @runtime_checkable
 class Fixable(Releasable, Protocol):
-    """A graph that is faster once it is compiled for one shape of each input."""
+    """A graph that is faster after being compiled for a fixed shape of each input."""
 
     def fixed(self, shapes: Shapes) -> Releasable:
-        """Compile for these shapes only, by the name of the input; ModelError where that cannot be."""
+        """Compile for these shapes only, by input name. Raises ModelError if that is impossible."""
         ...
 
 
 class ByShape:
-    """A graph that runs as compiled for the shapes of its first run, and otherwise as it is.
+    """A graph that runs as compiled for the shapes of its first run, and for other shapes in its generic form.
 
-    Only the form that ran last keeps the memory that runs compute in. Both give the same bits, or `gives_equal_bits` says no.
+    Only the form that ran last keeps its working memory. `gives_equal_bits` checks whether both forms yield the same bits.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -43,7 +43,7 @@ class ByShape:
         self._shapes: Shapes = {}
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once, as `Graph.run`; the first run compiles, and where that fails the form for any shape runs."""
+        """Run once, as `Graph.run`. The first run compiles; if that fails, the generic form runs."""
         if not isinstance(self._graph, Fixable):
             return self._graph.run(feeds)
         form = self._form(self._graph, {name: value.shape for name, value in feeds.items()})
@@ -53,7 +53,7 @@ class ByShape:
         return form.run(feeds)
 
     def close(self) -> None:
-        """Release the memory that runs compute in."""
+        """Release the working memory of runs."""
         if self._last is not None:
             self._last.release()
 

@@ -1,4 +1,4 @@
-"""A float32 graph made to compute in float16: the precision is set in the graph, where every runtime keeps to it."""
+"""Conversion of a float32 graph to float16. The precision is set in the graph, where every runtime respects it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,22 +12,22 @@ from upres.engine.graphs.onnx_pb2 import GraphProto, ModelProto, NodeProto, Tens
 
 TO_255 = {"1 of 256": np.array(1 / 256, np.float32), "white": np.array(255, np.float32)}
 REALS = {"Resize": (1, 2)}
-"""Inputs that an operator takes in float32 whatever it computes in: region and scales."""
+"""Indices of the inputs that an operator requires in float32 regardless of its precision: region and scales."""
 
 
 def in_precision(path: Path, precision: str) -> bytes:
-    """Read a float32 graph as an ONNX file that computes in this precision, fp32 or fp16: the same bytes every time."""
+    """Return a float32 graph as an ONNX file that computes in this precision, fp32 or fp16. The bytes are reproducible."""
     if precision == "fp32":
         return path.read_bytes()
     return parts.written(half(parts.read(path)))
 
 
 def half(model: ModelProto) -> ModelProto:
-    """Rewrite a graph, in place, so that everything between its inputs and its outputs is float16; return it.
+    """Rewrite a graph in place so that everything between its inputs and outputs is float16; return it.
 
-    Weights that are stored in float16 lose their Cast to float32; the others are rounded. Inputs and outputs keep their types,
-    so the graph must cast its own, as graphs of frames do. Frames of uint16 are brought to 0 … 255 in float32 first: float16 does
-    not reach their largest values, nor the inverse of it. Raises ValueError for a weight that float16 cannot hold.
+    Weights stored in float16 lose their Cast to float32; other weights are rounded. Inputs and outputs keep their types, so the
+    graph itself must cast them, as graphs on frames do. Frames of uint16 are first scaled to 0 … 255 in float32, because float16
+    can represent neither their largest values nor the inverse of those. Raises ValueError for a weight outside float16's range.
     """
     graph = model.graph
     kept, wide = set(_kept(graph)), {value.name for value in graph.input if _is_uint16(value)}
@@ -61,14 +61,14 @@ def _is_uint16(value: ValueInfoProto) -> bool:
 
 
 def _scaled_from_255(graph: GraphProto) -> None:
-    """Let a graph that divides its frame by FULL divide it by 255."""
+    """Make a graph that divides its frame by FULL divide it by 255 instead."""
     for tensor in graph.initializer:
         if not tensor.dims and parts.array(tensor) == np.float32(1 / FULL):
             tensor.CopyFrom(parts.tensor(np.array(1 / 255, np.float32), tensor.name))
 
 
 def _brought_to_255(cast: NodeProto) -> list[NodeProto]:
-    """Write the cast of a frame of uint16, white at FULL, to float16 from 0 to 255; what is above white becomes white."""
+    """Return nodes that cast a uint16 frame, white at FULL, to float16 from 0 to 255, clipping values above white."""
     names = [f"{cast.output[0]} {step}" for step in ("in 32 bits", *TO_255)]
     cast_to = parts.node("Cast", cast.input, names[:1], to=TensorProto.FLOAT)
     scaled, cut = (
@@ -87,5 +87,5 @@ def _rounded(tensor: TensorProto) -> NDArray[np.float16]:
     with np.errstate(over="ignore"):
         values: NDArray[np.float16] = parts.array(tensor).astype(np.float16)
     if not np.isfinite(values).all():
-        raise ValueError(f"{tensor.name} holds a value that float16 cannot")
+        raise ValueError(f"{tensor.name} holds a value outside the range of float16")
     return values

@@ -1,4 +1,4 @@
-"""ncnn on Vulkan, for networks on frames: GPUs of AMD, Intel, Apple and others. Run on Mesa's software Vulkan, never on a GPU."""
+"""ncnn on Vulkan, for networks on frames: GPUs of AMD, Intel, Apple and others. Only tested on Mesa's software Vulkan so far."""
 
 import json
 import sys
@@ -12,62 +12,62 @@ from .base import DeviceKind, cpus
 from .ncnn_cpu import Ncnn, NcnnGraph
 
 SOFTWARE = 3
-"""The type of a device that is the CPU after all: ncnn's numbers are 0 to 2 for discrete, integrated and virtual GPUs."""
+"""Device type of a software implementation on the CPU; 0 to 2 are discrete, integrated and virtual GPUs."""
 
 
 class NcnnVulkan:
-    """The GPU that ncnn prefers of those that Vulkan shows, in float32; the loader's VK_DRIVER_FILES shows it fewer drivers."""
+    """The Vulkan GPU that ncnn prefers, in float32. The loader's VK_DRIVER_FILES variable restricts the available drivers."""
 
     name = "ncnn-vulkan"
     device: DeviceKind = "vulkan"
     preference = 0
 
     def unavailable(self) -> str | None:
-        """Say why graphs cannot run here, and what to do about it."""
+        """Return why graphs cannot run on this machine, and what to do about it."""
         return Ncnn().unavailable() or devices_missing()
 
     def precisions(self) -> tuple[str, ...]:
-        """Name the precisions that this machine computes in, fastest first."""
+        """Return the precisions that this machine supports, fastest first."""
         return ("fp32",)
 
     def load(self, path: Path, precision: str) -> NcnnGraph:
-        """Load a graph; ModelError for all but those that take a frame to a frame."""
+        """Load a graph. Raises ModelError unless it converts a frame to a frame."""
         return NcnnGraph(path, cpus(), vulkan=True)
 
 
 @cache
-def asked() -> dict[str, Any]:
-    """Ask once what Vulkan shows, in a process of its own, for a broken driver may crash; as `main` prints it, or a "problem"."""
+def query() -> dict[str, Any]:
+    """Query Vulkan once, in a separate process because a broken driver may crash; return `main`'s output or a "problem"."""
     return child.ask(__name__)
 
 
 def drivers() -> list[str]:
-    """Name the devices in ncnn's order, each with the version and build of its driver; empty where Vulkan does not answer."""
-    named: list[str] = asked().get("drivers", [])
+    """Return the devices in ncnn's order, each with its driver's version and build; empty if Vulkan does not respond."""
+    named: list[str] = query().get("drivers", [])
     return named
 
 
 def devices_missing() -> str | None:
-    """Say why Vulkan has no GPU; None where it has one."""
-    found = asked()
-    if problem := found.get("problem"):
-        return f"Vulkan does not answer: {problem}"
-    devices: dict[str, int] = found["devices"]
+    """Return why Vulkan offers no GPU; None if it does."""
+    result = query()
+    if problem := result.get("problem"):
+        return f"Vulkan does not respond: {problem}"
+    devices: dict[str, int] = result["devices"]
     if not devices:
-        return "no driver with Vulkan is here; install the GPU's (on Debian, of AMD and Intel: mesa-vulkan-drivers)"
+        return "no Vulkan driver is installed; install the GPU's (on Debian, for AMD and Intel: mesa-vulkan-drivers)"
     if set(devices.values()) == {SOFTWARE}:
-        return f"Vulkan has the CPU alone ({', '.join(devices)}), which other runtimes use better; install the GPU's driver"
+        return f"Vulkan only offers the CPU ({', '.join(devices)}), which other runtimes use better; install the GPU's driver"
     return None
 
 
 def main() -> None:
-    """Print the names, types and drivers of the devices that Vulkan shows, as a line of JSON."""
+    """Print the names, types and drivers of all Vulkan devices as a line of JSON."""
     import ncnn
 
-    found = [ncnn.get_gpu_info(index) for index in range(ncnn.get_gpu_count())]
-    types = {each.device_name(): each.type() for each in found}
+    infos = [ncnn.get_gpu_info(index) for index in range(ncnn.get_gpu_count())]
+    types = {each.device_name(): each.type() for each in infos}
     builds = [
-        f"{each.device_name()}, {each.driver_version()}, {bytes(each.pipeline_cache_uuid()).hex()}" for each in found
+        f"{each.device_name()}, {each.driver_version()}, {bytes(each.pipeline_cache_uuid()).hex()}" for each in infos
     ]
     sys.stdout.write(json.dumps({"devices": types, "drivers": builds}) + "\n")
 

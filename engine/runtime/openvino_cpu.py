@@ -1,4 +1,4 @@
-"""OpenVINO on a CPU, where it is the fastest."""
+"""OpenVINO on a CPU, on which it is the fastest runtime."""
 
 import threading
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from .base import DeviceKind, Tensor, contiguous, cpus
 from .by_shape import Shapes
 
 HINTS = {"fp32": "f32", "bf16": "bf16"}
-"""What each precision is called; layers that a graph has not in int8 are computed in the fastest that there is besides."""
+"""OpenVINO's names of precisions. Layers that an int8 graph does not quantize run in the fastest other precision."""
 
 MANY_WEIGHTS = 8 << 20
-"""Bytes of a graph's file: one that is larger takes so long a frame that compiling it for a shape saves next to nothing."""
+"""File size of a graph above which compiling for a shape saves next to nothing, because each frame takes so long."""
 
 
 class OpenVINO:
-    """OpenVINO's CPU device. It rounds float32 graphs to bfloat16 where it is asked to and the CPU has it; int8 is in the graph."""
+    """OpenVINO's CPU device. It rounds float32 graphs to bfloat16 on request if the CPU supports that; int8 is set in the graph."""
 
     name = "openvino"
     device: DeviceKind = "cpu"
     preference = 2
 
     def unavailable(self) -> str | None:
-        """Say why graphs cannot run here, and what to do about it."""
+        """Return why graphs cannot run on this machine, and what to do about it."""
         try:
             import openvino  # noqa: F401
         except ImportError:
@@ -34,20 +34,20 @@ class OpenVINO:
         return None
 
     def precisions(self) -> tuple[str, ...]:
-        """Name the precisions that this machine computes in, fastest first."""
+        """Return the precisions that this machine supports, fastest first."""
         return ("int8", "bf16", "fp32") if has_bfloat16() else ("int8", "fp32")
 
     def load(self, path: Path, precision: str) -> "OpenVINOGraph":
-        """Load a graph to be computed in this precision."""
+        """Load a graph to run in this precision."""
         return OpenVINOGraph(path, precision, cpus())
 
 
 @cache
 def core() -> Any:  # noqa: ANN401 - OpenVINO has no types
-    """Return OpenVINO, the same every time. ImportError where it is not installed.
+    """Return the one OpenVINO `Core` of this process. Raises ImportError if OpenVINO is not installed.
 
-    Each `Core` loads the CPU plug-in, which gives the thread that does so a stack for its signal handlers, and unmaps that in
-    whichever thread drops the plug-in: the next signal of the first thread then ended the process. This one is never dropped.
+    Loading its CPU plug-in gives the calling thread an alternate stack for signal handlers, which is unmapped in whichever thread
+    drops the plug-in. The first thread's next signal would then end the process, so this instance is never dropped.
     """
     import openvino
 
@@ -55,7 +55,7 @@ def core() -> Any:  # noqa: ANN401 - OpenVINO has no types
 
 
 def has_bfloat16() -> bool:
-    """Tell whether this CPU computes in bfloat16; False where OpenVINO is not installed."""
+    """Report whether this CPU supports bfloat16; False if OpenVINO is not installed."""
     try:
         return "BF16" in core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     except ImportError:
@@ -63,35 +63,35 @@ def has_bfloat16() -> bool:
 
 
 class Compiled:
-    """A network as OpenVINO has compiled it for its CPU device. Runs wait for each other."""
+    """A network compiled for OpenVINO's CPU device. Only one run executes at a time."""
 
     memory_factor = 0.4
 
     def __init__(self, model: Any, config: Mapping[str, Any], report: str = "") -> None:  # noqa: ANN401 - OpenVINO has no types
-        """Compile; OpenVINO's own errors."""
+        """Compile the model; OpenVINO's own errors propagate."""
         self.report = report
         self._compiled = core().compile_model(model, "CPU", dict(config))
         self._request = self._compiled.create_infer_request()
         self._lock = threading.Lock()
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once; outputs are owned by the caller."""
+        """Run once. The caller owns the outputs."""
         with self._lock:
             results = self._request.infer(contiguous(feeds))
-            # A value that is an output and something else besides has several names here.
+            # An output that is also an intermediate value has several names here.
             return {name: results[output].copy() for output in self._compiled.outputs for name in output.get_names()}
 
     def release(self) -> None:
-        """Give back the memory that runs compute in; the next run takes it again."""
+        """Release the working memory of runs; the next run allocates it again."""
         with self._lock:
             self._compiled.release_memory()
 
 
 class OpenVINOGraph(Compiled):
-    """A graph on OpenVINO's CPU device that takes inputs of any shape, and can be compiled for one."""
+    """A graph on OpenVINO's CPU device that accepts inputs of any shape and can be compiled for a fixed one."""
 
     def __init__(self, path: Path, precision: str, threads: int) -> None:
-        """Load a graph to be computed in fp32, bf16 or, where it has layers in it, int8."""
+        """Load a graph to run in fp32, bf16 or, for its quantized layers, int8."""
         import openvino
 
         fastest = "bf16" if has_bfloat16() else "f32"
@@ -117,9 +117,9 @@ class OpenVINOGraph(Compiled):
         self.report = f"OpenVINO {openvino.__version__.split('-')[0]} CPU {real}"
 
     def fixed(self, shapes: Shapes) -> Compiled:
-        """Compile for these shapes: layers then leave out copies that they make for any. The latest is kept, for the next caller.
+        """Compile for these shapes, which saves copies that generic layers make. The latest result is cached for other callers.
 
-        A graph of many weights stays as it is: it would hold them twice.
+        A graph with many weights is returned as it is, because compiling would hold the weights twice.
         """
         if self._heavy:
             return self
@@ -137,7 +137,7 @@ class OpenVINOGraph(Compiled):
 
 
 def _runs_in_int8(compiled: Any) -> bool:  # noqa: ANN401 - OpenVINO has no types
-    """Tell whether the CPU really runs convolutions in int8: what the graph asks for is only a wish."""
+    """Report whether the CPU actually runs convolutions in int8, which the graph can only request."""
     facts = [operator.get_rt_info() for operator in compiled.get_runtime_model().get_ops()]
     kinds = [fact["primitiveType"].astype(str) for fact in facts if fact["layerType"].astype(str) == "Convolution"]
     return any(kind.endswith("_I8") for kind in kinds)

@@ -1,4 +1,4 @@
-"""ONNX Runtime: its CPU as a runtime, and graphs on any of its devices."""
+"""ONNX Runtime: its CPU provider as a runtime, and graphs on any of its devices."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from .base import DeviceKind, Tensor, cpus
 from .ring.device import BFLOAT16, Bound, Spec
 
 PROVIDERS: dict[DeviceKind, str] = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# TensorFloat-32, CUDA's default, keeps 10 of float32's 23 bits.
+# TensorFloat-32, which CUDA uses by default, keeps only 10 of float32's 23 mantissa bits.
 PROVIDER_OPTIONS: dict[DeviceKind, dict[str, str]] = {"cpu": {}, "cuda": {"use_tf32": "0"}}
 KINDS: Mapping[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -35,32 +35,32 @@ GPU_INSTALL = (
 
 
 class OnnxRuntime:
-    """ONNX Runtime's CPU provider, which computes in the graph's own precision."""
+    """ONNX Runtime's CPU provider, which uses the graph's own precision."""
 
     name = "onnxruntime"
     device: DeviceKind = "cpu"
     preference = 1
 
     def unavailable(self) -> str | None:
-        """Say why graphs cannot run here, and what to do about it."""
+        """Return why graphs cannot run on this machine, and what to do about it."""
         try:
             return missing_provider(self.device)
         except ImportError:
             return "it is not installed; get it with: pip install onnxruntime"
 
     def precisions(self) -> tuple[str, ...]:
-        """Name the precisions that this machine computes in, fastest first."""
+        """Return the precisions that this machine supports, fastest first."""
         return ("fp32",)
 
     def load(self, path: Path, precision: str) -> "OnnxRuntimeGraph":
-        """Load a graph; its precision is its own."""
+        """Load a graph; it runs in its own precision."""
         return OnnxRuntimeGraph(path, cpus(), device=self.device)
 
 
 class OnnxRuntimeGraph:
-    """A graph on ONNX Runtime, in float32 unless it says otherwise itself.
+    """A graph on ONNX Runtime, in float32 unless the graph specifies another precision.
 
-    On the CPU provider bit for bit the same for a tile as for the frame it is cut from.
+    On the CPU provider, a tile's result equals that of the whole frame bit for bit.
     """
 
     memory_factor = 1.0
@@ -75,11 +75,11 @@ class OnnxRuntimeGraph:
         precision: str = "fp32",
         settings: Mapping[str, str] | None = None,
     ) -> None:
-        """Load a graph, from a file or as one.
+        """Load a graph from a file or from bytes.
 
-        mapped: weights in an external file stay there, mapped into memory, and graphs that share the file share them.
-        precision: fp32, or fp16 to round a graph in float32. settings: of the provider, besides those that make it right.
-        Raises ModelError where the graph cannot be loaded, or this ONNX Runtime was not built for the device or cannot
+        mapped: memory-map weights in an external file, so that graphs with the same file share them.
+        precision: fp32, or fp16 to round a float32 graph. settings: additional options of the provider.
+        Raises ModelError if the graph cannot be loaded, or if this ONNX Runtime does not support the device or cannot
         start it.
         """
         import onnxruntime
@@ -87,13 +87,13 @@ class OnnxRuntimeGraph:
         if reason := missing_provider(device):
             raise ModelError(reason)
         provider = PROVIDERS[device]
-        options, wanted = _session_options(threads, mapped), {**PROVIDER_OPTIONS[device], **(settings or {})}
+        options, provider_options = _session_options(threads, mapped), {**PROVIDER_OPTIONS[device], **(settings or {})}
         built_in = provider in onnxruntime.get_available_providers()
         if not built_in:
-            options.add_provider_for_devices(_plugged(provider)[:1], wanted)
+            options.add_provider_for_devices(_plugin_devices(provider)[:1], provider_options)
         elif device == "cuda":
-            onnxruntime.preload_dlls()  # CUDA and cuDNN as pip installs them are on no search path
-        providers = [(provider, wanted)] if built_in else None
+            onnxruntime.preload_dlls()  # CUDA and cuDNN packages from pip are not on the library search path
+        providers = [(provider, provider_options)] if built_in else None
         try:
             self._session = onnxruntime.InferenceSession(
                 _optimized(model, device, precision), options, providers=providers
@@ -102,7 +102,7 @@ class OnnxRuntimeGraph:
             raise ModelError(
                 f"ONNX Runtime cannot load {model if isinstance(model, Path) else 'a graph'}: {error}"
             ) from error
-        # A provider whose libraries or driver are not there is left out without a word.
+        # ONNX Runtime silently omits a provider whose libraries or driver are missing.
         if provider not in (started := self._session.get_providers()):
             raise ModelError(
                 f"{provider} does not start here, {started[0]} would run instead; it needs a driver, CUDA and cuDNN: {GPU_INSTALL}"
@@ -115,14 +115,14 @@ class OnnxRuntimeGraph:
         self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} {precision}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once; outputs are owned by the caller. Raises MemoryShortError where the device has not the memory for it."""
+        """Run once. The caller owns the outputs. Raises MemoryShortError if the device lacks memory."""
         with _memory_errors():
             return dict(zip(self._outputs, self._session.run(self._outputs, dict(feeds)), strict=True))
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
-        """Run once on memory of the device, without waiting for it. Every input and output is bound.
+        """Run once on device memory without waiting. Every input and output must be bound.
 
-        Raises MemoryShortError where the device has not the memory for what lies between.
+        Raises MemoryShortError if the device lacks memory for intermediate values.
         """
         binding = self._session.io_binding()
         for name, each in bound.items():
@@ -133,11 +133,11 @@ class OnnxRuntimeGraph:
             self._session.run_with_iobinding(binding, self._unsynchronized)
 
     def close(self) -> None:
-        """Release the graph, and the weights that it has mapped; it cannot run after this."""
+        """Release the graph and its memory-mapped weights; it cannot run afterwards."""
         del self._session
 
     def specs(self, sizes: Mapping[str, int]) -> tuple[dict[str, Spec], dict[str, Spec]]:
-        """Describe inputs and outputs by name. sizes: of the dimensions that are named, such as H in "H/8" or "4*T"."""
+        """Return the specs of inputs and outputs by name. sizes: of named dimensions, such as H in "H/8" or "4*T"."""
         inputs, outputs = (
             {value.name: Spec(tuple(_size(each, sizes) for each in value.shape), KINDS[value.type]) for value in values}
             for values in (self._session.get_inputs(), self._session.get_outputs())
@@ -146,17 +146,17 @@ class OnnxRuntimeGraph:
 
 
 def missing_provider(device: DeviceKind) -> str | None:
-    """Say what this ONNX Runtime lacks for a device."""
+    """Return what this ONNX Runtime lacks for a device; None if it lacks nothing."""
     import onnxruntime
 
     provider, built_in = PROVIDERS[device], onnxruntime.get_available_providers()
-    if provider in built_in or _plugged(provider):
+    if provider in built_in or _plugin_devices(provider):
         return None
     return f"this ONNX Runtime has no {provider}, only {', '.join(built_in)}; get it with: {GPU_INSTALL}"
 
 
-def _plugged(provider: str) -> list[Any]:
-    """Find the devices of a provider whose library was registered at run time."""
+def _plugin_devices(provider: str) -> list[Any]:
+    """Return the devices of a provider whose library was registered at run time."""
     import onnxruntime
 
     return [device for device in onnxruntime.get_ep_devices() if device.ep_name == provider]
@@ -168,7 +168,7 @@ def _session_options(threads: int, mapped: bool) -> Any:  # noqa: ANN401 - ONNX 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Decoder and encoder want the cores while inference waits: spinning would take them.
+    # Spinning would take CPU time from the decoder and the encoder while inference waits.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if mapped:
         options.add_session_config_entry("session.disable_prepacking", "1")  # it copies the weights
@@ -185,16 +185,16 @@ def _optimized(model: Path | bytes, device: DeviceKind, precision: str) -> Path 
 
 @contextmanager
 def _memory_errors() -> Iterator[None]:
-    """Raise what ONNX Runtime says of memory that it does not get as a MemoryShortError: it has no type for it."""
+    """Convert ONNX Runtime's out-of-memory errors, which have no type of their own, to MemoryShortError."""
     try:
         yield
     except Exception as error:
         if NO_MEMORY.search(str(error)):
-            raise MemoryShortError(f"ONNX Runtime gets no memory: {error}") from error
+            raise MemoryShortError(f"ONNX Runtime is out of memory: {error}") from error
         raise
 
 
 def _size(dimension: int | str, sizes: Mapping[str, int]) -> int:
-    """Work out a dimension such as 16, "H/8" or "H*W/256"."""
+    """Evaluate a dimension such as 16, "H/8" or "H*W/256"."""
     product, _, divisor = str(dimension).partition("/")
     return math.prod(sizes[each] if each in sizes else int(each) for each in product.split("*")) // int(divisor or 1)

@@ -1,4 +1,4 @@
-"""ONNX Runtime's CPU provider as a device: a run is done as soon as it is queued, on memory that stays where it is."""
+"""ONNX Runtime's CPU provider as a synchronous device: enqueuing executes immediately, on host memory."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,10 @@ from .ring.device import Spec
 
 
 class GraphAtOnce(OnnxRuntimeGraph):
-    """A graph on ONNX Runtime's CPU provider whose runs are queued, which does them at once."""
+    """A graph on ONNX Runtime's CPU provider whose enqueued runs execute immediately."""
 
     def __init__(self, model: Path | bytes, threads: int, *, mapped: bool = False) -> None:
-        """Load a graph, as OnnxRuntimeGraph."""
+        """Load a graph, as OnnxRuntimeGraph does."""
         self.on = HostAtOnce()
         self.compute = self.on.stream()
         self._threads = threads
@@ -23,4 +23,4 @@ class GraphAtOnce(OnnxRuntimeGraph):
         return GraphAtOnce(model, self._threads)
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
-        """Do nothing: it takes any shape."""
+        """Return None: any shape is accepted without preparation."""

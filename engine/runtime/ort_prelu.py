@@ -1,4 +1,4 @@
-"""PReLU rewritten for ONNX Runtime on x86, where it leaves the blocked layout that convolutions are fastest in."""
+"""PReLU rewritten for ONNX Runtime on x86, where PReLU would break up the blocked layout in which convolutions are fastest."""
 
 import platform
 from pathlib import Path
@@ -11,7 +11,7 @@ from upres.engine.graphs.onnx_pb2 import ModelProto, NodeProto, TensorProto
 
 
 def for_onnxruntime(path: Path) -> Path | bytes:
-    """Get the graph as ONNX Runtime's CPU provider runs it fastest: split on x86 where it has a PReLU, else as it is."""
+    """Return the graph as ONNX Runtime's CPU provider runs it fastest: with split PReLUs on x86, otherwise unchanged."""
     if platform.machine().lower() not in ("x86_64", "amd64"):
         return path
     model = parts.read(path)
@@ -19,7 +19,7 @@ def for_onnxruntime(path: Path) -> Path | bytes:
 
 
 def split(model: ModelProto) -> bytes:
-    """Write every PReLU by channel as `relu(x) - slopes · relu(-x)`; 1.3 to 1.4 times as fast, same bits.
+    """Rewrite every per-channel PReLU as `relu(x) - slopes · relu(-x)`, which is 1.3 to 1.4 times as fast and bit-identical.
 
     The products are depthwise convolutions: ONNX Runtime keeps the blocked layout through convolutions, ReLU and additions.
     """

@@ -1,4 +1,4 @@
-"""The runtimes there are, and which one runs. Every package adds its own as entry points of the group `upres.runtimes`."""
+"""Registry of runtimes, and the choice of one. Packages register runtimes as entry points of the group `upres.runtimes`."""
 
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -12,19 +12,19 @@ AUTO = "auto"
 
 
 def names() -> tuple[str, ...]:
-    """List what a user may choose from; none of the runtimes is loaded for it."""
+    """Return the names a user may choose from, without loading any runtime."""
     return (AUTO, *sorted(_entries()))
 
 
 def every() -> list[Runtime]:
-    """Load all of them, available or not, the preferred first."""
+    """Load all runtimes, available or not, in order of preference."""
     return sorted(map(load, _entries()), key=lambda runtime: runtime.preference, reverse=True)
 
 
 def choose(name: str = AUTO) -> Runtime:
-    """Get the runtime of this name, or the preferred one of those that are available.
+    """Return the runtime of this name, or the preferred one among those available.
 
-    Raises SettingsError for an unknown name, ModelError with the remedy where it cannot run here.
+    Raises SettingsError for an unknown name, and ModelError with the remedy if it cannot run on this machine.
     """
     if name not in names():
         raise SettingsError(f"unknown runtime {name!r}; there are: {', '.join(names())}")
@@ -46,9 +46,9 @@ def _preferred() -> Runtime:
 
 
 def load(name: str) -> Runtime:
-    """Load a runtime by its name, whether it can run here or not."""
-    made: Runtime = _entries()[name].load()()
-    return made
+    """Load a runtime by its name, regardless of whether it can run on this machine."""
+    runtime: Runtime = _entries()[name].load()()
+    return runtime
 
 
 @cache

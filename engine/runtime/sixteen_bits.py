@@ -1,4 +1,4 @@
-"""A graph of frames of 8 bits a channel made to take and give 16: the same network, so that no second file is shipped."""
+"""Conversion of a graph for frames of 8 bits a channel to one for 16 bits with the same weights; it needs no second file."""
 
 from pathlib import Path
 
@@ -11,24 +11,24 @@ from upres.engine.graphs.onnx_pb2 import TensorProto
 
 
 def sixteen_bits(path: Path) -> bytes:
-    """Read a float32 graph from `frame` to `upscaled` as an ONNX file whose frames are uint16, white at FULL.
+    """Return a float32 graph from `frame` to `upscaled` as an ONNX file whose frames are uint16, white at FULL.
 
-    What is between keeps its precision. Raises ModelError where its input is not divided by 255 first, and its output not
-    multiplied by 255 and clipped there at last, as in graphs of frames.
+    Precision in between is unchanged. Raises ModelError unless the graph starts by dividing its input by 255, and ends by
+    multiplying by 255, clipping and casting, as graphs on frames do.
     """
     model = parts.read(path)
     graph = model.graph
     numbers = {each.name: parts.array(each) for each in graph.initializer if not each.dims}
-    found = [name for name, value in numbers.items() if value in (np.float32(1 / 255), np.float32(255))]
+    scales = [name for name, value in numbers.items() if value in (np.float32(1 / 255), np.float32(255))]
     last = next((node for node in graph.node if graph.output[0].name in node.output), None)
-    if {node.op_type for node in graph.node if set(found) & {*node.input}} != {"Mul", "Clip"} or (
-        len(found) != 2 or last is None or last.op_type != "Cast"
+    if {node.op_type for node in graph.node if set(scales) & {*node.input}} != {"Mul", "Clip"} or (
+        len(scales) != 2 or last is None or last.op_type != "Cast"
     ):
         raise ModelError(
             f"{path} cannot take 16 bits a channel: it does not begin with 1/255 and end with 255 and a Cast"
         )
     for tensor in graph.initializer:
-        if tensor.name in found:
+        if tensor.name in scales:
             value = FULL if numbers[tensor.name] > 1 else 1 / FULL
             tensor.CopyFrom(parts.tensor(np.array(value, np.float32), tensor.name))
     for end in (graph.input[0], graph.output[0]):

@@ -234,7 +234,7 @@ def test_the_image_for_gpus_has_one_onnx_runtime_and_what_its_provider_links(cud
     assert code == 0, output
     assert found["ONNX Runtime"]["state"].startswith("onnxruntime-gpu") and "CUDA" in found["ONNX Runtime"]["state"]
     assert "two wheels" not in found["ONNX Runtime"]["state"] and found["cuda-core"]["state"] != "not installed"
-    assert "no NVIDIA driver is here" in found["runtime cuda"]["state"]
+    assert "no NVIDIA driver is installed" in found["runtime cuda"]["state"]
     linked = """
         set -e
         site=$(echo /opt/upres/lib/python3*/site-packages)
@@ -251,7 +251,7 @@ def test_the_image_for_gpus_upscales_on_the_cpu_and_refuses_cuda_without_a_drive
     shutil.copy(SAMPLE, state / "in.mp4")
     command = ["upres", "in.mp4", "out.mp4", "--duration", "0.2"]
     code, output = inside(*command, "--runtime", "cuda", image=cuda_image, state=state)
-    assert code and "no NVIDIA driver is here" in output and not (state / "out.mp4").exists()
+    assert code and "no NVIDIA driver is installed" in output and not (state / "out.mp4").exists()
     code, output = inside(*command, image=cuda_image, state=state)
     assert code == 0, output
     assert referee.size(state / "out.mp4") == (1280, 720)

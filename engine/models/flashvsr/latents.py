@@ -24,18 +24,18 @@ class Blend:
         """load: loads a graph onto the device. Raises MemoryShortError if the device lacks memory for the latents."""
         graphs = {count: load(blending(layout, parts, count)) for count in (FIRST, NEXT)}
         self._tile = layout.profile.height, layout.profile.width
-        with ExitStack() as taken:
-            resident = taken.enter_context(closing(Resident(graphs[FIRST])))
+        with ExitStack() as resources:
+            resident = resources.enter_context(closing(Resident(graphs[FIRST])))
             self._clean = [resident.take(self._clean_spec(FIRST)) for _ in layout.tiles]
             self._latents = [
                 [resident.take(_latents(1, LATENT, size=(part.height, part.width))) for part in parts]
                 for _ in range(FIRST)
             ]
             self._rings = {
-                count: taken.enter_context(closing(Ring(graph, {}, {"doubt": DOUBT}, 1)))
+                count: resources.enter_context(closing(Ring(graph, {}, {"doubt": DOUBT}, 1)))
                 for count, graph in graphs.items()
             }
-            self._taken = taken.pop_all()
+            self._resources = resources.pop_all()
 
     def clean(self, count: int) -> list[Bound]:
         """Return the tensors to which to write `count` latent frames of every tile, (1, 16, count, H/8, W/8)."""
@@ -61,7 +61,7 @@ class Blend:
 
     def close(self) -> None:
         """Release all memory. May be called twice."""
-        self._taken.close()
+        self._resources.close()
 
     def _clean_spec(self, count: int) -> Spec:
         return _latents(1, LATENT, count, size=self._tile)

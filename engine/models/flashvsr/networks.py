@@ -32,12 +32,12 @@ class Projector:
         """depth: limit on the runs in flight. Raises MemoryShortError if the device lacks memory for them."""
         self._graph, sizes = graph, {"H": height, "W": width}
         inputs, outputs = graph.specs(sizes)
-        with ExitStack() as taken:
-            self._state = taken.enter_context(closing(State([graph], sizes)))
-            tokens = taken.enter_context(closing(Resident(graph)))
+        with ExitStack() as resources:
+            self._state = resources.enter_context(closing(State([graph], sizes)))
+            tokens = resources.enter_context(closing(Resident(graph)))
             self._tokens = cycle([tokens.take(outputs["tokens"]) for _ in range(FIRST)])
-            self._ring = taken.enter_context(closing(Ring(graph, {"frames": inputs["frames"]}, {}, depth)))
-            self._taken = taken.pop_all()
+            self._ring = resources.enter_context(closing(Ring(graph, {"frames": inputs["frames"]}, {}, depth)))
+            self._resources = resources.pop_all()
         self.nbytes = self._state.nbytes
 
     def start(self, frame: Tensor) -> None:
@@ -61,7 +61,7 @@ class Projector:
 
     def close(self) -> None:
         """Release all memory. May be called twice."""
-        self._taken.close()
+        self._resources.close()
 
 
 class Transformer:
@@ -71,13 +71,13 @@ class Transformer:
         """Allocate memory for one run of each graph. Raises MemoryShortError if the device lacks it."""
         self._graphs = {FIRST: first, NEXT: following}
         self._head_dim = head_dim
-        with ExitStack() as taken:
-            self._state = taken.enter_context(closing(State([first, following], {})))
+        with ExitStack() as resources:
+            self._state = resources.enter_context(closing(State([first, following], {})))
             self._rings = {
-                count: taken.enter_context(closing(Ring(graph, *_passed(graph), 1)))
+                count: resources.enter_context(closing(Ring(graph, *_passed(graph), 1)))
                 for count, graph in self._graphs.items()
             }
-            self._taken = taken.pop_all()
+            self._resources = resources.pop_all()
         self.nbytes = self._state.nbytes
 
     def push(self, noise: Tensor, tokens: Bound, position: int, clean: Bound | None = None) -> dict[str, Tensor]:
@@ -102,7 +102,7 @@ class Transformer:
 
     def close(self) -> None:
         """Release all memory. May be called twice."""
-        self._taken.close()
+        self._resources.close()
 
 
 class Decoder:
@@ -121,12 +121,12 @@ class Decoder:
         self._size = height, width
         self._states: list[State] = []
         self._rings: list[Ring] = []
-        with ExitStack() as taken:
+        with ExitStack() as resources:
             for outer in self.parts:
                 sizes = {"T": 1, "H": outer.height, "W": outer.width}
-                self._states.append(taken.enter_context(closing(State([graph], sizes))))
-                self._rings.append(taken.enter_context(closing(Ring(graph, *_passed(graph, sizes), depth))))
-            self._taken = taken.pop_all()
+                self._states.append(resources.enter_context(closing(State([graph], sizes))))
+                self._rings.append(resources.enter_context(closing(Ring(graph, *_passed(graph, sizes), depth))))
+            self._resources = resources.pop_all()
         self.nbytes = sum(state.nbytes for state in self._states)
 
     @property
@@ -170,7 +170,7 @@ class Decoder:
 
     def close(self) -> None:
         """Release all memory. May be called twice."""
-        self._taken.close()
+        self._resources.close()
 
     def _joined(self) -> Tensor:
         decoded = np.empty((CLIP, 3, *self._size), np.float32)

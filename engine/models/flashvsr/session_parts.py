@@ -34,15 +34,15 @@ class Networks:
     def __init__(self, graphs: Graphs, layout: Layout, *, tiles: int = 1) -> None:
         """tiles: number of transformers to create."""
         self.graphs = graphs
-        with ExitStack() as taken:
+        with ExitStack() as resources:
             self.transformers = [
-                taken.enter_context(closing(Transformer(graphs.first, graphs.following, graphs.head_dim)))
+                resources.enter_context(closing(Transformer(graphs.first, graphs.following, graphs.head_dim)))
                 for _ in range(tiles)
             ]
-            self.decoder = taken.enter_context(
+            self.decoder = resources.enter_context(
                 closing(Decoder(graphs.decoder, layout.height, layout.width, depth=graphs.depth))
             )
-            self._taken = taken.pop_all()
+            self._resources = resources.pop_all()
 
     def projector(self, height: int, width: int) -> Projector:
         """Create a projector for frames of this size; the caller closes it."""
@@ -54,7 +54,7 @@ class Networks:
 
     def close(self) -> None:
         """Release all memory. May be called twice."""
-        self._taken.close()
+        self._resources.close()
 
 
 class LiveNetworks(Networks):
@@ -62,12 +62,12 @@ class LiveNetworks(Networks):
 
     def __init__(self, graphs: Graphs, layout: Layout) -> None:
         super().__init__(graphs, layout, tiles=len(layout.tiles))
-        with ExitStack() as taken:
-            taken.callback(super().close)
-            self.whole = taken.enter_context(closing(self.projector(layout.height, layout.width)))
-            self.tokens = taken.enter_context(closing(self.cut(layout.width)))
-            self.blend = taken.enter_context(closing(Blend(graphs.decoder.beside, layout, self.decoder.parts)))
-            self._live = taken.pop_all()
+        with ExitStack() as resources:
+            resources.callback(super().close)
+            self.whole = resources.enter_context(closing(self.projector(layout.height, layout.width)))
+            self.tokens = resources.enter_context(closing(self.cut(layout.width)))
+            self.blend = resources.enter_context(closing(Blend(graphs.decoder.beside, layout, self.decoder.parts)))
+            self._live = resources.pop_all()
 
     def close(self) -> None:
         """Release all memory. May be called twice."""

@@ -1,1 +1,1 @@
-"""Engines of the TensorRT family as files: what stands beside one, and what is compared before a frame goes through it."""
+"""TensorRT engines as files: their manifests, and the checks before an engine is used."""

@@ -1,4 +1,4 @@
-"""What is compared before an engine is loaded: a stale, foreign or damaged one is refused with the command that rebuilds it."""
+"""Checks before an engine is loaded: a stale, foreign or damaged one is rejected with the command that rebuilds it."""
 
 import hashlib
 from pathlib import Path
@@ -13,10 +13,10 @@ from .manifest import Builder, Contents, EngineManifest, beside, first_run_file,
 def check(
     engine: Path, contents: Contents, builder: Builder, driver: Driver, *, command: str
 ) -> tuple[bytes, EngineManifest]:
-    """Read an engine that computes these contents, was built by this builder for this GPU, and is whole.
+    """Read an engine after checking that it has these contents, was built by this builder for this GPU, and is intact.
 
-    builder: what this machine has, `capability_of` its GPU. driver: without a usable one nothing is read, as TensorRT's runtime
-    may crash then. command: builds this engine. Raises ModelError naming everything that is wrong, and the command.
+    builder: the package on this machine and the GPU's `capability_of`. driver: if it is unusable nothing is read, because
+    TensorRT's runtime may crash then. command: builds this engine. Raises ModelError naming every problem, and the command.
     """
     remedy = f"build it with: {command}"
     if driver.problem:
@@ -37,28 +37,28 @@ def check(
 
 
 def capability_of(gpu: GPU) -> str:
-    """Name a GPU's compute capability as builders do: SM89."""
+    """Return a GPU's compute capability as builders name it, such as SM89."""
     major, minor = gpu.capability
     return f"SM{major}{minor}"
 
 
 def check_validity(module: Any, runtime: Any, blob: bytes, *, engine: Path, command: str) -> None:  # noqa: ANN401
-    """Ask TensorRT for RTX whether it takes an engine on this GPU; ModelError where not. TensorRT itself is not asked.
+    """Raise ModelError if TensorRT for RTX reports that an engine is invalid on this GPU. TensorRT has no such check.
 
-    module: tensorrt_rtx. runtime: its Runtime, which may only be made where there is a driver.
+    module: tensorrt_rtx. runtime: its Runtime, which must only be created if there is a driver.
     """
     if not hasattr(runtime, "get_engine_validity"):
         return
     validity, diagnostics = runtime.get_engine_validity(blob)
     if validity == module.EngineValidity.INVALID:
         raise ModelError(
-            f"TensorRT for RTX {module.__version__} refuses the engine {engine} on this GPU (diagnostics {int(diagnostics)}); "
+            f"TensorRT for RTX {module.__version__} rejects the engine {engine} on this GPU (diagnostics {int(diagnostics)}); "
             f"build it with: {command}"
         )
 
 
 def _whole(engine: Path, known: EngineManifest, remedy: str) -> bytes:
-    """Read the engine; ModelError where it, or its first run, is not what was written."""
+    """Read the engine. Raises ModelError if it or its first run differs from what was written."""
     blob, run = engine.read_bytes(), first_run_file(engine)
     if len(blob) != known.nbytes:
         raise ModelError(f"the engine {engine} is truncated: it has {len(blob)} bytes of {known.nbytes}; {remedy}")
@@ -69,20 +69,20 @@ def _whole(engine: Path, known: EngineManifest, remedy: str) -> bytes:
     return blob
 
 
-def _stale(known: Contents, wanted: Contents) -> list[str]:
-    """Say what it computes that is not wanted."""
+def _stale(known: Contents, expected: Contents) -> list[str]:
+    """List how the engine's contents differ from the expected ones."""
     problems = []
-    if known.precision != wanted.precision:
-        problems.append(f"it computes in {known.precision}, not in {wanted.precision}")
-    elif (known.graph_sha256, known.weights_sha256) != (wanted.graph_sha256, wanted.weights_sha256):
+    if known.precision != expected.precision:
+        problems.append(f"it computes in {known.precision}, not in {expected.precision}")
+    elif (known.graph_sha256, known.weights_sha256) != (expected.graph_sha256, expected.weights_sha256):
         problems.append("it is stale: the network's graph has changed since it was built")
-    if known.inputs != wanted.inputs:
-        problems.append(f"its inputs are {_shapes(known)}, not {_shapes(wanted)}")
+    if known.inputs != expected.inputs:
+        problems.append(f"its inputs are {_shapes(known)}, not {_shapes(expected)}")
     return problems
 
 
 def _foreign(known: Builder, here: Builder) -> list[str]:
-    """Say what it was built by or for that is not here."""
+    """List how the engine's builder and GPU differ from those of this machine."""
     problems = []
     if (known.target, known.version) != (here.target, here.version):
         problems.append(

@@ -1,4 +1,4 @@
-"""The manifest beside every engine: what it was built from, by what, and for what."""
+"""Manifest of an engine, stored next to it: what it was built from, by which builder and for which GPUs."""
 
 import json
 from collections.abc import Mapping
@@ -10,20 +10,20 @@ from upres.engine.core.errors import ModelError
 
 Target = Literal["tensorrt", "tensorrt-rtx"]
 MODULES: dict[Target, str] = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-"""The Python package of every builder, which is its runtime too."""
+"""Python package of every builder, which also contains the runtime."""
 INSTALL: dict[Target, str] = {
     "tensorrt": "pip install 'tensorrt-cu13>=10.14,<12'",
     "tensorrt-rtx": "pip install 'upres[rtx]'",
 }
-"""The command that installs it."""
+"""Command that installs it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
     """What an engine computes.
 
-    graph_sha256: of the ONNX file that it was built from, in the engine's precision. weights_sha256: of weights beside that file;
-    empty where they are inside. precision: fp32, fp16 or bf16. inputs: the shape of every input.
+    graph_sha256: of the ONNX file that it was built from, in the engine's precision. weights_sha256: of external weights; empty if
+    they are part of that file. precision: fp32, fp16 or bf16. inputs: the shape of every input.
     """
 
     graph_sha256: str
@@ -34,7 +34,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Builder:
-    """What built an engine, and for which GPUs. version: of the package. capability: compute capability, as SM89."""
+    """The package that built an engine, and its target GPUs. version: of the package. capability: compute capability, as SM89."""
 
     target: Target
     version: str
@@ -46,9 +46,9 @@ class Builder:
 
 @dataclass(frozen=True, slots=True)
 class EngineManifest:
-    """What stands beside an engine. sha256, nbytes: of the engine. first_run_sha256: of the file of the first run.
+    """Facts about an engine. sha256, nbytes: of the engine. first_run_sha256: of the file of the first run.
 
-    command: builds the engine again.
+    command: rebuilds the engine.
     """
 
     contents: Contents
@@ -59,7 +59,7 @@ class EngineManifest:
     command: str
 
     def write(self, engine: Path) -> None:
-        """Write as JSON beside the engine, whole or not at all."""
+        """Write the manifest as JSON next to the engine, atomically."""
         path = beside(engine)
         part = path.with_name(f"{path.name}.part")
         part.write_text(json.dumps(asdict(self), indent=2) + "\n")
@@ -67,22 +67,22 @@ class EngineManifest:
 
 
 def file_name(network: str, precision: str, width: int, height: int, builder: Builder) -> str:
-    """Name the file of an engine. width, height: of the tile that it takes."""
+    """Return the file name of an engine. width, height: of its input tile."""
     return f"{network}-{precision}-{width}x{height}-{builder.target}-{builder.capability.lower()}.engine"
 
 
 def beside(engine: Path) -> Path:
-    """Name the manifest of an engine."""
+    """Return the path of an engine's manifest."""
     return engine.with_suffix(".json")
 
 
 def first_run_file(engine: Path) -> Path:
-    """Name the file of an engine's first run: inputs and outputs."""
+    """Return the path of an engine's first run: its inputs and expected outputs."""
     return engine.with_suffix(".npz")
 
 
 def read(engine: Path) -> EngineManifest:
-    """Read an engine's manifest; ModelError where it is not one. Fields that this version does not know are ignored."""
+    """Read an engine's manifest. Raises ModelError if it is invalid. Unknown fields are ignored."""
     path = beside(engine)
     try:
         values = json.loads(path.read_text())
@@ -91,7 +91,7 @@ def read(engine: Path) -> EngineManifest:
         rest = _known(EngineManifest, values) | {"builder": Builder(**_known(Builder, values["builder"]))}
         return EngineManifest(**rest | {"contents": Contents(**contents, inputs=shapes)})
     except (OSError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ModelError(f"{path} is no readable manifest of an engine ({error}); build the engine again") from error
+        raise ModelError(f"{path} is not a readable engine manifest ({error}); build the engine again") from error
 
 
 def _known(kind: type, values: Mapping[str, Any]) -> dict[str, Any]:

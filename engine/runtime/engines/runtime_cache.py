@@ -1,4 +1,4 @@
-"""What TensorRT for RTX compiles on a GPU when an engine first runs there, kept beside the engine for the next start."""
+"""Cache of the code that TensorRT for RTX compiles on a GPU when an engine first runs, stored next to the engine."""
 
 import logging
 import os
@@ -6,29 +6,29 @@ import re
 from pathlib import Path
 from typing import Any
 
-MOST_BYTES = 256 << 20  # of what is kept for an engine; more is compiled again
+MOST_BYTES = 256 << 20  # limit on an engine's cache file; larger results are recompiled at every start
 
 logger = logging.getLogger(__name__)
 
 
 class RuntimeCache:
-    """One engine's. Without it a start only takes longer, so nothing about its file is an error.
+    """Runtime cache of one engine. It only saves startup time, so problems with its file are not errors.
 
-    context: to run the engine in; None where there is no memory for it. is_taken: it has what an earlier run left.
+    context: execution context of the engine; None if memory is insufficient. was_loaded: whether an earlier run's cache is in use.
     """
 
     def __init__(self, engine: Any, file: Path) -> None:  # noqa: ANN401 - the package has no types
-        """Take what an earlier run left in the file, as far as TensorRT finds it made for this GPU and driver, and by itself."""
+        """Load the file of an earlier run if TensorRT recognizes it as made by itself for this GPU and driver."""
         self._file = file
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()
         self._known = self._read()
-        self.is_taken = bool(self._known)
+        self.was_loaded = bool(self._known)
         self._config.set_runtime_cache(self._cache)
         self.context = engine.create_execution_context(self._config)
 
     def keep(self) -> None:
-        """Write what has been compiled by now; remove what was kept for other builds of the engine, and by runs that died."""
+        """Save the compiled code; delete caches of other builds of the engine, and partial files of runs that crashed."""
         compiled = bytes(memoryview(self._cache.serialize()))
         if compiled == self._known or len(compiled) > MOST_BYTES:
             return
@@ -39,12 +39,12 @@ class RuntimeCache:
             for stale in _stale(self._file):
                 stale.unlink(missing_ok=True)
         except OSError as error:
-            logger.info("what was compiled for %s is not kept: %s", self._file.name, error)
+            logger.info("the code compiled for %s could not be saved: %s", self._file.name, error)
         finally:
             part.unlink(missing_ok=True)
 
     def forget(self) -> None:
-        """Remove what was kept: results that it took part in are wrong."""
+        """Delete the file, because results computed with it are wrong."""
         self._file.unlink(missing_ok=True)
 
     def _read(self) -> bytes:
@@ -56,20 +56,20 @@ class RuntimeCache:
 
 
 def is_kept(module: Any) -> bool:  # noqa: ANN401
-    """Tell whether a package of the TensorRT family compiles on the GPU, and keeps that: TensorRT itself does not."""
+    """Report whether a package of the TensorRT family compiles on the GPU and can save the result; TensorRT cannot."""
     return hasattr(module, "IRuntimeCache")
 
 
 def file_beside(engine: Path, sha256: str, gpu: str, driver: str | None) -> Path:
-    """Name the file of an engine with these bytes on a GPU of this name, by a driver of this version."""
+    """Return the cache file of an engine with this hash for a GPU of this name and a driver of this version."""
     on = re.sub("[^a-z0-9]+", "-", f"{gpu} {driver or 'unknown'}".lower())
     return engine.with_name(f"{engine.stem}.{sha256[:12]}.{on}.cache")
 
 
 def _stale(kept: Path) -> list[Path]:
-    """List what was kept of other builds of the same engine, and parts of this file that were left behind.
+    """List the caches of other builds of the same engine, and partial files left by writers of this one.
 
-    What is of other GPUs and drivers stays: machines may share a cache.
+    Caches for other GPUs and drivers are not listed, because machines may share a folder.
     """
     engine, build, _, _ = kept.name.rsplit(".", 3)
     builds = kept.parent.glob(f"{engine}.*.cache")

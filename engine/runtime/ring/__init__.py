@@ -1,1 +1,1 @@
-"""Runs under way on a device: while one computes, the next is copied in and the last is copied out."""
+"""Asynchronous runs on a device: while one computes, the next is copied in and the previous one is copied out."""

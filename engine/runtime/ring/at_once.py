@@ -1,4 +1,4 @@
-"""The host as a device of its own, whose work is done as soon as it is queued: nothing is under way, so nothing is waited for."""
+"""The host as a synchronous device: work is done when it is enqueued, so nothing is ever in flight."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,21 +7,21 @@ from upres.engine.core.errors import MemoryShortError
 
 from .device import Event, Memory
 
-ALIGNMENT = 64  # bytes, as runtimes lay out what they allocate themselves
+ALIGNMENT = 64  # bytes, as runtimes align their own allocations
 
 
 class HostAtOnce:
-    """Memory of the host, and streams that keep nothing back."""
+    """Device whose memory is host memory and whose streams execute immediately."""
 
     def use(self) -> None:
-        """Do nothing: every thread may use the host."""
+        """Do nothing: all threads can use the host."""
 
     def stream(self) -> "StreamAtOnce":
-        """Make a stream."""
+        """Create a stream."""
         return StreamAtOnce()
 
     def memory(self, nbytes: int) -> "HostArray":
-        """Take memory; MemoryShortError where the host has none."""
+        """Allocate memory. Raises MemoryShortError if the host has none left."""
         try:
             return HostArray(nbytes)
         except MemoryError as error:
@@ -31,7 +31,7 @@ class HostAtOnce:
 
 
 class HostArray:
-    """Bytes of the host, of which nobody has written what they hold at first. array: of uint8."""
+    """Uninitialized host memory. array: its bytes as uint8."""
 
     def __init__(self, nbytes: int) -> None:
         whole = np.empty(nbytes + ALIGNMENT, np.uint8)
@@ -40,35 +40,35 @@ class HostArray:
 
     @property
     def address(self) -> int:
-        """Return where it begins."""
+        """Address of the first byte."""
         return self.array.ctypes.data
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the memory."""
         self.array = self.array[:0].copy()
 
 
 class StreamAtOnce:
-    """Work that is done when it is queued. handle: no runtime asks for it."""
+    """Stream whose work is done when it is enqueued. handle: unused by runtimes."""
 
     handle = 0
 
     def copy(self, source: Memory, target: Memory) -> None:
-        """Copy."""
+        """Copy memory."""
         assert isinstance(source, HostArray) and isinstance(target, HostArray)
         np.copyto(target.array, source.array)
 
     def clear(self, memory: Memory) -> None:
-        """Write zeros."""
+        """Fill memory with zeros."""
         assert isinstance(memory, HostArray)
         memory.array.fill(0)
 
     def record(self) -> "StreamAtOnce":
-        """Mark a place that everything has come to already."""
+        """Return an event that has already occurred."""
         return self
 
     def wait(self, event: Event | None = None) -> None:
-        """Do nothing: every event of this device has come."""
+        """Do nothing: every event of this device has already occurred."""
 
     def close(self) -> None:
-        """Do nothing: no work is left."""
+        """Do nothing: no work is pending."""

@@ -1,4 +1,4 @@
-"""An NVIDIA GPU as a ring's device, over cuda-core."""
+"""An NVIDIA GPU as a ring's device, using cuda-core."""
 
 import ctypes
 from collections.abc import Iterator
@@ -18,22 +18,22 @@ INSTALL = "pip install 'upres[cuda]'"
 
 
 def unavailable() -> str | None:
-    """Say why there is no such device, as far as that is known without waking the driver, and what to do about it."""
-    # The parent first: to look below one that is missing is an error.
+    """Return why there is no such device, as far as can be found without initializing the driver, and what to do about it."""
+    # Parents first: looking up a submodule of a missing package raises an error.
     if not all(find_spec(name) for name in ("cuda", "cuda.core", "cuda.bindings")):
         return f"cuda-core is not installed; get it with: {INSTALL}"
     try:
         ctypes.CDLL(LIBRARY)
     except OSError:
-        return f"no NVIDIA driver is here ({LIBRARY} is missing)"
+        return f"no NVIDIA driver is installed ({LIBRARY} is missing)"
     return None
 
 
 class CudaDevice:
-    """The first GPU that this process sees; CUDA_VISIBLE_DEVICES says which one that is."""
+    """The first GPU visible to this process, as selected by CUDA_VISIBLE_DEVICES."""
 
     def __init__(self) -> None:
-        """Open the GPU; ModelError where no driver or no GPU is here."""
+        """Open the GPU. Raises ModelError if there is no driver or no GPU."""
         if reason := unavailable():
             raise ModelError(reason)
         from cuda import core
@@ -42,30 +42,30 @@ class CudaDevice:
         try:
             self._device = core.Device(0)
             self._device.set_current()
-        except Exception as error:  # of many kinds: a library that is not there, an error of the driver
+        except Exception as error:  # of many types: a missing library, a driver error
             raise ModelError(f"no NVIDIA GPU can be used: {error}") from error
         self._pinned = core.LegacyPinnedMemoryResource()
 
     def use(self) -> None:
-        """Make it the calling thread's device."""
+        """Make this the calling thread's current device."""
         self._device.set_current()
 
     def stream(self) -> "CudaStream":
-        """Make a stream that does not wait for the default one."""
+        """Create a stream that does not synchronize with the default one."""
         with _errors():
             return CudaStream(
                 self._core, self._device.create_stream(options=self._core.StreamOptions(nonblocking=True))
             )
 
     def memory(self, nbytes: int) -> "CudaMemory":
-        """Take memory of the GPU."""
+        """Allocate GPU memory."""
         with _errors():
             buffer = self._device.allocate(nbytes, stream=self._device.default_stream)
-            self._device.default_stream.sync()  # it is there for every stream
+            self._device.default_stream.sync()  # makes it usable on every stream
         return CudaMemory(buffer)
 
     def host_memory(self, nbytes: int) -> "PinnedMemory":
-        """Take memory of the host that stays where it is, so that the GPU copies it by itself."""
+        """Allocate pinned host memory, which the GPU can access directly."""
         with _errors():
             return PinnedMemory(self._pinned.allocate(nbytes, stream=self._device.default_stream))
 
@@ -78,16 +78,16 @@ class CudaMemory:
 
     @property
     def address(self) -> int:
-        """Return where it begins."""
+        """Address of the first byte."""
         return int(self.buffer.handle)
 
     def close(self) -> None:
-        """Give it back."""
+        """Release the memory."""
         self.buffer.close()
 
 
 class PinnedMemory(CudaMemory):
-    """A buffer of the host that is pinned. array: its bytes."""
+    """Pinned host memory. array: its bytes."""
 
     def __init__(self, buffer: Any) -> None:  # noqa: ANN401
         super().__init__(buffer)
@@ -95,38 +95,38 @@ class PinnedMemory(CudaMemory):
 
 
 class CudaStream:
-    """A stream of cuda-core. handle: the address that runtimes take."""
+    """A stream of cuda-core. handle: the address that runtimes use."""
 
     def __init__(self, core: Any, stream: Any) -> None:  # noqa: ANN401
-        # The host sleeps while it waits: decoder and encoder want the cores.
+        # Make the host sleep while it waits, because the decoder and the encoder need the cores.
         self._options = core.EventOptions(blocking_sync=True)
         self._stream = stream
         self.handle = int(stream.handle)
 
     def copy(self, source: Memory, target: Memory) -> None:
-        """Queue a copy."""
+        """Enqueue a copy."""
         assert isinstance(source, CudaMemory) and isinstance(target, CudaMemory)
         with _errors():
             source.buffer.copy_to(target.buffer, stream=self._stream)
 
     def clear(self, memory: Memory) -> None:
-        """Queue zeros."""
+        """Enqueue filling memory with zeros."""
         assert isinstance(memory, CudaMemory)
         with _errors():
             memory.buffer.fill(0, stream=self._stream)
 
     def record(self) -> "CudaEvent":
-        """Mark the place behind all that is queued so far."""
+        """Record an event after all work enqueued so far."""
         with _errors():
             return CudaEvent(self._stream.record(options=self._options))
 
     def wait(self, event: Any) -> None:  # noqa: ANN401
-        """Let what is queued from here on begin only after an event."""
+        """Make work enqueued from now on start only after an event."""
         with _errors():
             self._stream.wait(event.event)
 
     def close(self) -> None:
-        """Release it."""
+        """Release the stream."""
         self._stream.close()
 
 
@@ -137,14 +137,14 @@ class CudaEvent:
         self.event = event
 
     def wait(self) -> None:
-        """Wait on the host; ModelError where the work before it has failed."""
+        """Block the host until the event occurs. Raises ModelError if the work before it failed."""
         with _errors():
             self.event.sync()
 
 
 @contextmanager
 def _errors() -> Iterator[None]:
-    """Raise what the driver says as a ModelError, of missing memory as a MemoryShortError."""
+    """Convert driver errors to ModelError, and those about memory to MemoryShortError."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What a ring asks of a device: memory on both sides, and streams of work in order. Names no vendor."""
+"""Protocols of a device as used by a ring: memory on both sides, and ordered streams of work. Vendor-neutral."""
 
 import math
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from upres.engine.runtime.base import Graph
 
 BFLOAT16 = np.dtype([("bfloat16", np.uint16)])
-"""What NumPy has no number for: as wide, and its zero is the same."""
+"""Stand-in for bfloat16, which NumPy lacks: of the same size, and with the same representation of zero."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,60 +23,60 @@ class Spec:
 
     @property
     def nbytes(self) -> int:
-        """Count the bytes it takes."""
+        """Size in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
 
 class Memory(Protocol):
-    """Bytes on a device, from `address` on."""
+    """Device memory. address: of its first byte."""
 
     @property
     def address(self) -> int: ...  # noqa: D102
 
     def close(self) -> None:
-        """Give them back; no work that reads or writes them may be under way."""
+        """Release the memory; no work in flight may use it."""
         ...
 
 
 class HostMemory(Memory, Protocol):
-    """Bytes of the host that the device copies by itself, as an array of uint8."""
+    """Host memory that the device can access directly. array: its bytes as uint8."""
 
     @property
     def array(self) -> NDArray[np.uint8]: ...  # noqa: D102
 
 
 class Event(Protocol):
-    """A place in a stream."""
+    """A position in a stream."""
 
     def wait(self) -> None:
-        """Wait on the host until all work before it is done; ModelError where that work failed."""
+        """Block the host until all work before it is done. Raises ModelError if that work failed."""
         ...
 
 
 class Stream(Protocol):
-    """Work that a device does in order. handle: what runtimes call it by."""
+    """A queue of work that a device executes in order. handle: its identifier for runtimes."""
 
     @property
     def handle(self) -> int: ...  # noqa: D102
 
     def copy(self, source: Memory, target: Memory) -> None:
-        """Queue a copy of all of `source` to `target`, which is as long."""
+        """Enqueue a copy of all of `source` to `target`, which has the same size."""
         ...
 
     def clear(self, memory: Memory) -> None:
-        """Queue that all of some memory of the device becomes zero."""
+        """Enqueue filling device memory with zeros."""
         ...
 
     def record(self) -> Event:
-        """Mark the place behind all that is queued so far."""
+        """Record an event after all work enqueued so far."""
         ...
 
     def wait(self, event: Event) -> None:
-        """Let what is queued from here on begin only after an event of another stream."""
+        """Make work enqueued from now on start only after an event of another stream."""
         ...
 
     def close(self) -> None:
-        """Release it, once its work is done."""
+        """Release the stream after its work is done."""
         ...
 
 
@@ -84,25 +84,25 @@ class Device(Protocol):
     """A device, or the host in its place."""
 
     def use(self) -> None:
-        """Make it the calling thread's device: at the start of whatever a thread does with it."""
+        """Make this the calling thread's current device. Call it before anything else a thread does with the device."""
         ...
 
     def stream(self) -> Stream:
-        """Make a stream."""
+        """Create a stream."""
         ...
 
     def memory(self, nbytes: int) -> Memory:
-        """Take memory of the device; MemoryShortError where it has none."""
+        """Allocate device memory. Raises MemoryShortError if there is none left."""
         ...
 
     def host_memory(self, nbytes: int) -> HostMemory:
-        """Take memory of the host that copies to and from the device go through; MemoryShortError where there is none."""
+        """Allocate host memory for copies to and from the device. Raises MemoryShortError if there is none left."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Bound:
-    """A tensor of a graph, in memory of the device."""
+    """A tensor of a graph in device memory."""
 
     spec: Spec
     memory: Memory
@@ -110,7 +110,7 @@ class Bound:
 
 @runtime_checkable
 class DeviceGraph(Graph, Protocol):
-    """A graph whose runs are queued on a stream of its device. compute: that stream."""
+    """A graph whose runs are enqueued on a stream of its device. compute: that stream."""
 
     @property
     def on(self) -> Device: ...  # noqa: D102
@@ -118,28 +118,28 @@ class DeviceGraph(Graph, Protocol):
     def compute(self) -> Stream: ...  # noqa: D102
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
-        """Make ready for inputs of these shapes, as frames of width x height are cut into; ModelError where that fails.
+        """Prepare for inputs of these shapes, the tiles of frames of width x height. Raises ModelError if that fails.
 
-        Returns a line for the user where something else than the report says will run them.
+        Returns a message for the user if something other than what `report` states will run them.
         """
         ...
 
     def beside(self, model: bytes) -> "DeviceGraph":
-        """Load another graph, an ONNX file in float32, whose runs are queued on the same stream; ModelError where that fails."""
+        """Load another graph, a float32 ONNX file, whose runs use the same stream. Raises ModelError if that fails."""
         ...
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
-        """Queue one run on `compute`; every input and output is bound, and stays until it is done.
+        """Enqueue one run on `compute`. Every input and output must be bound, and stay valid until the run is done.
 
-        Raises MemoryShortError where the device has not the memory for it, ModelError where it cannot be queued.
+        Raises MemoryShortError if the device lacks memory, ModelError if the run cannot be enqueued.
         """
         ...
 
 
 @runtime_checkable
 class StateGraph(DeviceGraph, Protocol):
-    """A graph that says which tensors it has: those of its state are inputs NAME.past.0, NAME.past.1 … and outputs NAME.new.0 …"""
+    """A graph that describes its tensors. Those of its state are inputs NAME.past.0, NAME.past.1 … and outputs NAME.new.0 …"""
 
     def specs(self, sizes: Mapping[str, int]) -> tuple[dict[str, Spec], dict[str, Spec]]:
-        """Describe inputs and outputs by name. sizes: of the dimensions that are named, such as H in "H/8"."""
+        """Return the specs of inputs and outputs by name. sizes: of named dimensions, such as H in "H/8"."""
         ...

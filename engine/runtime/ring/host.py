@@ -1,7 +1,7 @@
-"""The host in place of a device: streams that run late, in orders drawn from a seed. For checks where no GPU is at hand.
+"""The host as a device whose streams run late, in an order drawn from a seed. For checks on machines without a GPU.
 
-Whatever a real device may do, this may do: work is left undone until somebody waits for it, and of several streams any may run
-ahead of the others as far as their waits allow.
+It does whatever a real device may do: work stays pending until something waits for it, and any of several streams may run ahead
+of the others as far as their waits allow.
 """
 
 import random
@@ -19,59 +19,59 @@ from upres.engine.runtime.base import Graph, Tensor
 
 from .device import Bound, Event, Memory, Spec
 
-EAGER = 3  # pieces of work, at most, that are done by themselves when another is queued
+EAGER = 3  # limit on the pieces of work that are done spontaneously when another is enqueued
 
 
 class HostDevice:
-    """seed: of the order. memory: bytes that there are. taken: of those that are in use."""
+    """Device on the host. seed: of the execution order. memory: total bytes. in_use: bytes that are allocated."""
 
     def __init__(self, seed: int = 0, *, memory: int = 1 << 40) -> None:
         self._random = random.Random(seed)
         self._left = memory
         self._streams: list[HostStream] = []
         self._numbers = count(1)
-        self.taken = 0
+        self.in_use = 0
 
     def use(self) -> None:
-        """Do nothing: every thread may use the host."""
+        """Do nothing: all threads can use the host."""
 
     def stream(self) -> "HostStream":
-        """Make a stream."""
+        """Create a stream."""
         self._streams.append(HostStream(self, next(self._numbers)))
         return self._streams[-1]
 
     def memory(self, nbytes: int) -> "HostBytes":
-        """Take memory; MemoryShortError where it is used up."""
+        """Allocate memory. Raises MemoryShortError if none is left."""
         if nbytes > self._left:
             raise MemoryShortError(f"the device has {self._left} bytes left, and {nbytes} are needed")
         self._left -= nbytes
-        self.taken += nbytes
+        self.in_use += nbytes
         return HostBytes(self, nbytes)
 
     host_memory = memory
 
-    def give_back(self, memory: "HostBytes") -> None:
-        """Take memory back; RuntimeError where work that uses it is under way, which may do anything on a real device."""
+    def free(self, memory: "HostBytes") -> None:
+        """Free memory. Raises RuntimeError if work in flight uses it, which has undefined effects on a real device."""
         if any(stream.uses(memory) for stream in self._streams):
-            raise RuntimeError("memory is given back while work under way uses it")
+            raise RuntimeError("memory is freed while work in flight uses it")
         nbytes = memory.array.nbytes
         self._left += nbytes
-        self.taken -= nbytes
+        self.in_use -= nbytes
 
-    def some(self) -> None:
-        """Do some of what is queued, or nothing."""
+    def run_some(self) -> None:
+        """Do a random amount of the pending work, possibly none."""
         for _ in range(self._random.randrange(EAGER + 1)):
             self._step()
 
-    def until(self, event: "HostEvent") -> None:
-        """Do what is queued, in any order that the waits allow, until an event has come."""
-        while not event.come:
+    def run_until(self, event: "HostEvent") -> None:
+        """Do pending work, in any order that the waits allow, until an event has occurred."""
+        while not event.occurred:
             if not self._step():
-                raise RuntimeError("an event is waited for that nothing brings")
+                raise RuntimeError("an event is awaited that no pending work leads to")
 
-    def forget(self, stream: "HostStream") -> None:
-        """Drop a stream, once its work is done."""
-        self.until(stream.record())
+    def remove(self, stream: "HostStream") -> None:
+        """Remove a stream after its work is done."""
+        self.run_until(stream.record())
         self._streams.remove(stream)
 
     def _step(self) -> bool:
@@ -82,7 +82,7 @@ class HostDevice:
 
 
 class HostBytes:
-    """Memory of the host, in place of a device's. Nobody has written what it holds at first."""
+    """Host memory in place of a device's. Its initial contents are undefined, which is simulated by a fill pattern."""
 
     def __init__(self, device: HostDevice, nbytes: int) -> None:
         self._device = device
@@ -90,30 +90,30 @@ class HostBytes:
 
     @property
     def address(self) -> int:
-        """Return where it begins."""
+        """Address of the first byte."""
         return self.array.ctypes.data
 
     def close(self) -> None:
-        """Give it back; what is read from now on is wrong."""
-        self._device.give_back(self)
+        """Release the memory, and overwrite it so that later reads yield wrong values."""
+        self._device.free(self)
         self.array.fill(0x5A)
 
 
 class HostEvent:
-    """A place in a stream of the host. come: whether the stream has got there."""
+    """A position in a stream of the host. occurred: whether the stream has reached it."""
 
     def __init__(self, device: HostDevice) -> None:
         self._device = device
-        self.come = False
+        self.occurred = False
 
     def wait(self) -> None:
-        """Wait until all work before it is done; what that work raises is raised here."""
-        self._device.until(self)
+        """Wait until all work before it is done. Errors raised by that work propagate."""
+        self._device.run_until(self)
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A piece of work, and the memory that it uses."""
+    """A piece of work and the memory that it uses."""
 
     do: Callable[[], None]
     memory: tuple[Memory, ...]
@@ -128,39 +128,39 @@ class HostStream:
         self.handle = handle
 
     def copy(self, source: Memory, target: Memory) -> None:
-        """Queue a copy."""
+        """Enqueue a copy."""
         assert isinstance(source, HostBytes) and isinstance(target, HostBytes)
         self.call(lambda: np.copyto(target.array, source.array), source, target)
 
     def clear(self, memory: Memory) -> None:
-        """Queue zeros."""
+        """Enqueue filling memory with zeros."""
         assert isinstance(memory, HostBytes)
         self.call(lambda: memory.array.fill(0), memory)
 
     def call(self, work: Callable[[], None], *memory: Memory) -> None:
-        """Queue any work. memory: that it uses."""
+        """Enqueue any work. memory: that it uses."""
         self._queue.append(_Work(work, memory))
-        self._device.some()
+        self._device.run_some()
 
     def uses(self, memory: Memory) -> bool:
-        """Tell whether work under way uses some memory."""
+        """Report whether pending work uses some memory."""
         return any(isinstance(work, _Work) and any(each is memory for each in work.memory) for work in self._queue)
 
     def record(self) -> HostEvent:
-        """Mark the place behind all that is queued so far."""
+        """Record an event after all work enqueued so far."""
         event = HostEvent(self._device)
-        self.call(lambda: setattr(event, "come", True))
+        self.call(lambda: setattr(event, "occurred", True))
         return event
 
     def wait(self, event: Event) -> None:
-        """Let what is queued from here on begin only after an event."""
+        """Make work enqueued from now on start only after an event."""
         assert isinstance(event, HostEvent)
         self._queue.append(event)
 
     @property
     def ready(self) -> bool:
-        """Tell whether its next work may begin."""
-        return bool(self._queue) and not (isinstance(head := self._queue[0], HostEvent) and not head.come)
+        """Whether its next work may start."""
+        return bool(self._queue) and not (isinstance(head := self._queue[0], HostEvent) and not head.occurred)
 
     def step(self) -> None:
         """Do its next work."""
@@ -169,12 +169,12 @@ class HostStream:
             work.do()
 
     def close(self) -> None:
-        """Finish its work and drop it."""
-        self._device.forget(self)
+        """Finish its work and remove it from the device."""
+        self._device.remove(self)
 
 
 class GraphInPlace(Graph, Protocol):
-    """A graph that runs at once on memory that it is shown, as ONNX Runtime's do."""
+    """A graph that runs synchronously on the memory it is given, as ONNX Runtime's do."""
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Run once."""
@@ -182,11 +182,11 @@ class GraphInPlace(Graph, Protocol):
 
 
 def _no_other(model: bytes) -> GraphInPlace:
-    raise ModelError("no graph can be loaded beside this one")
+    raise ModelError("no other graph can be loaded on this stream")
 
 
 class HostGraph:
-    """A graph on a CPU whose runs are queued on a stream of the host."""
+    """A graph on a CPU whose runs are enqueued on a stream of the host."""
 
     def __init__(
         self,
@@ -196,7 +196,7 @@ class HostGraph:
         load: Callable[[bytes], GraphInPlace] = _no_other,
         compute: HostStream | None = None,
     ) -> None:
-        """load: another graph, from an ONNX file. compute: the stream to run on, by default one of its own."""
+        """load: loads another graph from an ONNX file. compute: the stream to run on; a new one by default."""
         self._graph = graph
         self._load = load
         self.on = device
@@ -205,16 +205,16 @@ class HostGraph:
         self.report = f"{graph.report}, queued"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Run once, at once."""
+        """Run once, immediately."""
         return self._graph.run(feeds)
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
-        """Do nothing: it takes any shape."""
+        """Return None: any shape is accepted without preparation."""
 
     def beside(self, model: bytes) -> "HostGraph":
-        """Load another graph onto the same stream."""
+        """Load another graph on the same stream."""
         return HostGraph(self._load(model), self.on, load=self._load, compute=self.compute)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
-        """Queue one run."""
+        """Enqueue one run."""
         self.compute.call(lambda: self._graph.enqueue(bound), *(each.memory for each in bound.values()))

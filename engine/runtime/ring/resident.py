@@ -1,4 +1,4 @@
-"""Tensors that stay on a device: graphs on one stream write them and read them, and no byte of them passes through the host."""
+"""Tensors that stay on a device: graphs on one stream write and read them, and they never pass through the host."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,24 +13,24 @@ from .device import Bound, DeviceGraph, Spec, StateGraph
 
 
 class Resident:
-    """Memory for such tensors, which is given back together. nbytes: how much of it there is."""
+    """Owner of memory for such tensors, which is released together. nbytes: its total size."""
 
     def __init__(self, graph: DeviceGraph) -> None:
-        """graph: any of those that use them; all are on its device, and their runs on its stream."""
+        """graph: any of those that use the tensors; all must be on its device and run on its stream."""
         self._on, self._compute = graph.on, graph.compute
-        self._taken = ExitStack()
+        self._resources = ExitStack()
         self.nbytes = 0
 
     def take(self, spec: Spec) -> Bound:
-        """Take memory for a tensor; MemoryShortError where the device has none. What it holds is undefined."""
+        """Allocate memory for a tensor. Raises MemoryShortError if the device has none left. Its contents are undefined."""
         self._on.use()
         memory = self._on.memory(spec.nbytes)
-        self._taken.callback(memory.close)
+        self._resources.callback(memory.close)
         self.nbytes += spec.nbytes
         return Bound(spec, memory)
 
     def put(self, values: Tensor) -> Bound:
-        """Take memory for a tensor that the host has, and wait until it is copied there."""
+        """Allocate memory for a tensor on the host, copy it there and wait for the copy."""
         bound = self.take(Spec(values.shape, values.dtype))
         host = self._on.host_memory(values.nbytes)
         try:
@@ -42,20 +42,20 @@ class Resident:
         return bound
 
     def clear(self, bound: Bound) -> None:
-        """Queue that a tensor becomes zero."""
+        """Enqueue filling a tensor with zeros."""
         self._on.use()
         self._compute.clear(bound.memory)
 
     def close(self) -> None:
-        """Wait for what is under way, and give all memory back; safe to call twice."""
+        """Wait for work in flight and release all memory. May be called twice."""
         self._on.use()
-        with self._taken:
+        with self._resources:
             self._compute.record().wait()
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A state of a graph. past, new: how many tensors the graph reads and how many it writes."""
+    """A state of a graph. past, new: number of tensors that the graph reads and writes."""
 
     spec: Spec
     past: int
@@ -63,19 +63,19 @@ class _Part:
 
     @property
     def length(self) -> int:
-        """Count the tensors of which none is read and written in the same run."""
+        """Number of tensors needed so that none is read and written in the same run."""
         return self.past + self.new
 
 
 class State:
-    """What one run leaves for the next: tensors taken once, bound by turns. nbytes: of all of them.
+    """Tensors that one run leaves for the next, allocated once and used in rotation. nbytes: their total size.
 
-    Each state is a ring, one longer than what a run reads: a run overwrites the oldest tensor. Graphs that are named together
-    share their states: one may start what another continues.
+    The tensors of each state form a ring: a run overwrites the oldest ones. Graphs that are passed together share their states,
+    so one graph may start what another continues.
     """
 
     def __init__(self, graphs: Sequence[StateGraph], sizes: Mapping[str, int]) -> None:
-        """Take the memory; MemoryShortError where the device has none. Contents are undefined until written or cleared."""
+        """Allocate memory. Raises MemoryShortError if the device has none left. Contents are undefined until written or cleared."""
         self._parts = {graph: _parts(graph, sizes) for graph in graphs}
         longest: dict[str, _Part] = {}
         for name, part in (item for parts in self._parts.values() for item in parts.items()):
@@ -91,12 +91,12 @@ class State:
         self.nbytes = self._resident.nbytes
 
     def clear(self) -> None:
-        """Queue that every state becomes zero."""
+        """Enqueue filling every state with zeros."""
         for bound in (bound for ring in self._rings.values() for bound in ring):
             self._resident.clear(bound)
 
     def advance(self, graph: StateGraph) -> dict[str, Bound]:
-        """Return what the next run of a graph reads and writes, by the names of its inputs and outputs."""
+        """Return the tensors that the graph's next run reads and writes, by the names of its inputs and outputs."""
         bound: dict[str, Bound] = {}
         for name, part in self._parts[graph].items():
             ring, turn = self._rings[name], self._turn[name]
@@ -106,12 +106,12 @@ class State:
         return bound
 
     def close(self) -> None:
-        """Wait for what is under way, and give all memory back; safe to call twice."""
+        """Wait for work in flight and release all memory. May be called twice."""
         self._resident.close()
 
 
 def state_of(name: str) -> str | None:
-    """Return the state that an input or output of a graph belongs to: K of "K.past.0" and of "K.new.0"; None for others."""
+    """Return the state that an input or output belongs to: K for "K.past.0" and for "K.new.0"; None for other tensors."""
     for way in ("past", "new"):
         state, _, index = name.rpartition(f".{way}.")
         if state and index.isdigit():

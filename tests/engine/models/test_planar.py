@@ -63,7 +63,7 @@ def test_planes_through_a_device_are_at_most_a_level_from_swscale(network, pictu
     [result], _ = upscaled(on_planes(repeating(), network[1], device, side=side, color=color), pictures[:1], color)
     rgb = ToRGB(color)(pictures[0])
     assert off_by(result, FromRGB(color, "yuv420p")(rgb.repeat(2, 0).repeat(2, 1))) <= 1
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 @pytest.mark.parametrize("pad", [0, 2])
@@ -113,7 +113,7 @@ def test_where_memory_is_short_tiles_of_planes_are_halved(network, pictures):
     for one, other in zip(results, expected, strict=True):
         np.testing.assert_array_equal(one, other)
     assert len(notes) == 1 and "continues with tiles of" in notes[0]
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_where_colors_are_no_gain_or_cannot_be_converted_frames_stay_rgb(network):

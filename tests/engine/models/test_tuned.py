@@ -71,15 +71,15 @@ def test_a_table_of_another_machine_or_version_or_a_damaged_one_counts_for_nothi
     ids=json.dumps,
 )
 def test_rows_of_vulkan_hold_for_its_gpus_and_their_drivers(monkeypatch, now):
-    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: {"devices": {"Radeon": 0}, "drivers": ["Radeon, 1, ab"]})
+    monkeypatch.setattr(ncnn_vulkan, "query", lambda: {"devices": {"Radeon": 0}, "drivers": ["Radeon, 1, ab"]})
     keep(row("ncnn-vulkan", fps=99), row(fps=3))
     assert [each.choice.runtime for each in tuned.fresh(X2).rows] == ["ncnn-vulkan", "onnxruntime"]
-    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: now)
+    monkeypatch.setattr(ncnn_vulkan, "query", lambda: now)
     assert [each.choice.runtime for each in tuned.fresh(X2).rows] == ["onnxruntime"]
 
 
 def test_vulkan_is_not_asked_for_a_table_without_it(monkeypatch):
-    monkeypatch.setattr(ncnn_vulkan, "asked", lambda: pytest.fail("a driver may take a second to wake"))
+    monkeypatch.setattr(ncnn_vulkan, "query", lambda: pytest.fail("a driver may take a second to wake"))
     keep(row(fps=3))
     assert len(tuned.fresh(X2).rows) == 1
 

@@ -57,7 +57,7 @@ def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, see
     np.testing.assert_array_equal(again[0].pixels, expected[0])
     session.close()
     session.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 @pytest.mark.parametrize("side", [120, 1000])
@@ -88,7 +88,7 @@ def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, ex
         given.append(result.pixels)
     for result, wanted in zip(given, expected, strict=True):
         np.testing.assert_array_equal(result, wanted)
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 class Short(HostGraph):
@@ -121,7 +121,7 @@ def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, ex
         np.testing.assert_array_equal(result.pixels, wanted)
     assert len(chain.notes) == 1
     assert "GPU memory is low: realesr-live-x2 continues with tiles of " in chain.notes[0]
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 class ShortAtOnce(HostGraph):
@@ -142,14 +142,14 @@ def test_a_live_session_that_memory_is_short_for_is_halved_too(network, expected
     for result, wanted in zip(chain.run(iter(frames())), expected, strict=True):
         np.testing.assert_array_equal(result.pixels, wanted)
     assert "continues with tiles of " in chain.notes[0]
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_memory_that_is_short_for_the_smallest_tile_is_an_error_and_leaves_nothing_taken(network):
     device = HostDevice(memory=10_000)
     with pytest.raises(MemoryShortError):
         in_tiles(network, device, 1000).open(WIDTH, HEIGHT)
-    assert device.taken == 0
+    assert device.in_use == 0
     assert issubclass(MemoryShortError, ModelError)
 
 
@@ -158,9 +158,9 @@ def test_a_session_that_is_abandoned_gives_its_memory_back(network):
     session = in_tiles(network, device, 120).open(WIDTH, HEIGHT)
     for each in frames()[:2]:
         list(session.push(each))
-    assert device.taken
+    assert device.in_use
     session.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_a_speed_trial_fills_the_device_and_leaves_it(network):
@@ -173,7 +173,7 @@ def test_a_speed_trial_fills_the_device_and_leaves_it(network):
 
     assert seconds_a_frame(in_tiles(network, device, 1000, Seen), WIDTH, HEIGHT) > 0
     assert sizes == {(1, HEIGHT + 4, WIDTH + 4, 3)}
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 @pytest.mark.parametrize("side", [120, 1000])
@@ -195,4 +195,4 @@ def test_frames_of_sixteen_bits_come_out_as_one_by_one(network, tmp_path, side):
     for one, other in zip(*results, strict=True):
         assert other.dtype == np.uint16
         np.testing.assert_array_equal(one, other)
-    assert device.taken == 0
+    assert device.in_use == 0

@@ -33,9 +33,9 @@ print(np.abs(ours - reference).max(), np.mean((ours - reference) ** 2) < 255**2 
 @pytest.fixture(autouse=True)
 def asked_again():
     """What was found on this machine, or pretended, is not kept."""
-    ncnn_vulkan.asked.cache_clear()
+    ncnn_vulkan.query.cache_clear()
     yield
-    ncnn_vulkan.asked.cache_clear()
+    ncnn_vulkan.query.cache_clear()
 
 
 @pytest.mark.parametrize("network", [name for name, each in NETWORKS.items() if each.ships])
@@ -52,7 +52,7 @@ def test_networks_that_ship_are_85_db_from_onnx_runtime_and_nowhere_more_than_a_
 
 def test_a_machine_whose_vulkan_shows_nothing_is_told_what_to_install(monkeypatch):
     monkeypatch.setenv("VK_DRIVER_FILES", "/nowhere.json")
-    assert "no driver with Vulkan is here; install the GPU's" in NcnnVulkan().unavailable()
+    assert "no Vulkan driver is installed; install the GPU's" in NcnnVulkan().unavailable()
     with pytest.raises(ModelError, match="the runtime ncnn-vulkan cannot run here"):
         registry.choose("ncnn-vulkan")
 
@@ -60,8 +60,8 @@ def test_a_machine_whose_vulkan_shows_nothing_is_told_what_to_install(monkeypatc
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ({"devices": {"llvmpipe": 3}}, r"Vulkan has the CPU alone \(llvmpipe\), which other runtimes use better"),
-        ({"problem": "no answer within 15 s"}, "Vulkan does not answer: no answer within 15 s"),
+        ({"devices": {"llvmpipe": 3}}, r"Vulkan only offers the CPU \(llvmpipe\), which other runtimes use better"),
+        ({"problem": "no answer within 15 s"}, "Vulkan does not respond: no answer within 15 s"),
         ({"devices": {"llvmpipe": 3, "Radeon": 0}}, None),
         ({"devices": {"Apple M2": 1}}, None),
     ],

@@ -86,7 +86,7 @@ def test_memory_that_is_short_is_told_from_other_errors(asked, monkeypatch, text
         raise RuntimeError(text)
 
     monkeypatch.setattr(graph._session, "run_with_iobinding", fail)
-    with pytest.raises(MemoryShortError, match="ONNX Runtime gets no memory"):
+    with pytest.raises(MemoryShortError, match="ONNX Runtime is out of memory"):
         graph.enqueue({})
     text = "CUDNN_STATUS_EXECUTION_FAILED"
     with pytest.raises(RuntimeError, match="EXECUTION_FAILED"):

@@ -97,7 +97,7 @@ def test_an_engine_runs_frames_in_their_order(monkeypatch, tmp_path, seed):
     for result, wanted in zip(results, expected, strict=True):
         np.testing.assert_array_equal(result, wanted)
     assert session.notes == []
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 def test_an_engine_that_is_not_there_is_named_with_the_command_that_builds_it(here):
@@ -105,7 +105,7 @@ def test_an_engine_that_is_not_there_is_named_with_the_command_that_builds_it(he
         ModelError, match=f"upres export {X2} --target tensorrt --precision fp16 --size {WIDTH}x{HEIGHT}$"
     ):
         here.model().open(WIDTH, HEIGHT)
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 def test_where_memory_makes_tiles_smaller_the_command_builds_for_those(here):
@@ -134,7 +134,7 @@ def test_an_engine_that_cannot_be_used_is_refused_before_a_frame_leaves_it(here,
     for _ in range(2):
         with pytest.raises(ModelError, match=message):
             here.model().open(WIDTH, HEIGHT)
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 @pytest.mark.parametrize("wrong", [False, True])
@@ -142,7 +142,7 @@ def test_what_is_compiled_is_kept_once_the_first_run_was_right(here, monkeypatch
     kept = []
 
     class Kept:
-        is_taken = False
+        was_loaded = False
 
         def __init__(self, engine, file):
             self.context, self.keep = engine.create_execution_context(), lambda: kept.append(file)
@@ -161,7 +161,7 @@ class Compiled(trt.RuntimeCache):
     def __init__(self, engine, file):
         self._file, self._cache = file, SimpleNamespace(serialize=lambda: b"good")
         self._known = file.read_bytes() if file.exists() else b""
-        self.is_taken = bool(self._known)
+        self.was_loaded = bool(self._known)
         self.context = engine.create_execution_context()
         if self._known == b"bad":
             self.context.execute_async_v3 = lambda handle: True
@@ -184,7 +184,7 @@ def test_an_engine_that_fails_to_run_is_an_error_and_leaves_nothing_taken(here):
     here.build(fails=True)
     with pytest.raises(ModelError, match="cannot run its engine"):
         here.model().open(WIDTH, HEIGHT)
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 def test_an_engine_that_there_is_no_memory_for_says_so(here):
@@ -223,7 +223,7 @@ def test_an_engine_whose_run_is_under_way_goes_once_that_is_done(here, monkeypat
     for session in sessions.values():
         assert len(list(session.flush())) == 1
         session.close()
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monkeypatch):
@@ -237,7 +237,7 @@ def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monke
         "ONNX Runtime CUDA fp16 runs in place of TensorRT 10.14 fp16: there is no engine "
     )
     assert f"build it with: upres export {X2} --target tensorrt" in session.notes[0]
-    assert here.device.taken == 0
+    assert here.device.in_use == 0
 
 
 def test_without_a_driver_none_of_its_objects_is_made(here, monkeypatch):

@@ -78,7 +78,7 @@ def test_whatever_order_a_device_works_in_the_frames_are_the_same(on, frames, ex
     for seed in range(6):
         device = HostDevice(seed)
         assert np.array_equal(upscaled(on(device, spool=tmp_path if spooled else None), frames), expected), seed
-        assert device.taken == 0
+        assert device.in_use == 0
 
 
 # Streams count from 1, on which graphs run. Each ring has two, in and out. Live: of the first and the later steps of a tile and of
@@ -143,12 +143,12 @@ def test_the_memory_that_a_session_takes_is_predicted_to_the_byte(on, frames, tm
 
     def given_back(self, memory):
         nonlocal most
-        most = max(most, device.taken)
+        most = max(most, device.in_use)
         give_back(self, memory)
 
     monkeypatch.setattr(HostDevice, "give_back", given_back)
     upscaled(model, frames)
-    assert device.taken == 0
+    assert device.in_use == 0
     layout = model.layout(WIDTH, HEIGHT)
     networks = model.open(WIDTH, HEIGHT)._networks
     projector = networks.projector(layout.height, layout.width)
@@ -161,11 +161,11 @@ def test_the_memory_that_a_session_takes_is_predicted_to_the_byte(on, frames, tm
 def test_memory_that_is_short_at_any_place_is_all_given_back(on, part):
     whole = HostDevice()
     session = on(whole).open(WIDTH, HEIGHT)
-    device = HostDevice(memory=int(whole.taken * part))
+    device = HostDevice(memory=int(whole.in_use * part))
     session.close()
     with pytest.raises(MemoryShortError):
         on(device).open(WIDTH, HEIGHT)
-    assert device.taken == whole.taken == 0
+    assert device.in_use == whole.in_use == 0
 
 
 @pytest.mark.parametrize("taken", [0, 1, 30])
@@ -178,4 +178,4 @@ def test_a_session_that_is_abandoned_leaves_nothing_taken(on, frames, taken):
             next(pictures, None)
         session.close()
         session.close()
-        assert device.taken == 0
+        assert device.in_use == 0

@@ -77,10 +77,10 @@ def test_what_is_of_other_builds_and_of_runs_that_died_goes_and_what_other_machi
 
 
 def test_a_cache_that_took_part_in_wrong_results_is_removed(file):
-    assert not RuntimeCache(Engine(), file).is_taken
+    assert not RuntimeCache(Engine(), file).was_loaded
     file.write_bytes(b"kernels")
     again = RuntimeCache(Engine(), file)
-    assert again.is_taken
+    assert again.was_loaded
     again.forget()
     assert not file.exists()
 

@@ -199,4 +199,4 @@ def test_where_there_is_no_gpu_that_is_said(device, monkeypatch):
 def test_where_there_is_no_driver_the_runtimes_say_so(monkeypatch):
     monkeypatch.setattr(cuda, "find_spec", lambda name: True)
     monkeypatch.setattr(cuda, "LIBRARY", "libno_driver.so.1")
-    assert cuda.unavailable() == "no NVIDIA driver is here (libno_driver.so.1 is missing)"
+    assert cuda.unavailable() == "no NVIDIA driver is installed (libno_driver.so.1 is missing)"

@@ -65,14 +65,14 @@ def test_a_state_of_any_precision_is_cleared_and_stepped_however_late_the_device
     for seed in range(40):
         device = HostDevice(seed)
         assert seen(LateGraph(graph, device), 5) == expected
-        assert device.taken == 0
+        assert device.in_use == 0
 
 
 def test_memory_that_is_short_for_a_state_is_all_given_back(tmp_path):
     device = HostDevice(memory=2 * 48)
     with pytest.raises(MemoryShortError):
         State([LateGraph(OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1), device)], SIZES)
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -83,9 +83,9 @@ def test_what_is_put_there_is_there(tmp_path, seed):
     bound = resident.put(values)
     found = bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape)
     np.testing.assert_array_equal(found, values)
-    assert device.taken == resident.nbytes == values.nbytes
+    assert device.in_use == resident.nbytes == values.nbytes
     resident.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_memory_that_the_host_has_not_is_said():

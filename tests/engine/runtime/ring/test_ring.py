@@ -54,7 +54,7 @@ def test_whatever_order_a_device_works_in_results_and_their_order_are_those_of_p
         assert same(through(ring, frames), expected), f"seed {seed}"
         ring.close()
         ring.close()
-        assert device.taken == 0
+        assert device.in_use == 0
 
 
 @pytest.mark.parametrize(("missing", "wrong"), [(None, False), ((1, 2), True), ((3, 1), True), (("host", 3), True)])
@@ -114,7 +114,7 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
     np.testing.assert_array_equal(elsewhere(ring.collect)["upscaled"], expected[0])
     elsewhere(ring.submit, {"frame": frames[1]})
     elsewhere(ring.close)
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 class Failing(HostGraph):
@@ -147,7 +147,7 @@ def test_a_run_that_fails_costs_itself_alone(network, seed, queued):
     results = [ring.collect()["upscaled"].copy() for _ in range(2)]
     assert same(results, [expected[0], expected[2]])
     ring.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 @pytest.mark.parametrize("queued", [False, True])
@@ -159,7 +159,7 @@ def test_a_ring_that_is_closed_behind_a_run_that_failed_waits_until_nothing_uses
     with pytest.raises(ModelError):
         ring.submit({"frame": frames[0]})
     ring.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeypatch):
@@ -171,7 +171,7 @@ def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeyp
         with pytest.raises(ValueError, match="broadcast"):
             ring.submit({"frame": network[1][0], "other": np.zeros((1, HEIGHT, 1, 1), np.uint8)[:, 1:]})
         ring.close()
-        assert device.taken == 0
+        assert device.in_use == 0
 
 
 def test_memory_that_work_under_way_uses_is_not_given_back():
@@ -190,14 +190,14 @@ def test_a_ring_that_is_abandoned_with_runs_under_way_leaves_nothing_taken(netwo
     for each in frames[:3]:
         ring.submit({"frame": each})
     ring.close()
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_memory_that_is_short_for_the_ring_itself_is_all_given_back(network):
     device = HostDevice(memory=3 * (INPUTS["frame"].nbytes + OUTPUTS["upscaled"].nbytes))
     with pytest.raises(MemoryShortError):
         Ring(HostGraph(network[0], device), INPUTS, OUTPUTS, 2)
-    assert device.taken == 0
+    assert device.in_use == 0
 
 
 def test_a_run_of_the_wrong_size_is_refused(network):
