@@ -1,4 +1,4 @@
-"""The parts of ONNX graphs, made and read with the format's own protobuf schema: the `onnx` package is 26 MB that no run needs."""
+"""Construction and parsing of ONNX graphs with the format's protobuf schema; this avoids the `onnx` package, which is 26 MB."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -22,22 +22,22 @@ TYPES: dict[str, int] = {
     "uint8": TensorProto.UINT8,
     "bool": TensorProto.BOOL,
 }
-"""What tensors can hold here: NumPy's name and ONNX's number. bfloat16 wants ml_dtypes imported."""
+"""Supported tensor types: NumPy's name and ONNX's number. bfloat16 requires that ml_dtypes is imported."""
 NAMES = {number: name for name, number in TYPES.items()}
 
 
 def read(path: Path) -> ModelProto:
-    """Read a graph's file; weights in a file of their own stay there. google.protobuf's DecodeError where it is none."""
+    """Read a graph's file, without weights in external files. Raises google.protobuf's DecodeError if it is not a graph."""
     return ModelProto.FromString(path.read_bytes())
 
 
 def written(model: ModelProto) -> bytes:
-    """Write a graph: the same bytes every time."""
+    """Serialize a graph. The bytes are reproducible."""
     return model.SerializeToString(deterministic=True)
 
 
 def model(graph: GraphProto, *, opset: int, ir_version: int, producer: str | None = None) -> ModelProto:
-    """Make a file's content of a graph of ONNX's own operators."""
+    """Create a model, the root of a file, from a graph of standard ONNX operators."""
     return ModelProto(
         ir_version=ir_version,
         producer_name=producer,
@@ -53,41 +53,41 @@ def graph(
     outputs: Iterable[ValueInfoProto],
     constants: Iterable[TensorProto] = (),
 ) -> GraphProto:
-    """Make a graph; nodes in the order that they are computed in."""
+    """Create a graph; nodes must be in the order of computation."""
     return GraphProto(name=name, node=nodes, input=inputs, output=outputs, initializer=constants)
 
 
 def node(
     kind: str, inputs: Iterable[str], outputs: Iterable[str], name: str | None = None, /, **attributes: Attribute
 ) -> NodeProto:
-    """Make an operator. An input that is left out is an empty name."""
+    """Create an operator. Pass an empty name for an omitted input."""
     made = [_attribute(each, value) for each, value in sorted(attributes.items())]
     return NodeProto(op_type=kind, input=inputs, output=outputs, name=name, attribute=made)
 
 
 def value(name: str, kind: int, shape: Shape) -> ValueInfoProto:
-    """Describe an input or an output. kind: one of TYPES. shape: sides as numbers, or as names where they may be any."""
+    """Create the description of an input or output. kind: one of TYPES. shape: sizes, or names for variable sizes."""
     described = ValueInfoProto(name=name)
     described.type.tensor_type.elem_type = kind
-    described.type.tensor_type.shape.SetInParent()  # or a number would be a tensor of any rank
+    described.type.tensor_type.shape.SetInParent()  # otherwise a scalar would mean a tensor of any rank
     for side in shape:
         described.type.tensor_type.shape.dim.add(**{"dim_param" if isinstance(side, str) else "dim_value": side})
     return described
 
 
 def tensor(values: NDArray[Any], name: str) -> TensorProto:
-    """Make a constant."""
+    """Create a constant."""
     little = values.astype(values.dtype.newbyteorder("<"), copy=False)
     return TensorProto(name=name, data_type=TYPES[values.dtype.name], dims=values.shape, raw_data=little.tobytes())
 
 
 def array(constant: TensorProto) -> NDArray[Any]:
-    """Read a constant; ValueError where its values lie in another file, or are of a type that is not one of TYPES."""
+    """Return the values of a constant. Raises ValueError if they are in an external file or of a type not in TYPES."""
     if constant.data_location == TensorProto.EXTERNAL:
-        raise ValueError(f"the values of {constant.name} lie in a file of their own")
+        raise ValueError(f"the values of {constant.name} are in an external file")
     if (kind := NAMES.get(constant.data_type)) is None:
         raise ValueError(
-            f"the values of {constant.name} are of ONNX's type {constant.data_type}, which is not read here"
+            f"the values of {constant.name} are of ONNX's type {constant.data_type}, which is not supported here"
         )
     dtype = np.dtype(kind)
     if not constant.HasField("raw_data"):
@@ -96,7 +96,7 @@ def array(constant: TensorProto) -> NDArray[Any]:
 
 
 def _listed(constant: TensorProto, dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Read values that are no bytes but a list, as other programs write them; small types lie in 32 bits, halves as their bits."""
+    """Read values stored as a list rather than bytes, as some programs do: small types as int32, 16-bit floats as their bits."""
     if dtype == np.float32:
         return np.array(constant.float_data, dtype)
     if dtype == np.int64:
@@ -106,7 +106,7 @@ def _listed(constant: TensorProto, dtype: np.dtype[Any]) -> NDArray[Any]:
 
 
 def attributes(operator: NodeProto) -> dict[str, Any]:
-    """Read the attributes of an operator: numbers, bytes and lists of numbers; what is of another type as it is."""
+    """Return the attributes of an operator as numbers, bytes and lists of numbers; attributes of other types unchanged."""
     return {each.name: _value(each) for each in operator.attribute}
 
 
@@ -120,7 +120,7 @@ def _attribute(name: str, value: Attribute) -> AttributeProto:
     return AttributeProto(name=name, type=AttributeProto.INTS, ints=value)
 
 
-def _value(attribute: AttributeProto) -> Any:  # noqa: ANN401 - as many types as attributes have
+def _value(attribute: AttributeProto) -> Any:  # noqa: ANN401 - of any type that attributes have
     match attribute.type:
         case AttributeProto.FLOAT:
             return attribute.f

@@ -1,1 +1,1 @@
-"""A live source upscaled as it comes, and sent to several places at once, each at its own pace."""
+"""A live source upscaled as it arrives, and sent to several destinations concurrently, each at its own pace."""

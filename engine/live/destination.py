@@ -1,4 +1,4 @@
-"""Where a live result goes, by its name: a file, a folder for HLS, an address, or stdout."""
+"""Destinations of a live result, by name: a file, a folder for HLS, an address, or stdout."""
 
 import glob
 import re
@@ -23,26 +23,26 @@ from upres.engine.pipeline.target import in_the_way, unwritable
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
 ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts"}
-# By way of the ffmpeg program, which knows what is in NUT by its header, and would look at many frames of MPEG-TS for that. And no
-# frame of it is held back until the next one, as in Matroska.
+# Sent through the ffmpeg program. NUT describes its streams in the header; ffmpeg would probe many frames of MPEG-TS. Unlike
+# Matroska, it does not delay a frame until the next one.
 ADDRESSES |= dict.fromkeys(("srt", "whip+https", "whip+http"), "nut")
 PLAYLIST = "index.m3u8"
 SCHEME = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 PROMPT = ("-analyzeduration", "500000", "-fpsprobesize", "0")
-"""Half a second is enough to know our tracks by; ffmpeg's five, or twenty frames of a slow run, would delay all of the result."""
-LINGER = ("-linger", "3")  # seconds for what has been sent to arrive; otherwise the end would be cut off
-# With the length of each frame, as far as two bytes say it, so that receivers need not wait for the next one to know where it ends.
+"""Half a second is enough to probe our tracks; ffmpeg's defaults, five seconds or twenty frames, would delay the whole result."""
+LINGER = ("-linger", "3")  # seconds for sent data to arrive; without it the end would be cut off
+# Include the length of each frame if it fits into two bytes, so that receivers need not wait for the next frame to find its end.
 COPIED = ("-map", "0", "-c", "copy", "-f", "mpegts", "-omit_video_pes_length", "0")
-WHIP = "whip+"  # before http:// or https://
+WHIP = "whip+"  # prefix of http:// or https://
 AS_RTC = ("-map", "0:v", "-map", "0:a:0?", "-c:v", "copy", "-c:a", "libopus", "-ar", "48000", "-ac", "2", "-f", "whip")
-END_SECONDS = 10.0  # for a program to send what it still has
-ASK_SECONDS = 10.0  # for it to say what it can
-ANSWER_SECONDS = 10.0  # for a receiver of WHIP to answer the offer; once it has, it may be silent
+END_SECONDS = 10.0  # timeout for the program to send its remaining data
+ASK_SECONDS = 10.0  # timeout for the program to report its features
+ANSWER_SECONDS = 10.0  # timeout for a WHIP receiver to answer the offer; afterwards it may be silent
 
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """name: as the user gave it; of an address, what may be shown. container: libavformat's format.
+    """One destination. name: as the user gave it, with secrets in an address redacted. container: libavformat's format.
 
     place: a path or an address; None for stdout.
     """
@@ -54,14 +54,14 @@ class Destination:
 
     @property
     def is_file(self) -> bool:
-        """Tell whether it keeps what it gets, so that it must lose nothing."""
+        """Whether it stores the result, so that nothing may be dropped."""
         return self.place is None or SCHEME.match(self.place) is None
 
     @contextmanager
     def opened(self) -> Iterator[str | Writable]:
-        """Open what is written to: an address or playlist for libavformat, or a file; close it at the end.
+        """Open the destination and close it at the end. Yields a file, or an address or playlist for libavformat.
 
-        Raises TargetError where that cannot be done.
+        Raises TargetError if that fails.
         """
         if self.place is None:
             yield sys.stdout.buffer
@@ -81,29 +81,29 @@ class Destination:
                 yield file
 
     def abandon(self) -> None:
-        """Kill the program that sends it on, if there is one: who writes to it, in another thread, then fails."""
+        """Kill the program that sends the data, if there is one. A thread that is writing to it then fails."""
         for program in self._programs:
             program.kill()
 
 
 def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> list[Destination]:
-    """Find out what names stand for, before any is opened.
+    """Parse the names of destinations, before any is opened.
 
-    Raises TargetError that names everything that is wrong: a name for nothing, the same place twice, the source itself, a file or
-    playlist that exists and is not to be replaced, a folder that cannot be written to.
+    Raises a TargetError that lists all problems: an invalid name, a duplicate, the source itself, an existing file or playlist that
+    must not be replaced, or a folder that is not writable.
     """
     places, problems, seen = list[Destination](), list[str](), set[object]()
     for name in names:
         try:
             place = destination(name)
             with os_errors_as(name, TargetError):
-                found = _problems(place, source, overwrite=overwrite)
+                wrong = _problems(place, source, overwrite=overwrite)
                 twice = (identity := _identity(place)) in seen
         except TargetError as error:
             problems.append(str(error))
             continue
-        found += ["is named twice; name each place once"] * twice
-        problems += [f"{place.name}: {'; '.join(found)}"] * bool(found)
+        wrong += ["is named twice; name each place once"] * twice
+        problems += [f"{place.name}: {'; '.join(wrong)}"] * bool(wrong)
         places.append(place)
         seen.add(identity)
     if problems:
@@ -119,20 +119,20 @@ def _problems(place: Destination, source: Source, *, overwrite: bool) -> list[st
     path = Path(place.place)
     if place.container != "hls":
         return [*in_the_way(source, path, overwrite=overwrite), *unwritable(path.parent)]
-    # The muxer makes the folder and numbers its segments behind the playlist's name.
+    # The muxer creates the folder, and names segments by the playlist's stem and a number.
     files = [path, *path.parent.glob(f"{glob.escape(path.stem)}[0-9]*.ts")]
     wrong = [
         f"{file.name} {problem}" if str(file) != place.name else problem
-        for replaced in (True, overwrite)  # that one is the source matters more than that it exists
+        for replaced in (True, overwrite)  # that a file is the source matters more than that it exists
         for file in files
         for problem in in_the_way(source, file, overwrite=replaced)
     ]
-    there = next(folder for folder in path.absolute().parents if folder.exists())
-    return [*wrong[:1], *unwritable(there)]
+    nearest = next(folder for folder in path.absolute().parents if folder.exists())
+    return [*wrong[:1], *unwritable(nearest)]
 
 
 def _identity(place: Destination) -> object:
-    """Return what is equal for two names of one place."""
+    """Return a value that is equal for different names of one destination."""
     if place.place is None or not place.is_file:
         return place.place
     path = Path(place.place)
@@ -140,7 +140,7 @@ def _identity(place: Destination) -> object:
 
 
 def destination(name: str) -> Destination:
-    """Find out what a name stands for; TargetError where that is nothing that a live result can go to."""
+    """Parse the name of a destination. Raises TargetError if a live result cannot be sent there."""
     if name == "-":
         return Destination(name, "mp4", None)
     if scheme := SCHEME.match(name):
@@ -156,29 +156,29 @@ def destination(name: str) -> Destination:
 
 
 def _shown(address: str) -> str:
-    """Write an address that may have spaces in it, as passphrases do, as anybody may see it."""
+    """Return an address for display: redacted, and with spaces, which passphrases may contain, escaped."""
     return redacted("%20".join(address.split()))
 
 
 @contextmanager
 def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> Iterator[IO[bytes]]:
-    """Give a pipe for NUT that the ffmpeg program sends on: PyAV's own FFmpeg has no SRT. programs: it is added to them.
+    """Yield a pipe for NUT whose contents the ffmpeg program sends, because PyAV's FFmpeg has no SRT. programs: it is appended.
 
-    Raises TargetError, with the program's last line, where it did not send all of it.
+    Raises a TargetError with the program's last message if it did not send everything.
     """
-    found = shutil.which("ffmpeg")
-    if found is None:
+    program = shutil.which("ffmpeg")
+    if program is None:
         raise TargetError("needs the ffmpeg program, which is not installed; get it with your system")
-    takes, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
+    expected, onward = ("MPEG-TS", [*COPIED, *LINGER, address])
     if address.lower().startswith(WHIP):
-        takes, onward = "H.264", _to_whip(address[len(WHIP) :], found)
-    command = [found, "-loglevel", "error", *PROMPT, "-f", "nut", "-i", "pipe:0", *onward]
-    # In a session of its own, so that Ctrl-C at a terminal ends upres, which then ends it in order.
+        expected, onward = "H.264", _to_whip(address[len(WHIP) :], program)
+    command = [program, "-loglevel", "error", *PROMPT, "-f", "nut", "-i", "pipe:0", *onward]
+    # In a separate session, so that Ctrl-C in a terminal only ends upres, which then ends the program in order.
     process = subprocess.Popen(tied(command), stdin=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
     programs.append(process)
     assert process.stdin is not None and process.stderr is not None
-    said = deque[bytes](maxlen=1)
-    listening = threading.Thread(target=last_line, args=(process.stderr, said), daemon=True)
+    message = deque[bytes](maxlen=1)
+    listening = threading.Thread(target=last_line, args=(process.stderr, message), daemon=True)
     listening.start()
     broken = ""
     try:
@@ -190,43 +190,43 @@ def _sent_by_ffmpeg(address: str, programs: "list[subprocess.Popen[bytes]]") -> 
     finally:
         problem = _end(process, listening)
     if problem := problem or broken:
-        line = said[0].decode(errors="replace").strip() if said else ""
+        line = message[0].decode(errors="replace").strip() if message else ""
         last = f" ({redacted(line.replace(onward[-1], _shown(onward[-1])))})" if line else ""
-        raise TargetError(f"{problem}{last}; see whether a receiver listens there, and takes {takes}")
+        raise TargetError(f"{problem}{last}; check that a receiver listens there, and accepts {expected}")
 
 
 def _to_whip(address: str, program: str) -> list[str]:
-    """Return how ffmpeg sends to an address of WHIP: as it is, with sound as Opus. What stands before @ is a token."""
+    """Return ffmpeg's options for sending to a WHIP address, with audio as Opus. The part before @ is a bearer token."""
     parts = urlsplit(address)
     token, _, host = parts.netloc.rpartition("@")
     authorization = ["-authorization", unquote(token)] if token else []
-    limit = ["-timeout", f"{ANSWER_SECONDS:g}"] if "-timeout " in _whip_in(program) else []  # since its version 9
+    limit = ["-timeout", f"{ANSWER_SECONDS:g}"] if "-timeout " in _whip_in(program) else []  # since FFmpeg 9
     return [*AS_RTC, *authorization, *limit, parts._replace(netloc=host).geturl()]
 
 
 def _without_whip() -> list[str]:
-    """Say why nothing can be sent by WHIP, if so: the ffmpeg program has it since its version 8, as far as it was built with it."""
-    found = shutil.which("ffmpeg")
-    if found is None:
+    """Return why WHIP is unavailable; empty if it is available. ffmpeg supports it since version 8, depending on its build."""
+    program = shutil.which("ffmpeg")
+    if program is None:
         return ["needs the ffmpeg program, version 8 or later, which is not installed"]
     try:
-        known = _whip_in(found).startswith("Muxer whip ")
+        known = _whip_in(program).startswith("Muxer whip ")
     except TargetError as error:
         return [str(error)]
-    return [] if known else [f"needs an ffmpeg program with the muxer whip, version 8 or later, and {found} has none"]
+    return [] if known else [f"needs an ffmpeg program with the muxer whip, version 8 or later, and {program} has none"]
 
 
 def _whip_in(program: str) -> str:
-    """Ask an ffmpeg program for its help on the muxer; TargetError where it does not answer."""
+    """Return an ffmpeg program's help on the WHIP muxer. Raises TargetError if the program fails."""
     question = [program, "-hide_banner", "-h", "muxer=whip"]
     try:
         return subprocess.run(question, capture_output=True, text=True, timeout=ASK_SECONDS).stdout
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise TargetError(f"needs the ffmpeg program, and {program} cannot be asked what it can ({error})") from error
+        raise TargetError(f"needs the ffmpeg program, and {program} does not report its features ({error})") from error
 
 
 def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str:
-    """Let a program send what it still has, and say what went wrong with it, if anything."""
+    """Wait for a program to send its remaining data; return what went wrong, or an empty string."""
     assert process.stdin is not None
     with suppress(BrokenPipeError):
         process.stdin.close()
@@ -238,4 +238,4 @@ def _end(process: "subprocess.Popen[bytes]", listening: threading.Thread) -> str
         process.wait()
         return f"ffmpeg was still sending {END_SECONDS:g} s after the end"
     finally:
-        listening.join(1)  # what the program may have started itself could hold the pipe open
+        listening.join(1)  # a child process of the program could keep the pipe open

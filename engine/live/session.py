@@ -1,4 +1,4 @@
-"""One live run: a source as it comes, to all destinations."""
+"""One live run: a source, upscaled as it arrives, to all destinations."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -21,7 +21,7 @@ from .step_down import stepping
 
 
 def open_live(source: Source, *, tonemap: bool = False) -> Reader:
-    """Open a live source; a file, and HLS, is read at the pace at which it is shown. Errors as of any reader."""
+    """Open a live source; files and HLS are read at playback speed. Raises the same errors as Reader."""
     comes_paced = opener_for(source).live and not PLAYLIST.match(str(source))
     if comes_paced or not isinstance(source, str):
         return Reader(source, tonemap=tonemap, live=True)
@@ -29,20 +29,20 @@ def open_live(source: Source, *, tonemap: bool = False) -> Reader:
 
 
 class Viewer(Protocol):
-    """Who sees what is made, and never holds it up."""
+    """Receiver of all results, which must not block."""
 
     def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
-        """Take a fragment of one of these tracks."""
+        """Receive a fragment of one of these tracks."""
 
     def end(self) -> None:
-        """Take notice that no more comes."""
+        """Note the end of the results."""
 
 
 class LiveRun:
-    """sinks: the destinations, each with its error, if it has one. viewer: sees it all as well; the run goes on for it alone."""
+    """A live run. sinks: the destinations and their errors. viewer: receives all results too; the run continues for it alone."""
 
     def __init__(self, destinations: Sequence[Destination], viewer: Viewer | None = None) -> None:
-        """Begin nothing yet."""
+        """Create a run without starting it."""
         self._destinations = destinations
         self._viewer = viewer
         self.sinks: list[Sink] = []
@@ -50,8 +50,8 @@ class LiveRun:
     def run(self, reader: Reader, job: Job, progress: Progress, tick: Callable[[], None] = lambda: None) -> None:
         """Upscale until the source ends. tick: called after every frame.
 
-        Raises TargetError once no destination takes anything more; one that fails before that costs itself alone. Whatever ends
-        it, every destination gets all that was made, and its end.
+        Raises TargetError once all destinations have failed; until then, a failed destination does not affect the others. However
+        the run ends, every destination receives all results made so far and is closed properly.
         """
         log, job = _SharedLog(self._viewer), fitted(job, reader)
         with (
@@ -59,15 +59,15 @@ class LiveRun:
             closing(run(reader, job, log, progress, stepping(job.models, progress, tick))) as fragments,
         ):
             for _ in fragments:
-                if self.in_vain:
+                if self.is_useless:
                     break
-        if self.in_vain:
+        if self.is_useless:
             reasons = "; ".join(f"{sink.destination.name}: {sink.error}" for sink in self.sinks)
-            raise TargetError(f"nothing takes the result any more ({reasons})")
+            raise TargetError(f"no destination accepts the result any more ({reasons})")
 
     @property
-    def in_vain(self) -> bool:
-        """Tell whether nobody takes the result any more."""
+    def is_useless(self) -> bool:
+        """Whether all destinations have failed and there is no viewer."""
         return self._viewer is None and all(sink.error for sink in self.sinks)
 
     @contextmanager
@@ -84,7 +84,7 @@ class LiveRun:
 
 
 class _SharedLog:
-    """A log that keeps nothing: every fragment goes to every destination, and to the viewer."""
+    """A log that stores nothing: every fragment is passed to all destinations and to the viewer."""
 
     def __init__(self, viewer: Viewer | None) -> None:
         self._viewer = viewer
@@ -94,12 +94,12 @@ class _SharedLog:
         self.sinks: Sequence[Sink] = ()
 
     def add_track(self, track: Track) -> None:
-        """Begin a track; LogError where it is there already with another init section."""
+        """Add a track. Raises LogError if it exists with another init section."""
         if self.tracks.setdefault(track.name, track) != track:
-            raise LogError(f"track {track.name} is there already, with another header")
+            raise LogError(f"track {track.name} exists already, with another header")
 
     def append(self, fragment: Fragment, data: bytes) -> Fragment:
-        """Give a fragment to every destination."""
+        """Pass a fragment to all destinations."""
         placed = replace(fragment, size=len(data))
         for sink in self.sinks:
             sink.push(placed, data)
@@ -108,16 +108,16 @@ class _SharedLog:
         return placed
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Keep what belongs to no track, but subtitles: they are not carried live."""
+        """Keep data that belongs to no track, except subtitles, which are not carried live."""
         if "chapters" in extra:
             self.extras.append(extra)
 
     def fragments(self, track: str) -> list[Fragment]:
-        """Return no fragment: a live log is not resumed."""
+        """Return an empty list: a live log is not resumed."""
         return []
 
     def read(self, fragment: Fragment) -> bytes:
-        """Raise LogError: nothing is kept."""
+        """Raise LogError: nothing is stored."""
         raise LogError("a live log keeps nothing")
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One destination of a live result: written in a thread of its own, which holds up nobody else."""
+"""One destination of a live result, written by its own thread so that it cannot delay others."""
 
 import logging
 import threading
@@ -14,20 +14,20 @@ from .destination import Destination
 
 logger = logging.getLogger(__name__)
 
-QUEUE_BYTES = 32 << 20  # that may wait for a destination that is slow
-END_SECONDS = 15.0  # for a destination to take what waits for it, once all is made
-ABANDONED_SECONDS = 2.0  # for its thread to end, once the program that it waits for is killed
+QUEUE_BYTES = 32 << 20  # limit on the data that waits for a slow destination
+END_SECONDS = 15.0  # timeout for a destination to accept the waiting data after the end
+ABANDONED_SECONDS = 2.0  # timeout for its thread to end after the program it waits for was killed
 
 
 class Sink:
-    """A destination that takes fragments as they are made.
+    """A destination that receives fragments as they are made.
 
-    error: why it takes no more, once that is so. dropped: frames that it was too slow for; a file, which must lose none, is
-    waited for instead.
+    error: why it accepts no more, once it has failed. dropped: number of frames dropped because it was too slow. For a file, which
+    must not lose any, `push` blocks instead.
     """
 
     def __init__(self, destination: Destination, tracks: dict[str, Track], extras: list[dict[str, Any]]) -> None:
-        """Begin. tracks, extras: those of the log, which the log adds to."""
+        """Start the writer thread. tracks, extras: those of the log, which grow as the log does."""
         self.destination = destination
         self.error: UpresError | None = None
         self.dropped = 0
@@ -40,7 +40,7 @@ class Sink:
         self._thread.start()
 
     def push(self, fragment: Fragment, data: bytes) -> None:
-        """Take a fragment. Where too much waits already, video is dropped until the next key frame."""
+        """Queue a fragment. If too much is waiting, drop video until the next keyframe."""
         with self._changed:
             if self.destination.is_file:
                 self._changed.wait_for(lambda: self.error is not None or self._fits(data))
@@ -59,13 +59,13 @@ class Sink:
             self._changed.notify_all()
 
     def end(self) -> None:
-        """Let it write what waits and close; one that takes too long for that is abandoned, with an error."""
+        """Wait until it has written everything and closed; abandon it with an error if it takes too long."""
         with self._changed:
             self._ended = True
             self._changed.notify_all()
         self._thread.join(END_SECONDS)
         if self._thread.is_alive():
-            self._fail(TargetError(f"it takes nothing any more: {END_SECONDS:g} s were not enough to end"))
+            self._fail(TargetError(f"it accepts nothing any more: {END_SECONDS:g} s were not enough to end"))
             self.destination.abandon()
             self._thread.join(ABANDONED_SECONDS)
 
@@ -87,7 +87,7 @@ class Sink:
             self._fail(error)
         except OSError as error:
             self._fail(TargetError(f"it cannot be written ({reason(error)})"))
-        except BaseException as error:  # or nobody would notice, and a file would be waited for indefinitely
+        except BaseException as error:  # otherwise `push` to a file would block forever
             logger.exception("writing to %s failed", self.destination.name)
             self._fail(TargetError(redacted(f"writing failed: {type(error).__name__}: {error}; please report it")))
 
@@ -103,13 +103,13 @@ class Sink:
 
     def _fail(self, error: UpresError) -> None:
         with self._changed:
-            self.error = self.error or error  # the first is the reason for those that follow
+            self.error = self.error or error  # later errors are consequences of the first
             self._queue.clear()
             self._changed.notify_all()
 
 
 class _Passing:
-    """The log as a destination sees it: fragments from when they come until they are written."""
+    """The log as seen by a destination: it holds fragments from their arrival until they are written."""
 
     def __init__(self, tracks: dict[str, Track], extras: list[dict[str, Any]]) -> None:
         self.header: dict[str, Any] = {}
@@ -119,16 +119,16 @@ class _Passing:
         self._latest: dict[str, Fragment] = {}
 
     def hold(self, fragment: Fragment, data: bytes) -> None:
-        """Keep a fragment until it is forgotten."""
+        """Keep a fragment until `forget` is called."""
         self._held[fragment.track, *fragment.cursor] = data
         self._latest[fragment.track] = fragment
 
     def forget(self) -> None:
-        """Forget all that was kept."""
+        """Release all fragments."""
         self._held.clear()
 
     def read(self, fragment: Fragment) -> bytes:
-        """Return the bytes of a fragment that is kept."""
+        """Return the data of a fragment that is held."""
         return self._held[fragment.track, *fragment.cursor]
 
     def fragments(self, track: str) -> list[Fragment]:
@@ -136,14 +136,14 @@ class _Passing:
         return [self._latest[track]] if track in self._latest else []
 
     def add_track(self, track: Track) -> None:
-        """Do nothing: tracks are those of the log itself."""
+        """Do nothing: tracks are shared with the actual log."""
 
     def append(self, fragment: Fragment, data: bytes) -> Fragment:
-        """Give the fragment back: it is kept by `hold`."""
+        """Return the fragment: its data is kept by `hold`."""
         return fragment
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Do nothing: so are its records."""
+        """Do nothing: extras are shared with the actual log."""
 
     def close(self) -> None:
         """Do nothing: memory needs no release."""

@@ -1,4 +1,4 @@
-"""A live run whose network is too slow for its source: a lighter one takes over, and the heavier one again when there is room."""
+"""Live runs whose network is too slow for the source: a lighter one takes over until there is capacity for the heavier one."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -7,32 +7,34 @@ from dataclasses import dataclass
 from upres.engine.core.model import Model, Stepping
 from upres.engine.pipeline.progress import Progress
 
-LOOK_SECONDS = 1.0  # between two looks at what came, was made and was left out
-DOWN_SECONDS = 3.0  # in a row, in which frames were left out, until a lighter network takes over
-UP_SECONDS = 10.0  # in a row, in which the heavier one would have had room, until it works again; doubles each time
-MOST_UP_SECONDS = 600.0  # that this becomes; a network that kept up for as long is given a new start
-BUSY = 0.5  # of the time, less its turns, that a network works at least where it is too slow, not what comes behind it
-LEAST = 0.2  # of all the time, as well: of one that takes turns and works less, a lighter one makes few more frames
-ROOM = 0.7  # of the time that there is, what the heavier network may be expected to take
-TRIAL = 60  # times as long, with nothing left out, until it is tried even where no room is expected
+LOOK_SECONDS = 1.0  # interval between observations of frames received, made and dropped
+DOWN_SECONDS = 3.0  # consecutive seconds with dropped frames after which a lighter network takes over
+UP_SECONDS = 10.0  # consecutive seconds with capacity for the heavier network after which it returns; doubles each time
+MOST_UP_SECONDS = 600.0  # limit of this doubling; a heavier network that kept up this long resets it
+BUSY = 0.5  # least busy share of a network's own time (without turns) if it, rather than a later stage, is too slow
+LEAST = 0.2  # least busy share of all time; below it, a lighter network that takes turns would make few more frames
+ROOM = 0.7  # greatest share of the available time that the heavier network may be expected to use
+TRIAL = 60  # multiple of UP_SECONDS without dropped frames after which it is tried even without expected capacity
 
 
 @dataclass(frozen=True, slots=True)
 class _Look:
+    """Counts at one time. received, made, dropped: frames. busy, turns: seconds that networks worked and waited for turns."""
+
     at: float
-    came: int
+    received: int
     made: int
-    left_out: int
+    dropped: int
     busy: float
     turns: float
 
 
 class StepDown:
-    """Decides which network of a model works, by counts alone: what came, what was left out, and how long networks were busy.
+    """Selects the active network of a model from counts alone: frames received and dropped, and how long networks were busy.
 
-    Whether there is room for the heavier one is expected from how much longer than the lighter one it took for a frame. Where
-    that was measured wrong, as when what else the machine did has ended just then, a trial shows it.
-    progress: what it looks at, and where it says which network works. clock: seconds.
+    The capacity for the heavier network is estimated from the ratio of its time per frame to the lighter one's. This ratio may be
+    wrong, for example if other load on the machine ended at that time, so the heavier network is tried from time to time.
+    progress: source of the counts, and where the active network is recorded. clock: returns seconds.
     """
 
     def __init__(self, model: Stepping, progress: Progress, clock: Callable[[], float] = time.monotonic) -> None:
@@ -41,20 +43,20 @@ class StepDown:
         self._clock = clock
         self._before = self._look()
         self._patience = UP_SECONDS
-        self._slow = self._clear = self._roomy = 0.0  # seconds in a row: something left out, nothing, and room for more
+        self._slow = self._clear = self._roomy = 0.0  # consecutive seconds: with drops, without, with capacity
         self._up_at = self._before.at
-        self._settles = False  # what was made since the last look is in part another network's
-        self._costs: list[float] = []  # seconds that a frame took, of each network that was left for the next one
-        self._ratios: list[float | None] = []  # of that, over what the next one took for a frame at first
+        self._settles = False  # some frames since the last observation were made by another network
+        self._costs: list[float] = []  # seconds per frame of each heavier network that was replaced
+        self._ratios: list[float | None] = []  # each of these costs over the first cost of the network that replaced it
         progress.network = model.levels[model.level]
 
     def tick(self) -> None:
-        """Change the network where it is time; called after every frame."""
+        """Change the network if necessary; called after every frame."""
         now, before = self._look(), self._before
         if now.at - before.at < LOOK_SECONDS:
             return
         self._before = now
-        if not self._settles and now.came > before.came and now.made > before.made:
+        if not self._settles and now.received > before.received and now.made > before.made:
             self._judge(before, now)
         else:
             self._settles = False
@@ -65,8 +67,8 @@ class StepDown:
         if self._ratios and self._ratios[-1] is None and cost:
             self._ratios[-1] = self._costs[-1] / cost
         ratio = self._ratios[-1] if self._ratios else None
-        clear = now.left_out == before.left_out
-        has_room = clear and ratio is not None and ratio * cost * (now.came - before.came) <= ROOM * seconds
+        clear = now.dropped == before.dropped
+        has_room = clear and ratio is not None and ratio * cost * (now.received - before.received) <= ROOM * seconds
         own = seconds - (now.turns - before.turns)
         is_slow = not clear and busy >= max(BUSY * own, LEAST * seconds)
         self._slow = self._slow + seconds if is_slow else 0.0
@@ -113,7 +115,7 @@ class StepDown:
 
 
 def stepping(models: Sequence[Model], progress: Progress, tick: Callable[[], None]) -> Callable[[], None]:
-    """Return what a live run calls after every frame: `tick`, and a look at whether another network of its model has to work."""
+    """Return the callback of a live run after every frame: `tick` and, if the model has several networks, their selection."""
     [model, *others] = models
     progress.note_models(models)
     if others or not isinstance(model, Stepping) or len(model.levels) < 2:

@@ -1,1 +1,1 @@
-"""What this machine has: driver, GPUs, packages, hardware codecs. What may hang or crash is asked in a process of its own."""
+"""Facts about this machine: driver, GPUs, packages, hardware codecs. Queries that may hang or crash run in a separate process."""

@@ -1,4 +1,4 @@
-"""Where what was pulled, exported or built is kept."""
+"""Location of pulled, exported and built files."""
 
 import os
 from pathlib import Path
@@ -7,5 +7,5 @@ import platformdirs
 
 
 def cache_folder() -> Path:
-    """Get the folder of pulled and exported graphs, and of engines: UPRES_CACHE, else the platform's cache folder."""
+    """Return the folder of pulled and exported graphs and of engines: UPRES_CACHE, or the platform's cache folder."""
     return Path(os.environ.get("UPRES_CACHE") or platformdirs.user_cache_path("upres"))

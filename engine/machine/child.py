@@ -1,4 +1,4 @@
-"""A question that a broken driver may never answer: asked in a process of its own, which is given up after a while."""
+"""Queries that a broken driver may never answer: run in a separate process with a timeout."""
 
 import json
 import subprocess
@@ -9,17 +9,17 @@ from typing import Any
 
 from upres.engine.core.text import number
 
-SECONDS = 15.0  # for an answer; a driver that has been idle takes some to wake up
-KILL_SECONDS = 1.0  # for a killed process to be gone; one that hangs inside the driver cannot be killed, and is left
+SECONDS = 15.0  # timeout of a query; an idle driver takes some seconds to wake up
+KILL_SECONDS = 1.0  # timeout for a killed process to end; one that hangs inside the driver is abandoned
 
 
 def ask(module: str, *arguments: str, seconds: float = SECONDS) -> dict[str, Any]:
-    """Run a module that prints a JSON object as its last line; return the object, or {"problem": why there is none}."""
+    """Run a module that prints a JSON object as its last line; return the object, or {"problem": reason} on failure."""
     return answer([sys.executable, "-m", module, *arguments], seconds)
 
 
 def answer(command: Sequence[str], seconds: float) -> dict[str, Any]:
-    """Run any command that does so; as `ask`. Never raises, and never waits much longer than `seconds`."""
+    """Run a command that does so; like `ask`. Never raises, and never waits much longer than `seconds`."""
     try:
         process = subprocess.Popen(
             command,
@@ -39,15 +39,15 @@ def answer(command: Sequence[str], seconds: float) -> dict[str, Any]:
             process.communicate(timeout=KILL_SECONDS)
         return {"problem": f"no answer within {number(seconds)} s"}
     if process.returncode:
-        said = (err.strip().splitlines() or [""])[-1]
+        message = (err.strip().splitlines() or [""])[-1]
         how = f"signal {-process.returncode}" if process.returncode < 0 else f"exit code {process.returncode}"
-        return {"problem": f"asking it ended with {how}{f' ({said})' if said else ''}"}
+        return {"problem": f"asking it ended with {how}{f' ({message})' if message else ''}"}
     return _parsed(out)
 
 
 def _parsed(out: str) -> dict[str, Any]:
     try:
-        found = json.loads(out.strip().splitlines()[-1])
+        result = json.loads(out.strip().splitlines()[-1])
     except (IndexError, ValueError):
-        found = None
-    return found if isinstance(found, dict) else {"problem": f"its answer is not understood: {out.strip()[-200:]!r}"}
+        result = None
+    return result if isinstance(result, dict) else {"problem": f"its answer is not understood: {out.strip()[-200:]!r}"}

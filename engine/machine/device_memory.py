@@ -1,4 +1,4 @@
-"""A GPU's free memory, asked of the driver."""
+"""Free memory of a GPU, queried from the driver."""
 
 import ctypes
 import os
@@ -12,16 +12,16 @@ LIBRARY = "nvcuda.dll" if os.name == "nt" else "libcuda.so.1"
 
 
 def free(device: int = 0) -> int:
-    """Return the bytes of a GPU's memory that are free; ModelError where the driver does not say."""
+    """Return the free memory of a GPU in bytes. Raises ModelError if the driver does not report it."""
     try:
         cuda = ctypes.CDLL(LIBRARY)
     except OSError as error:
-        raise ModelError(f"no NVIDIA driver is here: {error}") from error
+        raise ModelError(f"no NVIDIA driver is installed: {error}") from error
     return _free(cuda, device)
 
 
 def no_room(needed: int, free: int) -> str:
-    """Say that a GPU has not the memory for a session."""
+    """Return the message that a GPU lacks the memory for a session."""
     return (
         f"this needs about {decimal(needed)} of the GPU's memory, and {decimal(free)} of it were free when the model was "
         "loaded; choose a smaller scale or a smaller source, or end what else runs on the GPU"
@@ -29,7 +29,7 @@ def no_room(needed: int, free: int) -> str:
 
 
 def _free(cuda: Any, device: int) -> int:  # noqa: ANN401 - a C library has no types
-    """Ask in the context that everything in this process shares, so that asking takes no memory of its own."""
+    """Query the primary context, which everything in this process shares, so that the query itself needs no memory."""
     handle, context, unused, total = ctypes.c_int(), ctypes.c_void_p(), ctypes.c_size_t(), ctypes.c_size_t()
     code = (
         cuda.cuInit(0)
@@ -40,5 +40,5 @@ def _free(cuda: Any, device: int) -> int:  # noqa: ANN401 - a C library has no t
         or cuda.cuCtxPopCurrent_v2(ctypes.byref(context))
     )
     if code:
-        raise ModelError(f"the NVIDIA driver does not say how much memory is free: error {code}")
+        raise ModelError(f"the NVIDIA driver does not report how much memory is free: error {code}")
     return unused.value

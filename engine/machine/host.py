@@ -1,4 +1,4 @@
-"""The processor, and the memory that this process has used."""
+"""Facts about the processor and this process's memory."""
 
 import platform
 import sys
@@ -8,12 +8,12 @@ CPU_FACTS = Path("/proc/cpuinfo")
 
 
 def cpu_name() -> str:
-    """Name the processor."""
+    """Return the name of the processor."""
     return _cpu_fact("model name") or platform.processor() or platform.machine()
 
 
 def cpu_family() -> str:
-    """Name the processor's family and model, which tell apart what has one name: as in `family 25 model 17`."""
+    """Return the processor's family and model, which distinguish processors of the same name: `family 25 model 17`."""
     family, model = _cpu_fact("cpu family"), _cpu_fact("model")
     return f"family {family} model {model}" if family else platform.processor() or platform.machine()
 
@@ -25,7 +25,7 @@ def _cpu_fact(name: str) -> str:
 
 
 def peak_memory() -> int:
-    """Return the most bytes of main memory that this process has used so far; a page of a file counts once for each mapping."""
+    """Return this process's peak memory in bytes; a page of a mapped file counts once for each mapping."""
     import resource  # not on Windows
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -1,4 +1,4 @@
-"""NVIDIA's driver and the GPUs that it shows."""
+"""NVIDIA's driver and the GPUs that it reports."""
 
 import os
 import platform
@@ -15,7 +15,7 @@ DRIVER_FILES = Path("/proc/driver/nvidia")
 
 @dataclass(frozen=True, slots=True)
 class GPU:
-    """One GPU. capability: compute capability, as (9, 0). memory: bytes, of all; on a Jetson it is the CPU's too."""
+    """One GPU. capability: compute capability, as (9, 0). memory: total bytes; on a Jetson, shared with the CPU."""
 
     index: int
     name: str
@@ -25,9 +25,9 @@ class GPU:
 
 @dataclass(frozen=True, slots=True)
 class Driver:
-    """What the driver says. version: its own, as 580.65. cuda: the newest CUDA that it runs, as 13.0. Both None if unknown.
+    """Facts from the driver. version: its own, as 580.65. cuda: the newest supported CUDA, as 13.0. Both None if unknown.
 
-    problem: why no GPU can be used; None where one can. on_bus: an NVIDIA GPU is plugged in, whatever the driver says.
+    problem: why no GPU can be used; None if one can. on_bus: whether an NVIDIA GPU is plugged in, regardless of the driver.
     """
 
     version: str | None
@@ -38,7 +38,7 @@ class Driver:
 
 
 def driver(probe: str = PROBE) -> Driver:
-    """Ask the driver, in a process of its own; never raises, and waits a bounded time."""
+    """Query the driver in a separate process. Never raises, and waits a bounded time."""
     found = ask(probe)
     gpus = tuple(
         GPU(index, each["name"], tuple(each["capability"]), each["memory"])
@@ -49,17 +49,17 @@ def driver(probe: str = PROBE) -> Driver:
 
 
 def on_bus(devices: Path = PCI) -> bool:
-    """Tell whether an NVIDIA GPU is plugged in; False where that cannot be read."""
+    """Report whether an NVIDIA GPU is plugged in; False if that cannot be read."""
     return any(_is(each / "vendor", NVIDIA) and _is(each / "class", DISPLAY) for each in _folders(devices))
 
 
 def is_jetson() -> bool:
-    """Tell whether this is a Jetson, whose GPU is on no bus."""
+    """Report whether this is a Jetson, whose GPU is not on a PCI bus."""
     return "tegra" in platform.release() or Path("/etc/nv_tegra_release").exists()
 
 
 def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
-    """Name the GPUs as the kernel's files do: at once, without waking the driver. Empty where there are no such files."""
+    """Return the names of the GPUs from the kernel's files, without waking the driver. Empty if there are no such files."""
     found = []
     for folder in sorted(_folders(files / "gpus")):
         rows = _text(folder / "information").splitlines()
@@ -70,7 +70,7 @@ def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
 
 
 def visible(files: Path = DRIVER_FILES) -> tuple[str, ...]:
-    """List the GPUs that this process may use as CUDA_VISIBLE_DEVICES names them: at once, without waking the driver."""
+    """Return the GPUs this process may use, as CUDA_VISIBLE_DEVICES names them, without waking the driver."""
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is None:
         return tuple(map(str, range(len(names(files)))))
@@ -78,7 +78,7 @@ def visible(files: Path = DRIVER_FILES) -> tuple[str, ...]:
 
 
 def kernel_module() -> str | None:
-    """Read the version line of the driver's kernel module, without waking it; None where there is none."""
+    """Return the version line of the driver's kernel module, without waking it; None if there is none."""
     return next(iter(_text(DRIVER_FILES / "version").splitlines()), None)
 
 

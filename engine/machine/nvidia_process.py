@@ -1,4 +1,4 @@
-"""The process that asks NVIDIA's driver, through its C libraries alone, and prints what it says as a line of JSON."""
+"""Process that queries NVIDIA's driver through its C libraries only, and prints the result as a line of JSON."""
 
 import ctypes
 import json
@@ -8,7 +8,7 @@ from typing import Any
 
 MAJOR, MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR and _MINOR
 LIBRARIES = {"nt": ("nvcuda.dll", "nvml.dll")}.get(os.name, ("libcuda.so.1", "libnvidia-ml.so.1"))
-NO_DRIVER = f"no driver ({LIBRARIES[0]} is not there)"
+NO_DRIVER = f"no driver ({LIBRARIES[0]} is missing)"
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
 
 
 def devices(cuda: Any) -> dict[str, Any]:  # noqa: ANN401 - a C library has no types
-    """Ask libcuda for its version and every device: name, compute capability and bytes of memory."""
+    """Query libcuda for its version and every device: name, compute capability and bytes of memory."""
     if code := cuda.cuInit(0):
         return {"problem": f"the driver does not start: {_error(cuda, code)}"}
     number, found = ctypes.c_int(), []
@@ -43,7 +43,7 @@ def devices(cuda: Any) -> dict[str, Any]:  # noqa: ANN401 - a C library has no t
 
 
 def driver_version(management: Any) -> str | None:  # noqa: ANN401
-    """Ask NVML for the driver's own version; None where it does not say."""
+    """Query NVML for the driver's own version; None if it does not report it."""
     version = ctypes.create_string_buffer(96)
     if management.nvmlInit_v2() or management.nvmlSystemGetDriverVersion(version, len(version)):
         return None
@@ -57,7 +57,7 @@ def _error(cuda: Any, code: int) -> str:  # noqa: ANN401
 
 
 def library(name: str) -> Any:  # noqa: ANN401
-    """Load a C library; None where there is none."""
+    """Load a C library; None if it is missing."""
     try:
         return ctypes.CDLL(name)
     except OSError:

@@ -1,4 +1,4 @@
-"""Which of the packages that graphs and GPUs need are installed, and those that must not be together."""
+"""Installed versions of the packages that graphs and GPUs need, and conflicts between them."""
 
 from collections.abc import Sequence
 from importlib.metadata import distributions
@@ -18,15 +18,15 @@ ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 
 def versions(names: Sequence[str] = (*RUNTIMES, *NVIDIA, *MEDIA), path: Sequence[str] | None = None) -> dict[str, str]:
-    """Read the versions of those that are installed, by name. path: the folders to look in, by default Python's own."""
+    """Return the versions of those packages that are installed. path: folders to search; Python's own by default."""
     found: dict[str, str] = {}
     for each in distributions() if path is None else distributions(path=list(path)):
         name = (each.metadata["Name"] or "").lower().replace("_", "-")
         if name in names:
-            found.setdefault(name, each.version)  # the first on the path is the one that is imported
+            found.setdefault(name, each.version)  # the first one on the path is imported
     return found
 
 
 def both_onnx_runtimes(installed: dict[str, str]) -> bool:
-    """Tell whether both wheels of ONNX Runtime are here: they hold the same files, and the last one that came has won."""
+    """Report whether both wheels of ONNX Runtime are installed: they contain the same files, so the later one won."""
     return all(name in installed for name in ONNX_RUNTIMES)

@@ -1,7 +1,7 @@
-"""Threads that take no more of the machine than others.
+"""Threads without real-time priority.
 
-SVT-AV1, where root runs it, gives its threads real-time priority: while it encodes, nothing else on the machine runs. It only
-does so where it may, which CAP_SYS_NICE says (capabilities(7)); capabilities are a thread's, and its children's.
+When run by root, SVT-AV1 gives its threads real-time priority, so that nothing else runs on the machine while it encodes. It does
+so only if permitted by CAP_SYS_NICE (capabilities(7)); capabilities belong to a thread and are inherited by the threads it starts.
 """
 
 import ctypes
@@ -15,13 +15,13 @@ CAP_SYS_NICE = 23
 
 @contextmanager
 def ordinary_priority() -> Iterator[None]:
-    """Let no thread that is started inside, by this one, have real-time priority. On Linux; elsewhere nothing asks for it."""
+    """Prevent threads started inside by this thread from using real-time priority. Has no effect outside Linux."""
     if sys.platform != "linux":
         yield
         return
     libc = ctypes.CDLL(None)
     header, sets = (ctypes.c_uint32 * 2)(VERSION_3, 0), (ctypes.c_uint32 * 6)()
-    if libc.capget(header, sets) != 0:  # then this thread may not either
+    if libc.capget(header, sets) != 0:  # then real-time priority is not permitted either
         yield
         return
     effective = sets[0]

@@ -1,4 +1,4 @@
-"""NVENC and NVDEC: what PyAV's FFmpeg has built in, and whether the driver opens it."""
+"""NVENC and NVDEC: support in PyAV's FFmpeg, and whether the driver can open them."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ PROBE = f"{__package__}.video_engines_process"
 
 @dataclass(frozen=True, slots=True)
 class VideoEngine:
-    """NVENC or NVDEC. built_in: FFmpeg's names of it, none where it was built without. problem: why it does not open here."""
+    """NVENC or NVDEC. built_in: FFmpeg's names of it; empty if it was built without. problem: why it cannot be opened."""
 
     name: str
     built_in: tuple[str, ...]
@@ -17,7 +17,7 @@ class VideoEngine:
 
 
 def video_engines(probe: str = PROBE) -> tuple[VideoEngine, VideoEngine]:
-    """Try to open NVENC and NVDEC, in a process of its own; never raises, and waits a bounded time."""
+    """Try to open NVENC and NVDEC in a separate process. Never raises, and waits a bounded time."""
     found = ask(probe)
     encoder, decoder = (found.get(name, {}) for name in ("nvenc", "nvdec"))
     return (

@@ -1,4 +1,4 @@
-"""The process that opens NVENC and NVDEC once through PyAV, and prints what came of it as a line of JSON."""
+"""Process that opens NVENC and NVDEC once through PyAV, and prints the result as a line of JSON."""
 
 import json
 import sys
@@ -12,11 +12,11 @@ from av.codec.hwaccel import HWAccel, hwdevices_available
 from .nvidia_process import LIBRARIES, NO_DRIVER, library
 
 ENCODERS = ("h264_nvenc", "hevc_nvenc", "av1_nvenc")
-SIDE = 256  # pixels; NVENC takes none below 145 or so
+SIDE = 256  # width and height in pixels; NVENC rejects sizes below about 145
 
 
 def main() -> None:
-    """Print both, each with what is built in and the problem, if any."""
+    """Print, for both, what is built in and the problem, if any."""
     encoders = [name for name in ENCODERS if name in av.codecs_available]
     devices = [name for name in hwdevices_available() if name == "cuda"]
     found = {"nvenc": _look(encoders, _open_encoder), "nvdec": _look(devices, _open_decoder)}
@@ -28,14 +28,14 @@ def _look(built_in: list[str], attempt: Callable[[str], None]) -> dict[str, Any]
         return {"built_in": [], "problem": "this PyAV's FFmpeg was built without it"}
     try:
         attempt(built_in[0])
-    except Exception as error:  # of FFmpeg, the driver or the codec: each is the answer
-        said = f"the driver does not open it ({getattr(error, 'strerror', None) or error})"
-        return {"built_in": built_in, "problem": NO_DRIVER if library(LIBRARIES[0]) is None else said}
+    except Exception as error:  # from FFmpeg, the driver or the codec: reported as the problem
+        failure = f"the driver does not open it ({getattr(error, 'strerror', None) or error})"
+        return {"built_in": built_in, "problem": NO_DRIVER if library(LIBRARIES[0]) is None else failure}
     return {"built_in": built_in, "problem": None}
 
 
 def _open_encoder(name: str) -> None:
-    """Encode one frame: some drivers only refuse then."""
+    """Encode one frame, because some drivers only fail then."""
     encoder: Any = av.CodecContext.create(name, "w")
     encoder.width = encoder.height = SIDE
     encoder.pix_fmt, encoder.time_base = "nv12", Fraction(1, 25)

@@ -1,1 +1,1 @@
-"""One job in ranges of segments that several devices make at once, to the same bytes as one: planned, made, merged."""
+"""One job processed as ranges of segments on several devices, with the same result bytes as on one: plan, process, merge."""

@@ -1,4 +1,4 @@
-"""Devices that make ranges side by side, each in a thread of this process that takes one range after the other."""
+"""Devices that process ranges concurrently, each driven by a thread of this process that works on one range at a time."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,33 +14,33 @@ from .board import Board
 from .folder import Ranges
 from .maker import make_range
 
-STOP_SECONDS = 120.0  # for what is under way on a device to end: a frame's upscaling, at most
+STOP_SECONDS = 120.0  # timeout for a device to stop; it first finishes the frame it is working on
 
 
 class DeviceLostError(Exception):
-    """Raised when a device makes no more ranges: its process has ended."""
+    """Raised when a device can process no more ranges because its process has ended."""
 
 
 class Device(Protocol):
-    """What makes ranges, one at a time."""
+    """A device that processes ranges, one at a time."""
 
     def prepare(self) -> None:
-        """Wait until it can make ranges; DeviceLostError where it cannot."""
+        """Wait until it is ready. Raises DeviceLostError if it cannot be used."""
         ...
 
     def make(self, number: int) -> None:
-        """Make a range, from where its log ends; returns once its log is whole. DeviceLostError where this device makes no more."""
+        """Process a range from where its log ends, and return once the log is complete. Raises DeviceLostError if lost."""
         ...
 
     def stop(self) -> None:
-        """Make what is under way end soon, with any error, and everything later; from any thread."""
+        """Make the current range, and all later ones, end soon with an error. May be called from any thread."""
         ...
 
 
 class Here:
     """A device whose models are in this process.
 
-    reader: opens the source, once for each range. job: with the models.
+    reader: opens the source; called for each range. job: includes the models.
     """
 
     def __init__(self, reader: Callable[[], Reader], job: Job, ranges: Ranges) -> None:
@@ -48,28 +48,28 @@ class Here:
         self._stopped = threading.Event()
 
     def prepare(self) -> None:
-        """Do nothing: the models are loaded."""
+        """Do nothing: the models are already loaded."""
 
     def make(self, number: int) -> None:
-        """Make a range."""
+        """Process a range."""
         plan = self._ranges.plan
         assert plan is not None
         with closing(self._ranges.log(number)) as log, self._reader() as reader:
             make_range(reader, fitted(self._job, reader), log, plan.spans[number], Progress(), self._check)
 
     def stop(self) -> None:
-        """End with the frame that is being decoded or encoded."""
+        """Stop at the next frame that is decoded or encoded."""
         self._stopped.set()
 
     def _check(self) -> None:
         if self._stopped.is_set():
-            raise Interrupted("the range is not wanted any more")
+            raise Interrupted("the range is no longer needed")
 
 
 class Crew:
-    """Devices at work on the ranges of a board: from entering its `with` on, to leaving it.
+    """Devices that process the ranges of a board between entering and leaving its `with` block.
 
-    notes: what a user should know of devices that do not work.
+    notes: messages for the user about devices that failed.
     """
 
     def __init__(self, devices: Sequence[Device], board: Board) -> None:
@@ -92,11 +92,11 @@ class Crew:
         for thread in self._threads:
             thread.join(STOP_SECONDS)
         if not self.idle:
-            raise RuntimeError(f"a device that was stopped still works after {STOP_SECONDS:g} s")
+            raise RuntimeError(f"a device is still running {STOP_SECONDS:g} s after it was stopped")
 
     @property
     def idle(self) -> bool:
-        """Whether no device works any more."""
+        """Whether all devices have finished."""
         return not any(thread.is_alive() for thread in self._threads)
 
     def _work(self, device: Device) -> None:
@@ -112,7 +112,7 @@ class Crew:
                 self._board.fail(number, error)
                 self.notes.append(str(error))
                 return
-            except Exception as error:  # whatever it is, the range is not made
+            except Exception as error:  # any error means that the range is not complete
                 self._board.fail(number, error)
             else:
                 self._board.made(number)

@@ -1,4 +1,4 @@
-"""The ranges of one job on disk, within its log's folder: the plan, and a log for each range."""
+"""Files of a job's ranges, within the folder of its log: the plan, and a log for each range."""
 
 import json
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ NAME = "ranges"
 
 
 class Ranges:
-    """folder: of the job's log. header: of that log, which those of ranges agree with; as JSON has it."""
+    """Ranges of one job. folder: of the job's log. header: of that log, as JSON values; the ranges' logs include it."""
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
         self._folder = folder / NAME
@@ -27,11 +27,11 @@ class Ranges:
 
     @property
     def plan(self) -> Plan | None:
-        """The plan that was kept; None where there is none yet. LogError where it is damaged."""
+        """The saved plan; None if there is none. Raises LogError if it is damaged."""
         try:
-            found = json.loads((self._folder / "plan.json").read_bytes())
-            spans = [Span(*(None if edge is None else Fraction(edge) for edge in span)) for span in found["spans"]]
-            return Plan((spans[0], *spans[1:]), found["why"])
+            saved = json.loads((self._folder / "plan.json").read_bytes())
+            spans = [Span(*(None if edge is None else Fraction(edge) for edge in span)) for span in saved["spans"]]
+            return Plan((spans[0], *spans[1:]), saved["why"])
         except FileNotFoundError:
             return None
         except (OSError, *DAMAGED) as error:
@@ -40,7 +40,7 @@ class Ranges:
             ) from error
 
     def keep(self, plan: Plan) -> None:
-        """Keep a plan, which every later run of the job follows."""
+        """Save a plan, which all later runs of the job follow."""
         spans = [
             [None if edge is None else str(edge) for edge in (span.start, span.end, span.after)] for span in plan.spans
         ]
@@ -51,33 +51,33 @@ class Ranges:
             put_in_place(partial_path(path), path)
 
     def log(self, number: int) -> FolderLog:
-        """Open the log of a range, to write it from where it ends; errors as of FolderLog."""
+        """Open the log of a range to append to it. Raises the same errors as FolderLog."""
         return FolderLog(self.place(number), {**self.header, "range": number})
 
     def tail(self, number: int) -> Tail:
-        """Read the log of a range while it grows."""
+        """Return a reader of a range's log, which may still be growing."""
         return Tail(self.place(number), notes=True)
 
     def check(self, number: int) -> None:
-        """Raise LogError where a range's log was made with other settings than the job's, or by another build."""
-        found = FolderLog.read_header(self.place(number))
-        if any(found.get(key) != value for key, value in self.header.items()):
+        """Raise LogError if a range's log was made with other settings than the job's, or by another build."""
+        header = FolderLog.read_header(self.place(number))
+        if any(header.get(key) != value for key, value in self.header.items()):
             raise LogError("it was made with other settings, or by another build")
 
     def is_made(self, number: int) -> bool:
-        """Tell whether nothing is left to do for a range: its log is whole, or says why it will not be."""
+        """Report whether a range needs no more work: its log is complete, or notes why it cannot be completed."""
         tail = self.tail(number)
         try:
             tail.news()
         except LogError:
-            return True  # it cannot be used, as its merger finds
+            return True  # it is unusable, which the merger will report
         return any("made" in note or "doubt" in note for note in tail.notes)
 
     def empty(self, number: int) -> None:
-        """Remove what a range's log holds but for its index: it was merged."""
+        """Delete the contents of a range's log, except its index, after merging it."""
         for path in self.place(number).glob("video.*"):
             path.unlink(missing_ok=True)
 
     def place(self, number: int) -> Path:
-        """Locate the log of a range."""
+        """Return the folder of a range's log."""
         return self._folder / f"{number:05}"

@@ -1,4 +1,4 @@
-"""One range made: its part of the source, upscaled into a log of its own, which another run of it resumes."""
+"""Processing of one range: upscales its part of the source into a separate log, which a later run can resume."""
 
 from collections.abc import Callable
 from contextlib import closing
@@ -14,7 +14,7 @@ from upres.engine.segments.model import Log
 
 
 class DoubtError(LogError):
-    """Raised when what a source gives of a range may not be what it gives read from its beginning; it would again."""
+    """Raised when decoding a range separately may differ from decoding the whole source. Retrying would not help."""
 
 
 def make_range(
@@ -26,13 +26,13 @@ def make_range(
     tick: Callable[[], None] = lambda: None,
     was_read: Callable[[], None] = lambda: None,
 ) -> None:
-    """Upscale a span of an open source into the range's log, from where that ends. tick: called with every frame, from any thread.
+    """Upscale a span of an open source into the range's log, starting where the log ends.
 
-    was_read: called once all frames were read, from any thread.
+    tick: called with every frame, from any thread. was_read: called once all frames have been read, from any thread.
 
-    Besides its segments the log gets two notes: the range's first frame, before any segment; and at its end what there is to
-    know of it, or what is in doubt: where its decoder has repaired or concealed anything, what it gives depends on where it
-    started. Raises as a run does, but for what is wrong with the source.
+    Besides the segments, the log gets two notes: the range's first frame, before any segment; and at the end either a summary or
+    the reason for doubt. If the decoder repaired or concealed anything, its output depends on where it started. Raises the same
+    errors as a run, except for permanent errors of the source, which are noted as doubt.
     """
     try:
         _make(reader, job, log, span, progress, tick, was_read)
@@ -72,7 +72,7 @@ def _make(
 
 
 def _note_start(log: Log, part: Part) -> None:
-    """Note a range's first frame, once. Raises DoubtError where an earlier run of it began with another one."""
+    """Note a range's first frame, once. Raises DoubtError if an earlier run of the range started with another frame."""
     begins = None if part.begins is None else list(part.begins)
     noted = next((note for note in log.extras if "begins" in note), None)
     if noted is None:

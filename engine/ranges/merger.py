@@ -1,4 +1,4 @@
-"""The log of a whole job made from those of its ranges, in order, each once it is whole and the next one continues it."""
+"""Merging of ranges into the job's log, in order, each once it is complete and the next range is known to continue it."""
 
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -21,35 +21,35 @@ from .folder import Ranges
 from .plan import Plan
 
 Wait = Callable[[int], None]
-"""Called while a range is not whole, with its number; it returns after a while, or raises what ends the job's ranges."""
+"""Called with a range's number while it is incomplete; returns after a while, or raises an error to end the merge."""
 
 
 class SeamError(LogError):
-    """Raised when a range cannot be trusted to be what a run of the whole makes: those before it are published, it is not."""
+    """Raised when a range may differ from what one run of the whole would make. Earlier ranges are published, this is not."""
 
 
 class Merger:
-    """Merges the ranges of a job into its log: each once it is whole, and the next one begins with the frame that ends it.
+    """Merges the ranges of a job into its log, each once it is complete and the next starts with the frame that ends it.
 
-    So no segment is published that is in doubt, and a run of the whole resumes behind the last seam that held.
+    So no doubtful segment is published, and a run of the whole can resume after the last verified seam.
     """
 
     def __init__(self, ranges: Ranges, publisher: Publisher, progress: Progress, wait: Wait) -> None:
         self._ranges, self._publisher, self._progress, self._wait = ranges, publisher, progress, wait
         self._tails: dict[int, Tail] = {}
-        self._fresh: dict[int, list[Fragment]] = {}  # by range, what it has that is not published yet
+        self._fresh: dict[int, list[Fragment]] = {}  # by range, fragments that are not published yet
         fragments = publisher.log.fragments("video")
         self._count, self._frames = len(fragments), sum(fragment.frames for fragment in fragments)
         self._end = fragments[-1].pts + fragments[-1].duration if fragments else None
         progress.frames_resumed = progress.frames_in = progress.frames_out = self._frames
 
     def run(self, plan: Plan) -> Iterator[Fraction]:
-        """Publish the segments of all ranges; yield the second of the frames' times at which each ends.
+        """Publish the segments of all ranges; yield the time in seconds at which each segment ends.
 
-        Raises SeamError where a range cannot be trusted: its source is damaged there, it does not continue the one before, or
-        was made with other settings or another build.
+        Raises SeamError if a range cannot be trusted: its source is damaged, it does not continue the previous range, or it was
+        made with other settings or by another build.
         """
-        ends: list[Any] = []  # the frame that ends the range before, in a list once that is known
+        ends: list[Any] = []  # the frame that ends the previous range, if known
         for number, span in enumerate(plan.spans):
             with _named(number):
                 if not is_published(span, self._publisher.log):
@@ -71,10 +71,10 @@ class Merger:
         begins = self._noted(number, "begins")
         self._ranges.check(number)
         if ends not in ([], [begins]):
-            raise LogError("it does not begin with the frame that ends the one before")
+            raise LogError("it does not begin with the frame that ends the range before it")
 
     def _noted(self, number: int, name: str) -> Any:  # noqa: ANN401 - JSON
-        """Wait for a note of a range's; LogError where it says that it is in doubt, KeyError where it has ended without."""
+        """Wait for a note of a range. Raises LogError if the range is in doubt, KeyError if it ends without the note."""
         while True:
             tail = self._news(number)
             for note in tail.notes:
@@ -85,7 +85,7 @@ class Merger:
             self._wait(number)
 
     def _news(self, number: int) -> Tail:
-        """Read what has come of a range."""
+        """Read new entries of a range's log."""
         tail = self._tails.setdefault(number, self._ranges.tail(number))
         fresh = self._fresh.setdefault(number, [])
         fresh += (item for item in tail.news() if isinstance(item, Fragment) and item.pts >= (self._end or 0))
@@ -104,12 +104,12 @@ class Merger:
         yield (self._end + track.start) * track.time_base
 
     def _ended(self, number: int) -> list[Any]:
-        """Take what a range says at its end, if it was made; return the frame that ends it, in a list."""
+        """Read a range's final note, if it was completed; return the frame that ends it, in a list."""
         self._fresh.pop(number, None)
         tail = self._tails.setdefault(number, self._ranges.tail(number))
         tail.news()
         made = next((note["made"] for note in tail.notes if "made" in note), None)
-        if made is None:  # a run of the whole has published it
+        if made is None:  # it was published by a run of the whole instead
             return []
         progress = self._progress
         progress.warnings += [str(warning) for warning in made["warnings"] if warning not in progress.warnings]
@@ -120,7 +120,7 @@ class Merger:
 
 @contextmanager
 def _named(number: int) -> Iterator[None]:
-    """Raise what is wrong with a range as a SeamError that names it."""
+    """Convert errors of a range's log to a SeamError that names the range."""
     try:
         yield
     except SeamError:
@@ -130,7 +130,7 @@ def _named(number: int) -> Iterator[None]:
 
 
 def is_published(span: Span, log: Log) -> bool:
-    """Tell whether a job's log has all of a range."""
+    """Report whether a job's log contains all of a range."""
     track, fragments = log.tracks.get("video"), log.fragments("video")
     if track is None or not fragments or span.end is None:
         return False
@@ -138,9 +138,9 @@ def is_published(span: Span, log: Log) -> bool:
 
 
 def merged(reader: Reader, job: Job, log: Log, ranges: Ranges, progress: Progress, wait: Wait) -> Generator[Fragment]:
-    """Make the log of a job from its ranges, which others make, and what else its source holds; as `run`, to the same log.
+    """Build the log of a job from its ranges, which others process, and the source's other tracks. The log equals that of `run`.
 
-    Decodes no video. Raises SeamError where a range cannot be used, and what `wait` raises: a run of the whole then resumes the
+    Decodes no video. Raises SeamError if a range is unusable, and any error of `wait`; a run of the whole can then resume the
     log.
     """
     publisher = Publisher(log)

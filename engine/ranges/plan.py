@@ -1,4 +1,4 @@
-"""Which ranges a job is made in: decided once, from its source's packets, with nothing decoded."""
+"""Division of a job into ranges: decided once, from the packets of its source, without decoding."""
 
 import math
 from bisect import bisect_right
@@ -13,29 +13,27 @@ from upres.engine.decode.reader import Reader
 from upres.engine.encode.video import segment_length
 from upres.engine.pipeline.options import Job
 
-RANGES_A_DEVICE = 4  # or more: one that is lost costs little, and readers of the log wait for the first one
-LAST_RANGES = (
-    2  # for each device in what is left: ranges become shorter towards the end, so that all devices end together
-)
-LONGEST_SECONDS = 10  # of video in a range: readers of the log wait for the first one, which one device makes
-MOST_RANGES = 1 << 14  # each is listed in a message, and has a folder
-MOST_READ_AGAIN = 2  # times its length that a source may be decoded besides, from key frames that lie before ranges
-FAR_SECONDS = 5  # before its key frame that a seek may lead to
+RANGES_A_DEVICE = 4  # at least: a lost range then costs little, and readers of the log wait less for the first range
+LAST_RANGES = 2  # per device, of the remaining video: ranges shrink towards the end so that all devices end together
+LONGEST_SECONDS = 10  # of video in a range: readers of the log wait for one device to finish the first range
+MOST_RANGES = 1 << 14  # each is listed in a message and has a folder
+MOST_READ_AGAIN = 2  # limit on additional decoding from keyframes to range starts, over the source's length
+FAR_SECONDS = 5  # how far before its keyframe a seek may end up
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """spans: of the ranges, in their order. why: there is but one, and what stands in the way; None where nothing does."""
+    """Ranges of a job. spans: in order. why: reason why the job is not divided, if there is only one span and a reason."""
 
     spans: tuple[Span, ...] = (Span(),)
     why: str | None = None
 
 
 def plan(reader: Reader, job: Job, devices: int) -> Plan:
-    """Plan the ranges of a job on an open source, for so many devices; reads all of its packets.
+    """Plan the ranges of a job on an open source for a number of devices. Reads all packets of the source.
 
-    A range starts where a segment does. What is decoded for it starts at a key frame, with the frames before it that pre-filters
-    need.
+    A range starts at the start of a segment. Decoding for it starts at a keyframe, early enough to include the preceding frames
+    that pre-filters need.
     """
     if why := _obstacle(job):
         return Plan(why=why)
@@ -56,7 +54,7 @@ def plan(reader: Reader, job: Job, devices: int) -> Plan:
 
 
 def _obstacle(job: Job) -> str | None:
-    """Say which part of a job remembers all that came before."""
+    """Return which part of a job depends on all earlier frames; None if no part does."""
     if job.encoder.live or job.keep_up or job.encoder.fragment != "segment":
         return "it is published frame by frame"
     if names := [model.name for model in job.models if model.warmup != 0]:
@@ -81,8 +79,8 @@ def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, device
         return (Span(),)
     length, lasts = segment_length(job.encoder), times[-1] - times[0]
     first = times[0] // length
-    cells = [int(at // length - first) for at in times]  # in which each frame lies
-    segments = [n for n in range(len(cells)) if n == 0 or cells[n] > cells[n - 1]]  # the first frame of each
+    cells = [int(at // length - first) for at in times]  # index of the segment that contains each frame
+    segments = [n for n in range(len(cells)) if n == 0 or cells[n] > cells[n - 1]]  # first frame of each segment
     longest, least = (
         max(1, min(math.ceil(len(segments) / (devices * RANGES_A_DEVICE)), int(LONGEST_SECONDS / length))),
         1,
@@ -98,7 +96,7 @@ def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, device
 
 
 def _starts(count: int, devices: int, longest: int, least: int) -> Iterator[int]:
-    """Yield which of so many segments are the first of a range, but for the first one. longest, least: segments in a range."""
+    """Yield the first segment of each range except the first range. longest, least: limits on the segments in a range."""
     at = 0
     while (left := count - at) > 0:
         at += max(least, min(longest, math.ceil(left / (devices * LAST_RANGES))))
@@ -107,10 +105,10 @@ def _starts(count: int, devices: int, longest: int, least: int) -> Iterator[int]
 
 
 def _before(keys: Sequence[Fraction], second: Fraction) -> Fraction:
-    """Return the last key frame that is not after a second."""
+    """Return the last keyframe at or before a time."""
     return keys[max(0, bisect_right(keys, second) - 1)]
 
 
 def _warmup(job: Job) -> int:
-    """Count the frames before a range that what is done to frames needs to be as it would be without the range's start."""
+    """Return the number of frames before a range that pre-filters and shot detection need to be unaffected by its start."""
     return sum(PREFILTERS[name].warmup or 0 for name in job.prefilters) + SHOTS_WARMUP * job.at_shots

@@ -1,4 +1,4 @@
-"""A job on several devices of this machine: planned, made range by range, and merged; or as one range, which it then says."""
+"""A job on several devices of this machine: planned, processed in ranges and merged, or processed as a whole with a warning."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -22,7 +22,7 @@ from .merger import Wait
 from .process import Beside, Companion, Setup
 from .split import RangesLostError, plan_of, run_split
 
-POLL_SECONDS = 0.1  # between two looks for segments of ranges that are being made
+POLL_SECONDS = 0.1  # interval between checks for new segments of ranges in progress
 
 
 def run_on(
@@ -33,11 +33,11 @@ def run_on(
     progress: Progress,
     tick: Callable[[], None] = lambda: None,
 ) -> Generator[Fragment]:
-    """Upscale an open source into a log, as `run`, with the job's own models and on companions: to the same log.
+    """Upscale an open source into a log like `run`, on the job's own models and on companions; the log is the same.
 
-    Where the source or the job cannot be split, or ranges do not fit each other, it is made here alone; a warning says why.
-    companions: processes, each with a device of its own; or models in this process, on other devices than the job's.
-    tick: called after every fragment, and while one is waited for. Raises SettingsError where those are other models.
+    If the source or job cannot be divided, or ranges do not fit together, it is processed on this device only, with a warning.
+    companions: processes, each with its own device; or models in this process, on other devices than the job's.
+    tick: called after every fragment, and while waiting for one. Raises SettingsError if the models differ from the job's.
     """
     ranges = Ranges(log.folder, {name: value for name, value in log.header.items() if name != "version"})
     devices = 1 + len(companions)
@@ -50,15 +50,15 @@ def run_on(
             yield from run(unread, job, log, progress, tick)
 
     @contextmanager
-    def makers(wanted: Sequence[int]) -> Iterator[Wait]:
+    def makers(numbers: Sequence[int]) -> Iterator[Wait]:
         share = replace(job, encoders=max(1, job.encoders // devices))
-        with _crew(companions, reader, share, log, ranges, Board(wanted)) as (crew, wait):
+        with _crew(companions, reader, share, log, ranges, Board(numbers)) as (crew, wait):
 
-            def waited(number: int) -> None:
+            def wait_and_tick(number: int) -> None:
                 tick()
                 wait(number)
 
-            yield waited
+            yield wait_and_tick
             progress.warnings += crew.notes
 
     if not isinstance(reader.source, str | Path | ImageSequence):
@@ -71,7 +71,7 @@ def run_on(
 
 
 def _with(models: Sequence[Model], job: Job) -> Job:
-    """Give a job other models; SettingsError where they would make another result."""
+    """Return the job with other models. Raises SettingsError if they would yield another result."""
     other = replace(job, models=tuple(models))
     if other.settings() != job.settings():
         names = (", ".join(f"{model.name} on {model.report}" for model in each.models) for each in (other, job))
@@ -88,7 +88,7 @@ def _crew(
     ranges: Ranges,
     board: Board,
 ) -> Iterator[tuple[Crew, Wait]]:
-    """Have the ranges of a board made by all devices while inside; give them, and what waits for a range."""
+    """Let all devices process the ranges of a board in the `with` block; yield them and a function that waits for a range."""
     setup = Setup(reader.another, replace(job, models=()), log.folder, ranges.header)
     with ExitStack() as closes:
         devices: list[Device] = [Here(reader.another, job, ranges)]
@@ -102,7 +102,7 @@ def _crew(
         def wait(number: int) -> None:
             board.miss(number)
             if board.lost is not None or (crew.idle and board.left):
-                raise RangesLostError(f"ranges of it could not be made ({board.lost or 'no device is left'})")
+                raise RangesLostError(f"some of its ranges could not be made ({board.lost or 'no device is left'})")
             board.wait(POLL_SECONDS)
 
         yield crew, wait

@@ -1,4 +1,4 @@
-"""One job in ranges where it can be, and alone where not: for any maker of ranges."""
+"""One job processed in ranges if possible and as a whole otherwise, independent of who processes the ranges."""
 
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
@@ -15,17 +15,17 @@ from .merger import SeamError, Wait, is_published, merged
 from .plan import Plan, plan
 
 Makers = Callable[[Sequence[int]], AbstractContextManager[Wait]]
-"""Has ranges made while its `with` is entered, by their numbers. What it gives raises RangesLostError where they cannot be."""
+"""Context manager factory: inside, ranges with the given numbers are processed. Its value raises RangesLostError on failure."""
 Alone = Callable[[str | None], Generator[Fragment]]
-"""Makes the log from where it ends, as one; the reason why not in ranges, None where there is nothing to divide."""
+"""Processes the job as a whole from where the log ends. Called with the reason for not using ranges, or None."""
 
 
 class RangesLostError(UpresError):
-    """Raised when ranges of a job cannot be made now, which says nothing of its source: a later run may make them."""
+    """Raised when ranges cannot be processed now for reasons unrelated to the source; a later run may succeed."""
 
 
 def plan_of(reader: Reader, job: Job, ranges: Ranges, devices: int) -> Plan:
-    """Give the plan that was kept for a job; else plan its ranges for so many devices. Changes nothing on disk."""
+    """Return the plan saved for a job, or plan its ranges for a number of devices. Changes nothing on disk."""
     return ranges.plan or plan(reader, job, devices)
 
 
@@ -39,18 +39,18 @@ def run_split(
     alone: Alone,
     progress: Progress,
 ) -> Generator[Fragment]:
-    """Upscale an open source into a log, in the ranges that were planned, or alone; to the same log.
+    """Upscale an open source into a log, in the planned ranges or as a whole; the log is the same.
 
-    planned: as `plan_of` gives it. It is kept for all runs of a job; a source that contradicts it is made alone from then on.
-    `alone` reads the source from its beginning, and cannot use a reader that is not fresh.
+    planned: from `plan_of`. It is saved for all later runs of the job; if the source contradicts it, they process it as a whole.
+    `alone` reads the source from its beginning, so it needs a fresh reader.
     """
     if ranges.plan is None:
         ranges.keep(planned)
     if len(planned.spans) > 1:
         spans = enumerate(planned.spans)
-        wanted = [number for number, span in spans if not is_published(span, log) and not ranges.is_made(number)]
+        missing = [number for number, span in spans if not is_published(span, log) and not ranges.is_made(number)]
         try:
-            with makers(wanted) as wait:
+            with makers(missing) as wait:
                 yield from merged(reader, job, log, ranges, progress, wait)
             return
         except SeamError as error:

@@ -1,1 +1,1 @@
-"""Every way that this machine can run a network, measured on frames of one size: what `upres tune` and `selftest` do."""
+"""Measurement of all ways in which this machine can run a network, on frames of one size, for `upres tune` and `selftest`."""

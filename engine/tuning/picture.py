@@ -1,4 +1,4 @@
-"""A frame to measure on, of any size: noise with the spectrum of natural images, and edges. The same every time."""
+"""Reproducible test frame of any size: noise with the spectrum of natural images, and edges."""
 
 import numpy as np
 
@@ -8,7 +8,7 @@ SEED = 7
 
 
 def picture(width: int, height: int) -> Pixels:
-    """Make a frame, RGB of shape (height, width, 3): amplitudes fall as one over the frequency, as they do in photographs."""
+    """Return a frame, RGB of shape (height, width, 3), whose amplitudes fall as 1/frequency, as in photographs."""
     rng = np.random.default_rng(SEED)
     down, across = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None]
     amplitude = 1 / np.maximum(np.hypot(down, across), 1 / max(width, height))

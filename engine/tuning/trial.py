@@ -1,4 +1,4 @@
-"""One choice of runtime, precision and tile size, tried in a process of its own: it may hang, crash or take all memory."""
+"""Trial of one runtime, precision and tile size in a separate process, because it may hang, crash or exhaust memory."""
 
 import json
 import math
@@ -24,18 +24,18 @@ from upres.engine.runtime import registry as runtimes
 
 from .picture import picture
 
-SIDE = 128  # pixels a side of the part that is compared with the reference
-SHORTEST = 64  # pixels a side of the part that is timed where the whole takes too long
-LOAD_SECONDS = 60.0  # for a graph to be loaded and run once, and a GPU's kernels to be chosen
-WARM = 2  # frames that do not count
+SIDE = 128  # width and height in pixels of the part that is compared with the reference
+SHORTEST = 64  # least width and height in pixels of the part that is timed if the whole frame takes too long
+LOAD_SECONDS = 60.0  # timeout for loading a graph, its first run and the selection of GPU kernels
+WARM = 2  # warm-up frames, which do not count
 REFERENCE = Choice("onnxruntime", "fp32")
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is tried: a network on frames of width x height. seconds: that measuring may take, loading apart.
+    """Parameters of a trial: a network on frames of width x height. seconds: time for measuring, excluding loading.
 
-    reference: a file that the reference's result is in; it is written there where it is the reference that is tried.
+    reference: file with the reference's result; it is written if the reference itself is tried.
     """
 
     network: str
@@ -47,34 +47,35 @@ class Trial:
 
 
 def run(trial: Trial) -> Row:
-    """Try a choice in a process of its own; ModelError with the reason where it cannot run or takes too long."""
-    found = child.ask(__name__, json.dumps(asdict(trial)), seconds=LOAD_SECONDS + 2 * trial.seconds)
-    if problem := found.get("problem"):
+    """Try a choice in a separate process. Raises ModelError with the reason if it cannot run or takes too long."""
+    result = child.ask(__name__, json.dumps(asdict(trial)), seconds=LOAD_SECONDS + 2 * trial.seconds)
+    if problem := result.get("problem"):
         raise ModelError(problem)
-    return Row(**{**found, "choice": trial.choice})
+    return Row(**{**result, "choice": trial.choice})
 
 
 def measure(trial: Trial) -> Row:
-    """Load, compare and time, in this process; ModelError where the choice cannot run."""
+    """Load, compare and time a choice in this process. Raises ModelError if it cannot run."""
     device = runtimes.load(trial.choice.runtime).device
     before = device_memory.free() if device == "cuda" else psutil.Process().memory_info().rss
     model = per_frame.load_choice(trial.network, trial.choice)
     psnr = _compare(model, trial)
     width, height = _part(model, trial)
     session = model.open(width, height)
-    if isinstance(session, Noting) and session.notes:  # what runs is not what was chosen
+    if isinstance(session, Noting) and session.notes:  # something other than the choice is running
         raise ModelError(session.notes[0])
     fps, latency = _time(session, picture(width, height), trial.seconds)
     share = width * height / (trial.width * trial.height)
     after = device_memory.free() if device == "cuda" else peak_memory()
-    taken = before - after if device == "cuda" else after - before
-    return Row(trial.choice, model.report, fps * share, latency / share, max(0, taken), psnr, estimated=share < 1)
+    used = before - after if device == "cuda" else after - before
+    return Row(trial.choice, model.report, fps * share, latency / share, max(0, used), psnr, estimated=share < 1)
 
 
 def _compare(model: per_frame.PerFrameModel, trial: Trial) -> float | None:
-    """Take the PSNR to the reference's result on a small frame, in dB; None where nothing differs.
+    """Return the PSNR of the result on a small frame against the reference's, in dB; None if they are identical.
 
-    A GPU, whose engines take one size, gets it in the corner of a whole frame; what the rest of that shows in is left out.
+    On a GPU, whose engines have a fixed size, the small frame is the corner of a whole one. The border of the result that depends
+    on the rest of that frame is left out.
     """
     width, height, file = min(SIDE, trial.width), min(SIDE, trial.height), Path(trial.reference)
     small = picture(width, height)
@@ -94,7 +95,7 @@ def _compare(model: per_frame.PerFrameModel, trial: Trial) -> float | None:
 
 
 def _part(model: per_frame.PerFrameModel, trial: Trial) -> tuple[int, int]:
-    """Choose as much of the frame as can be run some times within the seconds; all of it, where that is possible."""
+    """Return the size of the part of the frame that can be run several times within the time; the whole frame if possible."""
     if model.trial_side is None:
         return trial.width, trial.height
     width, height = min(SIDE, trial.width), min(SIDE, trial.height)
@@ -116,15 +117,15 @@ def _once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
 
 
 def _time(session: Session, pixels: Pixels, seconds: float) -> tuple[float, float]:
-    """Take frames a second with as many frames under way as the session takes, and the median seconds of a frame alone."""
-    # Nothing stays as it was from one frame to the next: what does not change is not upscaled again.
-    frames, alone = cycle(Frame(np.ascontiguousarray(each), 0, 1) for each in (pixels, 255 - pixels)), []
+    """Return the throughput in frames per second with a full pipeline, and the median latency of a single frame in seconds."""
+    # Successive frames differ everywhere, because areas that do not change are not upscaled again.
+    frames, latencies = cycle(Frame(np.ascontiguousarray(each), 0, 1) for each in (pixels, 255 - pixels)), []
     for _ in range(WARM + 1):
         start = time.perf_counter()
         _count(session.push(next(frames)), session.flush())
-        alone.append(time.perf_counter() - start)
+        latencies.append(time.perf_counter() - start)
     start, done = time.perf_counter(), 0
-    end = start + seconds - sum(alone)
+    end = start + seconds - sum(latencies)
     while True:
         done += _count(session.push(next(frames)))
         if time.perf_counter() >= end:
@@ -132,7 +133,7 @@ def _time(session: Session, pixels: Pixels, seconds: float) -> tuple[float, floa
     done += _count(session.flush())
     fps = done / (time.perf_counter() - start)
     session.close()
-    return fps, statistics.median(alone[1:])
+    return fps, statistics.median(latencies[1:])
 
 
 def _count(*results: Any) -> int:  # noqa: ANN401
@@ -140,14 +141,14 @@ def _count(*results: Any) -> int:  # noqa: ANN401
 
 
 def main() -> None:
-    """Try what the argument says, a Trial as JSON, and print the row, or {"problem": the reason}, as a line of JSON."""
-    wanted = json.loads(sys.argv[1])
-    trial = Trial(**{**wanted, "choice": Choice(**wanted["choice"])})
+    """Run the trial given as a JSON argument; print its row, or {"problem": reason}, as a line of JSON."""
+    arguments = json.loads(sys.argv[1])
+    trial = Trial(**{**arguments, "choice": Choice(**arguments["choice"])})
     try:
-        found: dict[str, Any] = asdict(measure(trial))
+        result: dict[str, Any] = asdict(measure(trial))
     except ModelError as error:
-        found = {"problem": str(error)}
-    sys.stdout.write(json.dumps(found) + "\n")
+        result = {"problem": str(error)}
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""All choices for a network, tried one after the other."""
+"""Trials of all choices for a network, one after another."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -24,19 +24,19 @@ def tune(
     *,
     seconds: float,
     tiles: Sequence[int] = TILES,
-    say: Callable[[str, Row | str], None] = lambda name, outcome: None,
+    report: Callable[[str, Row | str], None] = lambda name, outcome: None,
 ) -> Table:
-    """Measure every runtime, precision and tile size that can run here. seconds: for each of them, loading apart.
+    """Measure every runtime, precision and tile size that can run here. seconds: for each of them, excluding loading.
 
-    say: called with the name of each choice and its row, or the reason why it has none.
-    Raises ModelError where the network is not on this machine, or the reference itself cannot run.
+    report: called with the name of each choice and its row, or the reason why it has none.
+    Raises ModelError if the network is not installed, or if the reference itself cannot run.
     """
-    found = list(candidates(network, width, height, tiles))
+    choices = list(candidates(network, width, height, tiles))
     rows, failed = [], {}
     with tempfile.TemporaryDirectory(prefix="upres-tune-") as folder:
         reference = str(Path(folder) / "reference.npy")
         first = trial.run(Trial(network, REFERENCE, width, height, seconds, reference))
-        for choice in found:
+        for choice in choices:
             try:
                 row = (
                     first
@@ -45,15 +45,15 @@ def tune(
                 )
             except ModelError as error:
                 failed[name_of(choice)] = str(error)
-                say(name_of(choice), str(error))
+                report(name_of(choice), str(error))
                 continue
             rows.append(row)
-            say(name_of(choice), row)
+            report(name_of(choice), row)
     return Table(network, width, height, tuple(rows), failed, now())
 
 
 def candidates(network: str, width: int, height: int, tiles: Sequence[int] = TILES) -> Iterator[Choice]:
-    """List the choices that differ: of tile sizes that cut the frame alike the usual one, else the smallest."""
+    """Yield all distinct choices: of tile sizes with the same plan, the default one or else the smallest."""
     _, facts = manifest.find(network)
     for runtime in runtimes.every():
         if runtime.unavailable() is not None:
@@ -69,5 +69,5 @@ def candidates(network: str, width: int, height: int, tiles: Sequence[int] = TIL
 
 
 def name_of(choice: Choice) -> str:
-    """Write a choice for people."""
+    """Return a choice's name for display."""
     return f"{choice.runtime} {choice.precision}, tiles up to {choice.tile}"

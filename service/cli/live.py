@@ -173,7 +173,7 @@ def _showing_progress(running: "LiveRun", progress: "Progress", bar: "RemoteBar"
             network = progress.network
         for sink in running.sinks:
             if (
-                sink.error and sink not in reported and not running.in_vain
+                sink.error and sink not in reported and not running.is_useless
             ):  # else the run's own error lists all of them
                 reported.add(sink)
                 bar.info(f"{sink.destination.name}: {sink.error}; the other destinations continue")

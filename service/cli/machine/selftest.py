@@ -68,7 +68,7 @@ def _test_network(network: str, width: int, height: int, seconds: float) -> dict
     """Measure a network on every available runtime, with the usual tile size, and check its results."""
     typer.echo(f"{network}, frames of {width}x{height}:")
     try:
-        table = tuning.tune(network, width, height, seconds=seconds, tiles=(REFERENCE.tile,), say=_print_row)
+        table = tuning.tune(network, width, height, seconds=seconds, tiles=(REFERENCE.tile,), report=_print_row)
     except ModelError as error:
         typer.secho(f"{network}: {error}", fg="red")
         return {"network": network, "rows": [], "failed": {}, "wrong": [f"{network}: {error}"]}

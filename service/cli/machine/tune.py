@@ -39,7 +39,7 @@ def tune(
             f"{network} runs on ONNX Runtime only, so there is nothing to choose; tune measures RealESRGAN"
         )
     shown = (lambda name, outcome: None) if json else (lambda name, outcome: typer.echo(format_line(name, outcome)))
-    table = tuning.tune(network, width, height, seconds=seconds, say=shown)
+    table = tuning.tune(network, width, height, seconds=seconds, report=shown)
     path = tuned.write(table)
     if json:
         typer.echo(jsonlib.dumps(tuned.document(table), indent=2))

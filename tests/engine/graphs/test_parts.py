@@ -78,7 +78,7 @@ def test_attributes_are_read_as_they_were_written():
 
 def test_a_constant_whose_values_lie_in_another_file_is_named():
     far = onnx_pb2.TensorProto(name="far", data_type=1, dims=[2], data_location=onnx_pb2.TensorProto.EXTERNAL)
-    with pytest.raises(ValueError, match="the values of far lie in a file of their own"):
+    with pytest.raises(ValueError, match="the values of far are in an external file"):
         parts.array(far)
 
 

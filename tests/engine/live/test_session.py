@@ -137,7 +137,7 @@ def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, m
     monkeypatch.setattr(sink, "ABANDONED_SECONDS", 600.0)
     encoder = Encoder(codec="h264", crf=0, preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
     stuck, fine = run(clip, "srt://127.0.0.1:1?mode=listener", tmp_path / "out.mp4", encoder=encoder)[0].sinks
-    assert isinstance(stuck.error, TargetError) and "takes nothing any more" in str(stuck.error)
+    assert isinstance(stuck.error, TargetError) and "accepts nothing any more" in str(stuck.error)
     assert psutil.Process().children() == before
     assert fine.error is None and packets(tmp_path / "out.mp4")[0] == FRAMES
 
@@ -230,7 +230,7 @@ def test_a_slow_address_loses_frames_and_a_file_does_not(monkeypatch, clip, tmp_
         encoder = Encoder(codec="h264", crf=0, preset="ultrafast", fragment="frame", live=True, segment_seconds=0.4)
         running, progress = run(clip, address, tmp_path / "out.mkv", encoder=encoder)
     slow, file = running.sinks
-    assert slow.dropped > 0 and isinstance(slow.error, TargetError) and "takes nothing any more" in str(slow.error)
+    assert slow.dropped > 0 and isinstance(slow.error, TargetError) and "accepts nothing any more" in str(slow.error)
     assert file.error is None and file.dropped == 0 and packets(tmp_path / "out.mkv")[0] == FRAMES
     assert progress.frames_out == FRAMES
 

@@ -44,7 +44,7 @@ def test_srt_that_nobody_takes_is_no_success(clip, tmp_path):
     refused, fine = (each.error for each in running.sinks)
     assert isinstance(refused, TargetError) and fine is None
     assert "ffmpeg could not send it" in str(refused) and "Input/output error" in str(refused)
-    assert "see whether a receiver listens there" in str(refused)
+    assert "check that a receiver listens there" in str(refused)
 
 
 def test_srt_whose_receiver_dies_is_no_success(tmp_path):

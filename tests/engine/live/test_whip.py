@@ -60,7 +60,7 @@ def test_a_receiver_that_never_answers_is_given_up_before_the_source_ends(recent
     clip = media.clip(tmp_path / "in.ts", picture=f"{PICTURE}=8")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"whip+http://tok@127.0.0.1:{silent.getsockname()[1]}/x"
-        with pytest.raises(TargetError, match=r"nothing takes the result any more .*could not send it") as raised:
+        with pytest.raises(TargetError, match=r"no destination accepts the result any more .*could not send it") as raised:
             run(clip, address)
     assert "after the end" not in str(raised.value) and "tok" not in str(raised.value)
 
@@ -70,7 +70,7 @@ def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
     running, _ = run(clip, "whip+http://127.0.0.1:1/x", tmp_path / "out.mkv")
     refused, fine = (each.error for each in running.sinks)
     assert isinstance(refused, TargetError) and fine is None
-    assert "see whether a receiver listens there, and takes H.264" in str(refused)
+    assert "check that a receiver listens there, and accepts H.264" in str(refused)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
             "#!/bin/sh\necho '  E  rtsp  RTSP output'\n",
             "needs an ffmpeg program with the muxer whip, version 8 or later",
         ),
-        ("no program", "cannot be asked what it can"),
+        ("no program", "does not report its features"),
     ],
 )
 def test_without_a_program_that_has_it_that_is_said_before_anything_starts(tmp_path, monkeypatch, program, said):

@@ -97,7 +97,7 @@ def test_devices_that_were_lost_say_nothing_of_the_source(tmp_path, monkeypatch)
         patch.setattr("upres.engine.ranges.devices.make_range", fails)
         together, progress = made(clip, tmp_path / "2", (Nearest(),))
     assert together == alone
-    assert progress.warnings == ["one device works on it, not 2: ranges of it could not be made (out of memory)"]
+    assert progress.warnings == ["one device works on it, not 2: some of its ranges could not be made (out of memory)"]
     assert ranges(tmp_path / "2") > 1
 
 

@@ -61,7 +61,7 @@ def test_one_with_other_models_is_not_used(setup, tmp_path):
 @pytest.mark.parametrize(
     ("says", "why"),
     [
-        ("import time; time.sleep(600)", "said nothing for 0.2 s"),
+        ("import time; time.sleep(600)", "has been silent for 0.2 s"),
         ("print('x', flush=True); input()", "is no answer"),
         ("import time\nwhile True: print('y' * 100, end='', flush=True)", "a line of more than 64 bytes"),
         ("print('{', end='')", "has ended"),

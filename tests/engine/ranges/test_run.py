@@ -94,7 +94,7 @@ def test_a_range_that_does_not_continue_the_one_before_is_not_used(source, tmp_p
     monkeypatch.setattr(Reader, "start_at", lambda self, second: start_at(self, second + (second > 2)))
     together, progress = made(source("closed.mp4"), tmp_path / "2", (Nearest(),))
     assert together == alone
-    why = "range 5: it does not begin with the frame that ends the one before"
+    why = "range 5: it does not begin with the frame that ends the range before it"
     assert progress.warnings == [f"one device works on it, not 2: {why}"]
     again, _ = made(source("closed.mp4"), tmp_path / "2", (Nearest(),))
     assert again == alone and ranges(tmp_path / "2") == 1

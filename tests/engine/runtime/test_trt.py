@@ -241,7 +241,7 @@ def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monke
 
 
 def test_without_a_driver_none_of_its_objects_is_made(here, monkeypatch):
-    gone = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is not there)", False)
+    gone = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is missing)", False)
     monkeypatch.setattr(trt.nvidia, "driver", lambda: gone)
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # to import it would be an error
     with pytest.raises(ModelError, match="TensorRT needs an NVIDIA GPU and its driver: no driver"):

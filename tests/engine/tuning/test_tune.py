@@ -37,7 +37,7 @@ def test_all_that_runs_here_is_measured_and_what_fails_is_named(monkeypatch):
 
     monkeypatch.setattr(trial, "run", here)
     said = []
-    table = tune.tune(X2, 40, 24, seconds=0.02, say=lambda *pair: said.append(pair))
+    table = tune.tune(X2, 40, 24, seconds=0.02, report=lambda *pair: said.append(pair))
     assert {row.choice.runtime for row in table.rows} >= {"onnxruntime", *(["openvino"] if HAS_OPENVINO else [])}
     assert all(row.right for row in table.rows)
     assert [row.psnr for row in table.rows if row.choice == REFERENCE] == [None]

@@ -14,7 +14,7 @@ from upres.service.cli.machine import doctor
 
 H100 = GPU(0, "NVIDIA H100", (9, 0), 80 << 30)
 ORIN = GPU(1, "Orin", (8, 7), 64 << 30)
-NO_DRIVER = "no driver (libcuda.so.1 is not there)"
+NO_DRIVER = "no driver (libcuda.so.1 is missing)"
 CLOSED = "it does not open (Operation not permitted)"
 OPEN = (VideoEngine("NVENC", ("h264_nvenc",), None), VideoEngine("NVDEC", ("cuda",), None))
 CPU_ONLY = {"onnxruntime": "1.32.0"}
