@@ -37,7 +37,7 @@ class Box:
         return Box(top, min(height, bottom), left, min(width, right))
 
     def of(self, pixels: Pixels, scale: int = 1) -> Pixels:
-        """Return this part of a frame, or of a frame enlarged by a scale; it shares the frame's memory."""
+        """Return this part of a frame, or of a frame upscaled by a factor; it shares the frame's memory."""
         return pixels[self.top * scale : self.bottom * scale, self.left * scale : self.right * scale]
 
     def within(self, outer: "Box") -> "Box":

@@ -58,7 +58,7 @@ class Options:
 
 
 class FlashVSR:
-    """An exported FlashVSR on ONNX Runtime. scale: 2 to 4; frames are enlarged before the network, which only adds detail."""
+    """An exported FlashVSR on ONNX Runtime. scale: 2 to 4; frames are upsampled before the network, which only adds detail."""
 
     warmup = None
 

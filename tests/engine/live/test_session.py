@@ -62,7 +62,9 @@ def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):
 
 
 def test_where_nothing_takes_the_result_it_ends_and_names_every_reason(clip, tmp_path):
-    with pytest.raises(TargetError, match=r"nothing takes the result .*tcp://127.0.0.1:1: .*refused.*no/out.mp4: "):
+    with pytest.raises(
+        TargetError, match=r"no destination accepts the result .*tcp://127.0.0.1:1: .*refused.*no/out.mp4: "
+    ):
         run(clip, "tcp://127.0.0.1:1", tmp_path / "no" / "out.mp4")
 
 

@@ -60,7 +60,9 @@ def test_a_receiver_that_never_answers_is_given_up_before_the_source_ends(recent
     clip = media.clip(tmp_path / "in.ts", picture=f"{PICTURE}=8")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"whip+http://tok@127.0.0.1:{silent.getsockname()[1]}/x"
-        with pytest.raises(TargetError, match=r"no destination accepts the result any more .*could not send it") as raised:
+        with pytest.raises(
+            TargetError, match=r"no destination accepts the result any more .*could not send it"
+        ) as raised:
             run(clip, address)
     assert "after the end" not in str(raised.value) and "tok" not in str(raised.value)
 
