@@ -59,7 +59,7 @@ def test_a_provider_that_is_registered_at_run_time_is_asked_for_the_same(asked, 
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
-    monkeypatch.setattr(ort, "_plugged", lambda provider: ["GPU 0", "GPU 1"])
+    monkeypatch.setattr(ort, "_plugin_devices", lambda provider: ["GPU 0", "GPU 1"])
     graph = CudaGraph(path, "fp32", HostDevice())
     assert settings == [(["GPU 0"], {"use_tf32": "0", "user_compute_stream": str(graph.compute.handle)})]
 
@@ -94,7 +94,7 @@ def test_memory_that_is_short_is_told_from_other_errors(asked, monkeypatch, text
 
 
 def test_without_cuda_core_the_runtime_says_how_to_get_it(monkeypatch):
-    monkeypatch.setattr(ort, "_plugged", lambda provider: ["GPU 0"])
+    monkeypatch.setattr(ort, "_plugin_devices", lambda provider: ["GPU 0"])
     monkeypatch.setattr(cuda, "find_spec", lambda name: None)
     assert registry.load("cuda").unavailable() == "cuda-core is not installed; get it with: pip install 'upres[cuda]'"
     with pytest.raises(ModelError, match=r"upres\[cuda\]"):

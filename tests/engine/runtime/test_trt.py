@@ -215,7 +215,7 @@ def test_an_engine_whose_run_is_under_way_goes_once_that_is_done(here, monkeypat
     for wider in range(0, 2 * trt.MOST_LOADED, 2):
         here.build(wider=wider)
         sessions[wider] = model.open(WIDTH + wider, HEIGHT)
-    monkeypatch.setattr(HostDevice, "some", lambda device: None)  # nothing is done by itself
+    monkeypatch.setattr(HostDevice, "run_some", lambda device: None)  # nothing is done by itself
     for wider, session in sessions.items():
         assert not list(session.push(Frame(frame(WIDTH + wider, HEIGHT, 0), 0, 1)))
     here.build(wider=50)

@@ -139,14 +139,14 @@ def test_nothing_but_frames_and_what_a_step_begins_with_passes_through_the_host(
 def test_the_memory_that_a_session_takes_is_predicted_to_the_byte(on, frames, tmp_path, spooled, monkeypatch):
     device, most = HostDevice(1), 0
     model = on(device, spool=tmp_path if spooled else None)
-    give_back = HostDevice.give_back
+    free = HostDevice.free
 
-    def given_back(self, memory):
+    def record_and_free(self, memory):
         nonlocal most
         most = max(most, device.in_use)
-        give_back(self, memory)
+        free(self, memory)
 
-    monkeypatch.setattr(HostDevice, "give_back", given_back)
+    monkeypatch.setattr(HostDevice, "free", record_and_free)
     upscaled(model, frames)
     assert device.in_use == 0
     layout = model.layout(WIDTH, HEIGHT)

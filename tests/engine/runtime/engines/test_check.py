@@ -106,7 +106,7 @@ def test_what_tensorrt_for_rtx_refuses_is_not_loaded(engine):
         check_validity(module, runtime, b"", engine=engine, command=COMMAND)
     check_validity(module, SimpleNamespace(), b"", engine=engine, command=COMMAND)  # TensorRT itself has no such call
     runtime = SimpleNamespace(get_engine_validity=lambda blob: (2, 32))
-    with pytest.raises(ModelError, match=rf"RTX 1.7 refuses .*\(diagnostics 32\); build it with: {COMMAND}"):
+    with pytest.raises(ModelError, match=rf"RTX 1.7 rejects .*\(diagnostics 32\); build it with: {COMMAND}"):
         check_validity(module, runtime, b"", engine=engine, command=COMMAND)
 
 

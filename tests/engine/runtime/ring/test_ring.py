@@ -87,11 +87,11 @@ class OfAThread(HostDevice):
 
     host_memory = memory
 
-    def some(self):
-        self._used(super().some)()
+    def run_some(self):
+        self._used(super().run_some)()
 
-    def until(self, event):
-        self._used(super().until)(event)
+    def run_until(self, event):
+        self._used(super().run_until)(event)
 
     def _used(self, work):
         assert threading.get_ident() in self._threads, "it is not the thread's device"
@@ -104,16 +104,16 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
     device.use()
     queued = HostGraph(graph, device)
 
-    def elsewhere(work, *given):
+    def in_another_thread(work, *given):
         device._threads.clear()  # a thread that has come may have the number of one that has gone
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(work, *given).result()
 
-    ring = elsewhere(Ring, queued, INPUTS, OUTPUTS, 2)
-    elsewhere(ring.submit, {"frame": frames[0]})
-    np.testing.assert_array_equal(elsewhere(ring.collect)["upscaled"], expected[0])
-    elsewhere(ring.submit, {"frame": frames[1]})
-    elsewhere(ring.close)
+    ring = in_another_thread(Ring, queued, INPUTS, OUTPUTS, 2)
+    in_another_thread(ring.submit, {"frame": frames[0]})
+    np.testing.assert_array_equal(in_another_thread(ring.collect)["upscaled"], expected[0])
+    in_another_thread(ring.submit, {"frame": frames[1]})
+    in_another_thread(ring.close)
     assert device.in_use == 0
 
 
@@ -178,7 +178,7 @@ def test_memory_that_work_under_way_uses_is_not_given_back():
     device = HostDevice(2)  # whose first piece of work is late
     one, other = device.memory(8), device.memory(8)
     device.stream().copy(one, other)
-    with pytest.raises(RuntimeError, match="memory is given back while work under way uses it"):
+    with pytest.raises(RuntimeError, match="memory is freed while work in flight uses it"):
         other.close()
 
 
