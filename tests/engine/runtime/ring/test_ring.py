@@ -164,7 +164,7 @@ def test_a_ring_that_is_closed_behind_a_run_that_failed_waits_until_nothing_uses
 
 def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeypatch):
     """Of two inputs the second does not fit, when the first is on its way; the device does nothing of itself."""
-    monkeypatch.setattr(HostDevice, "some", lambda device: None)
+    monkeypatch.setattr(HostDevice, "run_some", lambda device: None)
     for seed in range(20):
         device = HostDevice(seed)
         ring = Ring(HostGraph(network[0], device), {**INPUTS, "other": INPUTS["frame"]}, OUTPUTS, 1)
