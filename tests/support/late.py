@@ -63,12 +63,12 @@ class Lazy(Hasty):
     def __init__(self, missing=None):
         super().__init__(0, missing)
 
-    def some(self):
+    def run_some(self):
         pass
 
-    def until(self, event):
+    def run_until(self, event):
         stream = next(stream for stream in self._streams if stream.handle == event.of)
-        while not event.come:
+        while not event.occurred:
             if not stream.ready:
-                self.until(stream.awaited)
+                self.run_until(stream.awaited)
             stream.step()
