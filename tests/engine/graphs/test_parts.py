@@ -1,6 +1,6 @@
-"""Graphs made and read with ONNX's schema alone, held against the `onnx` package: the same bytes, and what it checks."""
+"""Graphs built and parsed with ONNX's schema only, compared with the `onnx` package: same bytes, and valid by its checker."""
 
-import ml_dtypes  # noqa: F401 - NumPy knows bfloat16 with it
+import ml_dtypes  # noqa: F401 - adds bfloat16 to NumPy
 import numpy as np
 import onnx
 import pytest
@@ -89,7 +89,7 @@ def test_what_is_no_graph_is_refused(tmp_path):
 
 
 def test_the_schema_is_that_of_onnx():
-    """Every field of every message: its number, its type, how often it is there, and what it holds."""
+    """Return every field of every message: its number, type, cardinality and message type."""
     theirs = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name
     for name, ours in onnx_pb2.DESCRIPTOR.message_types_by_name.items():
         assert {*_fields(ours)} <= {*_fields(theirs[name])}, name

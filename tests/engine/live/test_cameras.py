@@ -1,4 +1,4 @@
-"""Sources that no one here wrote, as they send: GStreamer's RTSP server as a camera, and ffmpeg that publishes by RTMP."""
+"""Third-party live sources: GStreamer's RTSP server as a camera, and ffmpeg publishing over RTMP."""
 
 import subprocess
 import threading
@@ -28,11 +28,11 @@ JOB = Job((Nearest(),), Encoder(preset="ultrafast", fragment="frame", live=True,
 
 
 class EnoughError(Exception):
-    """Raised by a test in place of a person's Ctrl-C."""
+    """Raised by a test in place of Ctrl-C."""
 
 
 def received(address, target, tick=lambda progress: None):
-    """Upscale a source into a file until it ends, or a tick has had enough."""
+    """Upscale a source into a file until it ends, or until `tick` raises."""
     progress, running = Progress(), LiveRun([destination(str(target))])
     try:
         with open_live(address) as reader:
@@ -44,7 +44,7 @@ def received(address, target, tick=lambda progress: None):
 
 
 def tracks(path):
-    """The times of all packets in a file, in seconds, by the kind of their track."""
+    """Return the times of all packets in a file, in seconds, by track type."""
     with av.open(str(path)) as file:
         found = {stream.type: [] for stream in file.streams}
         for packet in file.demux():
@@ -98,7 +98,9 @@ def test_a_publisher_by_rtmp_that_comes_back_is_upscaled_over_the_break(tmp_path
 
     def publish():
         for _ in range(2):
-            subprocess.run([*map(str, sending)], timeout=SECONDS, check=False)  # the second is left before its end
+            subprocess.run(
+                [*map(str, sending)], timeout=SECONDS, check=False
+            )  # the second connection is closed before its end
 
     def tick(progress):
         if progress.repairs.interruptions and progress.frames_out >= 60:
@@ -109,7 +111,7 @@ def test_a_publisher_by_rtmp_that_comes_back_is_upscaled_over_the_break(tmp_path
     end = time.monotonic() + SECONDS
     progress = None
     while progress is None:
-        with suppress(SourceError):  # it does not listen yet
+        with suppress(SourceError):  # it is not listening yet
             progress = received(address, tmp_path / "out.mkv", tick)
         assert time.monotonic() < end
     publishing.join(SECONDS)

@@ -1,4 +1,4 @@
-"""HLS as a live source: pieces of some seconds, shown at their own pace, over a break, and once."""
+"""HLS as a live source: segments are played in real time, across an interruption, and only once."""
 
 import media
 import pytest
@@ -16,7 +16,7 @@ END = b"#EXT-X-ENDLIST\n"
 
 @pytest.fixture(scope="module")
 def pieces(tmp_path_factory):
-    """A second of the sample with its sound, as a playlist that has ended."""
+    """Return one second of the sample with its audio, as a playlist that has ended."""
     folder = tmp_path_factory.mktemp("hls")
     codecs = ("-c:v", "libx264", "-g", 10, "-c:a", "aac", "-f", "hls", "-hls_time", "0.4", "-hls_list_size", 0)
     media.ffmpeg("-i", SAMPLE, "-t", "1", "-vf", "scale=160:90", *codecs, folder / "index.m3u8")
@@ -26,7 +26,7 @@ def pieces(tmp_path_factory):
 
 
 class Publisher(dict):
-    """Files of a web server, whose playlist says that more follows, which does not come, until all was fetched a second time."""
+    """Files of a web server. The playlist announces more segments than exist, until everything was fetched a second time."""
 
     def __init__(self, files):
         super().__init__(files)

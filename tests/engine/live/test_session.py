@@ -1,4 +1,4 @@
-"""A live source to several places at once: each gets all of it, at its own pace, and none holds up the others."""
+"""A live source to several destinations: each receives everything at its own pace, and none delays the others."""
 
 import os
 import shutil
@@ -49,8 +49,8 @@ def test_every_kind_of_file_gets_all_of_it(clip, tmp_path):
 def test_a_file_takes_as_long_as_it_lasts(clip, tmp_path):
     start = time.monotonic()
     _, progress = run(clip, tmp_path / "out.ts")
-    assert time.monotonic() - start > 0.9  # no faster than its pace, however slow this machine
-    assert progress.seconds["read"] < 0.5  # of the CPU, and without what it waits
+    assert time.monotonic() - start > 0.9  # not faster than real time
+    assert progress.seconds["read"] < 0.5  # CPU time, without waiting
 
 
 def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):
@@ -76,7 +76,7 @@ def test_a_fault_of_our_own_costs_one_destination_and_is_logged(clip, tmp_path, 
             super().push(fragment)
 
     monkeypatch.setattr(sink, "StreamedFile", Faulty)
-    monkeypatch.setattr(sink, "QUEUE_BYTES", 2_000)  # a push would wait for a thread that is gone
+    monkeypatch.setattr(sink, "QUEUE_BYTES", 2_000)  # a push would wait for a thread that has ended
     faulty, fine = run(clip, tmp_path / "out.ts", tmp_path / "out.mp4")[0].sinks
     assert isinstance(faulty.error, TargetError)
     assert "writing failed: KeyError: 'audio7'" in str(faulty.error)
@@ -105,7 +105,7 @@ def test_players_that_listen_get_it(clip, tmp_path, scheme, options):
 
 
 def program(folder, monkeypatch, text):
-    """Put a program of this text before all others that are called ffmpeg."""
+    """Install a script with this text as the first ffmpeg on the PATH."""
     path = folder / "ffmpeg"
     path.write_text(f"#!{sys.executable}\n{text}\n")
     path.chmod(0o755)
@@ -120,7 +120,7 @@ def test_a_program_that_does_not_come_to_its_end_is_no_success(clip, tmp_path, m
 
 
 def soon_over(monkeypatch, address):
-    """Wait for what goes to this address, which takes nothing ever, for a moment only, and for all else as long as it takes."""
+    """Shorten the timeouts for this address, which never accepts anything, but not for others."""
     end = sink.Sink.end
 
     def ended(self):
@@ -132,7 +132,7 @@ def soon_over(monkeypatch, address):
 
 
 def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, monkeypatch):
-    """As ffmpeg does that listens while nobody watches; more than a pipe holds waits for it."""
+    """Like an ffmpeg that listens without a viewer, with more data than fits into the pipe."""
     before = psutil.Process().children()
     program(tmp_path, monkeypatch, "import time; time.sleep(10_000)")
     soon_over(monkeypatch, "srt:")
@@ -145,7 +145,7 @@ def test_a_program_that_takes_nothing_does_not_outlive_the_run(clip, tmp_path, m
 
 
 def test_a_slow_run_reaches_its_receiver_with_its_first_frames(tmp_path, monkeypatch):
-    """Two frames a second: the program that sends them on would look at twenty before it sends one."""
+    """Two frames a second: by default, ffmpeg would probe twenty frames before sending one."""
     (tmp_path / "ffmpeg").symlink_to(media.program())
     monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     monkeypatch.setattr("upres.engine.live.destination.LINGER", ())
@@ -214,7 +214,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
         threading.Thread(target=serve, daemon=True).start()
         monkeypatch.setattr(NetworkOpener, "reconnect", 2)
         _, progress = run(f"tcp://127.0.0.1:{server.getsockname()[1]}", tmp_path / "out.ts")
-    assert progress.frames_out >= FRAMES - 8  # those that lean on what was cut apart are lost
+    assert progress.frames_out >= FRAMES - 8  # frames that depend on lost ones are missing
     assert progress.repairs.interruptions == 1
     assert "the source ended or broke off, and could not be reopened in 2 attempts" in progress.warnings
     with av.open(str(tmp_path / "out.ts")) as file:
@@ -223,7 +223,7 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
 
 
 def test_a_slow_address_loses_frames_and_a_file_does_not(monkeypatch, clip, tmp_path):
-    """A listener that reads nothing, and a queue that holds little."""
+    """A listener that reads nothing, and a small queue."""
     monkeypatch.setattr(sink, "QUEUE_BYTES", 20_000)
     soon_over(monkeypatch, "tcp:")
     with socket.create_server(("127.0.0.1", 0)) as server:

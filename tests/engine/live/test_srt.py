@@ -1,4 +1,4 @@
-"""SRT, by the ffmpeg program of the system, which PyAV's cannot stand in for."""
+"""SRT through the system's ffmpeg program, because PyAV's FFmpeg does not support it."""
 
 import shutil
 import socket
@@ -29,7 +29,7 @@ def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path):
     with ffmpeg(port, "-i", f"{address}?mode=listener", "-c", "copy", record, program=SRT) as receiver:
         run(clip, address)
         receiver.wait(30)
-    assert packets(record)[0] >= FRAMES - 10  # SRT drops what is late, and its end
+    assert packets(record)[0] >= FRAMES - 10  # SRT drops late packets, and those at the end
     port = free_port(socket.SOCK_DGRAM)
     address = f"srt://127.0.0.1:{port}"
     sending = ("-re", "-i", SAMPLE, "-c", "copy", "-f", "mpegts", f"{address}?mode=listener")

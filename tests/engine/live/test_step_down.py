@@ -1,4 +1,4 @@
-"""A live run that is too slow for its source steps down to a lighter network, and up again. Counts decide, and no clock of ours."""
+"""A live run that is too slow for its source steps down to a lighter network, and up again. No test depends on real time."""
 
 import threading
 from functools import partial
@@ -24,7 +24,7 @@ RATE = 10  # frames a second of the source
 
 
 class Device:
-    """A machine that is nothing but counts. costs: seconds that each network takes for a frame; load: times as long as that."""
+    """A simulated machine. costs: seconds per frame of each network. load: factor by which these are multiplied."""
 
     def __init__(self, *costs):
         self.costs, self.load, self.now = costs, 1.0, 0.0
@@ -66,7 +66,7 @@ def test_a_trial_that_goes_well_corrects_what_was_measured_wrong():
     device = Device(0.05, 0.01)
     device.load = 10
     device.run(3)
-    device.load = 1  # so that the lighter one seems to be fifty times as fast, and not five
+    device.load = 1  # makes the lighter one seem fifty times as fast instead of five
     assert device.run(599) == "light"
     assert device.run(5) == "heavy"
     assert device.run(3600) == "heavy"
@@ -96,7 +96,7 @@ def test_room_that_is_only_just_enough_is_none():
     device = Device(0.05, 0.01)
     device.load = 10
     device.run(60)
-    device.load = 1.8  # 0.9 of the time that there is
+    device.load = 1.8  # 0.9 of the available time
     assert device.run(500) == "light"
 
 
@@ -128,7 +128,7 @@ def test_one_that_kept_up_for_long_is_given_a_new_start():
 
 def test_what_is_slow_behind_the_network_is_not_its_fault():
     device = Device(0.01, 0.01)
-    for _ in range(100):  # an encoder that takes half of what comes
+    for _ in range(100):  # an encoder that keeps up with half of the frames
         device.now += 1
         device.progress.frames_in += RATE
         device.progress.frames_out += 5
@@ -142,7 +142,7 @@ def test_what_is_slow_behind_the_network_is_not_its_fault():
     ("network", "encoder", "now"), [(0.04, 0.08, "light"), (0.2, 0.6, "light"), (0.01, 0.12, "heavy")]
 )
 def test_a_network_that_takes_turns_with_the_encoder_is_judged_by_its_own_time(network, encoder, now):
-    """Together they are too slow for what comes. Where nearly all of that is the encoder, a lighter network would not help."""
+    """Together they are too slow for the source. If nearly all time is spent encoding, a lighter network would not help."""
     device = Device(network, network / 10)
     made = 1 / (network + encoder)  # in a second
     for _ in range(3):
@@ -169,12 +169,12 @@ def test_it_goes_down_and_up_by_one_network_at_a_time():
 def test_a_source_that_pauses_or_does_not_change_says_nothing_of_room():
     device = Device(0.3, 0.0)
     assert device.run(3) == "light"
-    assert device.run(500) == "light"  # what does not change costs nothing
+    assert device.run(500) == "light"  # unchanged frames cost nothing
     assert device.run(3600, rate=0) == "light"
 
 
 class World:
-    """A source whose time is its frames: one comes once the one before was used, or eight while the heavy network has one."""
+    """A source with simulated time: a frame arrives once the previous one is used, or eight per frame of the heavy network."""
 
     def __init__(self):
         self.now, self.owed = 0.0, 0
@@ -203,7 +203,7 @@ class World:
 
 
 class Costly(fake.Nearest):
-    """Takes as long for a frame as its `cost` of frames of the source last, whatever machine this is."""
+    """A model that takes `cost` frame intervals of the source per frame, regardless of the machine."""
 
     def open(self, width, height):
         session = super().open(width, height)
@@ -211,7 +211,7 @@ class Costly(fake.Nearest):
 
         def costs(frame):
             self.world.use(self.cost)
-            self.world.progress.seconds["infer"] += self.cost / 25  # in the source's time, and not in this machine's
+            self.world.progress.seconds["infer"] += self.cost / 25  # in the source's time, not in real time
             return push(frame)
 
         session.push = costs
@@ -250,7 +250,7 @@ def test_a_run_steps_down_and_its_file_plays_on_at_one_size(tmp_path, monkeypatc
     assert running.sinks[0].error is None
     assert progress.stepped_down == 1 and progress.network == model.levels[1]
     assert progress.frames_in == progress.frames_out + progress.frames_dropped == 225
-    assert 50 < progress.frames_dropped < 120  # for three seconds, and what is left of a second
+    assert 50 < progress.frames_dropped < 120  # during three seconds and part of another
     assert packets(tmp_path / "out.mkv")[0] == progress.frames_out
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert {(frame.width, frame.height) for frame in file.decode(video=0)} == {(64 * scale, 48 * scale)}

@@ -1,4 +1,4 @@
-"""WHIP, by an ffmpeg program that has it, to a receiver that no one here wrote."""
+"""WHIP through an ffmpeg program that supports it, to a third-party receiver."""
 
 import socket
 
@@ -17,7 +17,7 @@ PICTURE = "testsrc2=size=64x48:rate=25:duration"
 
 @pytest.fixture
 def recent_ffmpeg(tmp_path, monkeypatch):
-    """Put an ffmpeg that is recent enough before all others."""
+    """Put an ffmpeg that is recent enough first on the PATH."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "ffmpeg").symlink_to(get_ffmpeg_exe())
@@ -42,7 +42,7 @@ def test_a_receiver_of_webrtc_gets_picture_and_sound_and_the_token(recent_ffmpeg
 
 
 def test_a_receiver_that_answers_and_then_sends_nothing_back_gets_all_of_it(recent_ffmpeg, tmp_path, monkeypatch):
-    """The limit is on the answer, and not on what comes later."""
+    """The timeout applies to the answer only, not to what follows."""
     whip = pytest.importorskip("whip", reason="needs aiortc")
     monkeypatch.setattr(live_destination, "ANSWER_SECONDS", 2)
     clip = media.clip(tmp_path / "in.ts", "-g", 10, picture=f"{PICTURE}=8")

@@ -1,4 +1,4 @@
-"""Programs that work for us end with us, even where nothing of ours is left to end them."""
+"""Helper programs end with this process, even if it is killed."""
 
 import os
 import subprocess

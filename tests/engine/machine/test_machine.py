@@ -1,4 +1,4 @@
-"""What is asked of the machine, with drivers that hang, crash, talk nonsense or show two GPUs in place of one that is here."""
+"""Queries of the machine, with fake drivers that hang, crash, print garbage or report two GPUs."""
 
 import ctypes
 import re
@@ -10,7 +10,7 @@ from upres.engine.machine import child, nvidia, nvidia_process, packages, video_
 
 
 class Libcuda:
-    """What libcuda answers on a machine with two GPUs. error: of cuInit, its number and its name."""
+    """A fake libcuda with two GPUs. error: number and name of an error of cuInit."""
 
     gpus = (("NVIDIA H100", (9, 0), 80 << 30), ("NVIDIA L4", (8, 9), 24 << 30))
 
@@ -87,7 +87,7 @@ def test_what_cannot_be_started_is_a_problem_too(tmp_path):
 
 
 def test_video_engines_are_tried_not_assumed(monkeypatch):
-    """On a machine without a GPU neither opens, whatever FFmpeg has built in; with a broken driver both say so."""
+    """Without a GPU neither opens, regardless of FFmpeg's features; with a broken driver both report it."""
     for engine in video_engines.video_engines():
         assert engine.name in ("NVENC", "NVDEC")
         assert engine.problem in (None, nvidia_process.NO_DRIVER) or " open it" in engine.problem or not engine.built_in

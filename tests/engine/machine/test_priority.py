@@ -1,4 +1,4 @@
-"""No thread of an encoder keeps the rest of the machine from working, whoever runs it."""
+"""Encoder threads never have real-time priority, even if run by root."""
 
 import os
 import subprocess
@@ -18,13 +18,13 @@ policies = set()
 
 def look():
     for task in Path("/proc/self/task").iterdir():
-        with suppress(ProcessLookupError):  # of a thread that has ended since
+        with suppress(ProcessLookupError):  # the thread has ended in the meantime
             policies.add(os.sched_getscheduler(int(task.name)))
 
 from upres.engine.api import upscale
 target = Path(sys.argv[3])
 upscale(sys.argv[2], target, fake.job(target, encoder=Encoder(codec=sys.argv[4], preset="ultrafast")), tick=look)
-os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)) if not os.getuid() else None  # what it may is given back
+os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)) if not os.getuid() else None  # the permission is restored
 print(policies == {os.SCHED_OTHER})
 """
 

@@ -1,4 +1,4 @@
-"""Models one after the other: what becomes of frames, shots, and sessions that fail to close."""
+"""Chained models: frames, shots, and sessions that fail to close."""
 
 import logging
 

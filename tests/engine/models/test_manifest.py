@@ -1,4 +1,4 @@
-"""Manifests of other versions, and the graph that a quality gets."""
+"""Manifests of other versions, and the choice of a graph for a quality."""
 
 import json
 from dataclasses import replace

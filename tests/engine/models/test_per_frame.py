@@ -24,7 +24,7 @@ X4, X2 = "realesr-animevideov3-x4", "realesr-animevideov3-x2"
 
 
 def frames(count):
-    """Frames as the pipeline gives them to a model."""
+    """Return frames as the pipeline passes them to a model."""
     with Reader(SAMPLE) as reader:
         to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
         return [Frame(to_rgb(f), f.pts, f.duration) for f in islice(reader.frames(), count)]
@@ -35,7 +35,7 @@ def upscale(model, frame):
 
 
 def in_tiles(network, side):
-    """The shipped network on ONNX Runtime with memory for tiles of about this side."""
+    """Return the shipped network on ONNX Runtime with memory for tiles of about this side."""
     path, facts = manifest.find(network)
     return PerFrameModel(
         runtimes.choose("onnxruntime").load(path, "fp32"), facts, tile_memory=side * side * facts.bytes_per_pixel
@@ -43,7 +43,7 @@ def in_tiles(network, side):
 
 
 def by_ncnn(folder, network, pixels):
-    """The same network, untiled, in float32."""
+    """Return the same network, untiled, in float32."""
     weights = read(folder / f"{network}.param")
     planes = pixels.transpose(2, 0, 1).astype(np.float32) / 255
     network_of, tensors = identify(weights)
@@ -52,7 +52,7 @@ def by_ncnn(folder, network, pixels):
 
 
 def difference(a, b):
-    """Largest difference in 8-bit levels, and PSNR in dB."""
+    """Return the largest difference in 8-bit levels, and the PSNR in dB."""
     delta = a.astype(np.float64) - b
     mean = np.mean(delta**2)
     return np.abs(delta).max(), np.inf if mean == 0 else 10 * np.log10(255**2 / mean)
@@ -98,11 +98,11 @@ def test_high_quality_is_within_fifty_decibels_of_exact_or_is_exact():
 
 
 DRAWN = {"subtitles": 36, "text": 31}
-"""dB that `fast` reaches at least on what is drawn, as docs/performance.md says."""
+"""Minimum PSNR in dB of `fast` on drawn content, as documented in docs/performance.md."""
 
 
 def drawn_on(pixels, kind):
-    """Drawn over a frame in Pillow's own font, which nothing was calibrated on, in H.264."""
+    """Return a frame with text in Pillow's font, which was not used for calibration, compressed with H.264."""
     return Frame(draw(kind, pixels, [None], 20, np.random.default_rng(5)), 0, 1)
 
 
@@ -132,7 +132,7 @@ def test_fast_makes_no_bands_of_a_ramp():
 
 
 def longest_run(columns):
-    """Columns of the longest run in which neighbours differ by less than a twentieth of a level."""
+    """Return the length of the longest run of columns that differ from their neighbors by less than 0.05 levels."""
     changes = np.flatnonzero(abs(np.diff(columns)) >= 0.05)
     return int(np.diff([-1, *changes, len(columns) - 1]).max())
 

@@ -1,4 +1,4 @@
-"""Networks on planes: at most a level from swscale and the same network, whatever the tiles and the order of a device's work."""
+"""Networks on planes: within one level of swscale and the same network, for any tiles and order of execution."""
 
 import gc
 import subprocess
@@ -33,13 +33,13 @@ def network():
 
 @pytest.fixture(scope="module")
 def pictures():
-    """Decoded frames, chroma on every second column, that differ."""
+    """Return distinct decoded frames, with chroma on every second column."""
     first = decoded().reformat(WIDTH, HEIGHT)
     return [first.reformat(width, HEIGHT).reformat(WIDTH, HEIGHT) for width in (WIDTH, 120, 60)]
 
 
 def on_planes(graph, facts, device, *, side=1000, color=BT709, kind=queued):
-    """A model on a device, for planes, with memory for tiles of about this side."""
+    """Return a model on a device, for planes, with memory for tiles of about this side."""
     model = PerFrameModel(kind(graph, device), facts, tile_memory=side * side * facts.bytes_per_pixel)
     return model.on_planes(Layout(color, "left"), WIDTH, HEIGHT)
 
@@ -73,7 +73,9 @@ def test_a_network_on_planes_is_the_network_between_swscales(network, pictures, 
     plain = PerFrameModel(graph, facts).open(WIDTH, HEIGHT)
     for result, picture in zip(results, pictures, strict=True):
         [rgb] = plain.push(Frame(ToRGB(BT709)(picture), 0, 1))
-        assert off_by(result, FromRGB(BT709, "yuv420p")(rgb.pixels)) <= 3  # the network sharpens what is a level off
+        assert (
+            off_by(result, FromRGB(BT709, "yuv420p")(rgb.pixels)) <= 3
+        )  # the network amplifies a difference of one level
 
 
 @pytest.mark.parametrize(("pad", "multiple", "halo"), [(0, 1, 9), (2, 1, 8), (2, 4, 9), (0, 8, 10), (0, 1, 6)])
@@ -95,7 +97,7 @@ def test_tiles_that_are_blended_are_blended_in_every_plane(network, pictures):
 
 
 class Short(HostGraph):
-    """A device that has memory for the activations of tiles of so many pixels."""
+    """A device with memory for the activations of tiles of this many pixels."""
 
     def enqueue(self, bound):
         if "upscaled" in bound and bound["upscaled"].spec.nbytes > 4 * 3 * 12_000:
@@ -167,7 +169,7 @@ def test_converting_colors_takes_the_memory_that_is_predicted_for_it(way, predic
 
 
 def test_tiles_are_planned_by_what_is_under_way_and_what_converts_colors_too(network):
-    """On a device: for the network alone they would be too large."""
+    """Tiles that would be small enough for the network alone are too large with the color conversion."""
     graph, facts = network
     room = 400 * 400 * facts.bytes_per_pixel
     model = PerFrameModel(queued(graph, HostDevice()), facts, tile_memory=room)
@@ -182,7 +184,7 @@ def test_tiles_are_planned_by_what_is_under_way_and_what_converts_colors_too(net
 
 
 def test_who_has_the_same_colors_shares_what_converts_them_and_the_last_one_gives_it_back(network):
-    """It keeps its memory for the next run: four jobs of a worker would hold four times as much."""
+    """A graph keeps its memory for the next run, so four jobs of a worker would otherwise use four times as much."""
     loaded = []
 
     def load(model):

@@ -1,4 +1,4 @@
-"""Several networks as one model: whichever works, the frames that come have one size, and none is lost at a change."""
+"""Several networks as one model: results have the same size for every network, and no frame is lost at a change."""
 
 import numpy as np
 import pytest

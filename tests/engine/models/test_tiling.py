@@ -1,4 +1,4 @@
-"""Tiles cover a frame exactly, stay within their limits, and leave no seam."""
+"""Tiles cover a frame exactly, stay within their limits, and leave no seams."""
 
 import numpy as np
 from fake import repeated

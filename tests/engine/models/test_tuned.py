@@ -1,4 +1,4 @@
-"""What `upres tune` measured decides what `runtime` auto is, on the machine and with the versions that it was measured with."""
+"""Measurements of `upres tune` decide what `runtime` auto selects, on the same machine and with the same versions."""
 
 import json
 from pathlib import Path
@@ -26,13 +26,13 @@ def test_auto_is_the_fastest_that_reaches_the_quality_and_says_why():
         row(tile=512, fps=3),
         row("openvino", "bf16", 1024, fps=9, psnr=52.7),
         row("openvino", "fp32", 256, fps=8, psnr=20.0),  # float32 in name only
-        row("openvino", "int8", 1024, fps=20, psnr=55.0),  # which is for fast alone
+        row("openvino", "int8", 1024, fps=20, psnr=55.0),  # only sufficient for `fast`
     )
     exact, high = load(X2, quality="exact"), load(X2)
     assert exact.report.startswith("ONNX Runtime") and exact.report.endswith("CPU fp32, tiles up to 512")
     assert "runtime auto is onnxruntime in fp32, tiles up to 512: the fastest of 4" in exact.why
     assert high.report.startswith("OpenVINO") and "runtime auto is openvino in bf16" in high.why
-    assert load(X2, runtime="onnxruntime").why is None  # a name is a name
+    assert load(X2, runtime="onnxruntime").why is None  # an explicit name needs no reason
 
 
 def test_tiles_of_another_size_are_another_report_and_so_another_run():
@@ -96,7 +96,7 @@ def test_only_runtimes_in_the_table_are_asked_whether_they_can_run(monkeypatch):
     asked, load_runtime = [], runtimes.load
     monkeypatch.setattr(runtimes, "load", lambda name: asked.append(name) or load_runtime(name))
     assert tuned.pick(X2, "exact")[0].runtime == "onnxruntime"
-    assert asked == ["onnxruntime"]  # to ask one that has a driver may take a second
+    assert asked == ["onnxruntime"]  # querying one with a driver may take a second
 
 
 def test_a_table_is_written_whole_or_not_at_all(monkeypatch):

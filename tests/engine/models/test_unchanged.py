@@ -1,4 +1,4 @@
-"""What did not change is not upscaled again, and nobody can see it: the same bits as every frame by itself."""
+"""Unchanged areas are not upscaled again, and the result has the same bits as with every frame upscaled independently."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ RUNTIMES = [
 
 @pytest.fixture(scope="module")
 def desktop():
-    """A picture with detail everywhere."""
+    """Return a picture with detail everywhere."""
     with Reader(SAMPLE) as reader:
         return np.ascontiguousarray(ToRGB(reader.info.shape.color)(next(reader.frames()))[:HEIGHT, :WIDTH])
 
@@ -66,7 +66,7 @@ def noise(desktop):
 
 
 class Counted:
-    """A graph, and the pixels that went through it."""
+    """A graph that counts the pixels it processes."""
 
     def __init__(self, graph):
         self.graph, self.pixels = graph, 0
@@ -103,7 +103,7 @@ FASTEST = RUNTIMES[-1]
     ],
 )
 def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, film, share):
-    """share: of the pixels of all frames that go through the network at most, beside the trial of whether parts are equal."""
+    """share: limit on the share of all pixels that the network processes, apart from the trial of whether parts are equal."""
     path, facts = manifest.find(network)
     name, precision = runtime
     graph = Counted(registry.load(name).load(path.with_name(facts.variant("fast", (precision,)).file), precision))
@@ -130,7 +130,7 @@ def test_frames_under_way_share_the_result_of_the_same_frame(desktop):
 
 
 def test_a_runtime_whose_parts_differ_gets_whole_frames(desktop):
-    """As one would that computes sums in another order for another size."""
+    """Like a runtime whose order of summation depends on the size."""
     path, facts = manifest.find(X2)
     exact = OnnxRuntimeGraph(path, 2)
 

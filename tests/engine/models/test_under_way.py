@@ -1,4 +1,4 @@
-"""Frames under way on a device: the same results as one by one, whatever the order of the work, and with less memory than asked."""
+"""Frames in flight on a device: the same results as one by one, in any order of execution and with too little memory."""
 
 from dataclasses import replace
 
@@ -38,7 +38,7 @@ def frames():
 
 
 def in_tiles(network, device, side, graph=HostGraph):
-    """A model on a device, with memory for tiles of about this side."""
+    """Return a model on a device, with memory for tiles of about this side."""
     return PerFrameModel(graph(network[0], device), network[1], tile_memory=side * side * network[1].bytes_per_pixel)
 
 
@@ -92,7 +92,7 @@ def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, ex
 
 
 class Short(HostGraph):
-    """A device that has memory for the activations of tiles of so many pixels, from its so manieth run on."""
+    """A device with memory for the activations of tiles of up to `pixels` pixels, from a given run on."""
 
     pixels, runs, last = 12_000, 0, 4
 
@@ -125,7 +125,7 @@ def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, ex
 
 
 class ShortAtOnce(HostGraph):
-    """A device that has no memory to make ready for more than one tile of so many pixels, once it has done so."""
+    """A device that runs out of memory when it prepares a second time for tiles of more than this many pixels."""
 
     pixels, prepared = 12_000, 0
 

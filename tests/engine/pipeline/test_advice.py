@@ -1,4 +1,4 @@
-"""The advice is the guide's, as data."""
+"""The rules contain the advice of the model guide."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many segments are encoded at once: no more than keep up with the models, than cores there are, than memory holds."""
+"""Number of concurrent encoders: limited by the models' speed, the CPU cores and the memory."""
 
 import threading
 from fractions import Fraction
@@ -23,7 +23,7 @@ GB = 1 << 30
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Set its cores and the memory that is free; 64 GB where a test does not say."""
+    """Return a function that sets the machine's CPU cores and free memory, by default 64 GB."""
 
     def has(cores, free=64 * GB):
         monkeypatch.setattr(module, "cpus", lambda: cores)
@@ -59,14 +59,14 @@ def test_what_is_published_frame_by_frame_has_one(machine):
 def test_memory_is_left_for_others(machine):
     machine(16)
     each = another().bytes
-    assert each > 2560 * 1440 * (33 + 30 * 3)  # an encoder, and a second of frames that wait
+    assert each > 2560 * 1440 * (33 + 30 * 3)  # an encoder, and one second of waiting frames
     for spare, count in ((3.9, 1), (4.1, 2), (8.1, 3), (100, 4)):
         machine(16, int(GB + spare * each))
         assert chosen(0.005) == count
 
 
 class Fast(Nearest):
-    """Predicts its own time."""
+    """A model that predicts its own time."""
 
     def seconds(self, width, height):
         return 0.001

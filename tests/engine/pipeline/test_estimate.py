@@ -1,4 +1,4 @@
-"""Predicted memory is at least what an upscale takes, and grows with what is really kept."""
+"""Predicted memory is at least what an upscale uses, and grows with what is actually kept in memory."""
 
 from fractions import Fraction
 

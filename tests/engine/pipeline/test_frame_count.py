@@ -1,4 +1,4 @@
-"""How many frames are predicted, where a source declares another rate than it has."""
+"""Predicted frame counts if a source declares another frame rate than it has."""
 
 from fractions import Fraction
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Interlacing as it is measured, against what FFmpeg's idet says of the same clips."""
+"""Measured interlacing, compared with FFmpeg's idet on the same clips."""
 
 import re
 import subprocess
@@ -18,12 +18,12 @@ PROGRESSIVE = [
     *("anime.mkv", "t_gap0.mkv", "iphone.mov", "opus-no-channels.mkv", "vres.webm"),
 ]
 FOOLED = ("scroll2", "anime.mkv", "t_gap0.mkv", "iphone.mov", "opus-no-channels.mkv")
-"""Of these idet takes them for interlaced."""
+"""Speeds at which idet wrongly reports interlacing."""
 
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
-    """A page of words, twice as high as the picture."""
+    """Return a page of text, twice as high as the picture."""
     page = Image.new("L", (320, 720), 0)
     words = "the quick brown fox jumps over the lazy dog and credits name who made sound camera light"
     for line in range(33):
@@ -37,7 +37,7 @@ def page(tmp_path_factory):
 
 
 def scrolled(page, out, step, rate=25, then="null"):
-    """The page, moved up by so many pixels a frame; halves are resampled."""
+    """Yield the page scrolling by this many pixels per frame; fractions are resampled."""
     move = f"scale=640:1440,crop=640:720:0:'n*{2 * step:g}',scale=320:360:flags=bicubic,{then}"
     media.ffmpeg("-loop", 1, "-r", rate, "-i", page, "-vf", f"{move},format=yuv420p", "-frames:v", 40, out)
     return out
@@ -49,7 +49,7 @@ def measured(path):
 
 
 def idet(path):
-    """The share of frames that FFmpeg's idet calls interlaced."""
+    """Return the share of frames that FFmpeg's idet reports as interlaced."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-vf", "idet", "-frames:v", "72", "-f", "null", "-"]
     said = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
     counts = list(

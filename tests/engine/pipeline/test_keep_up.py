@@ -1,4 +1,4 @@
-"""Live sources that are faster than the models: what is late is passed over, and what is shown has no holes."""
+"""Live sources that are faster than the models: late frames are dropped, and the result has no gaps."""
 
 import io
 import threading
@@ -27,10 +27,12 @@ SIZES = [(160, 120), (1280, 720), (1920, 1080), (3840, 2160)]
 
 
 class World:
-    """A source of ten frames a second, and a clock that the test sets. late: frames' time that each is on its way."""
+    """A source of ten frames a second, and a clock that the test sets. late: delay of each frame, in frame intervals."""
 
     def __init__(self, width=2, height=2, **settings):
-        self._pixels = np.broadcast_to(np.uint8(0), (height, width, 3))  # counts as all of it, and takes a byte
+        self._pixels = np.broadcast_to(
+            np.uint8(0), (height, width, 3)
+        )  # a broadcast view: nbytes of a full frame, one byte of memory
         self.now, self.dropped = 0.0, []
         self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
         self._pts, self._end = 0, None
@@ -43,7 +45,7 @@ class World:
             **settings,
         )
         self.taken = self.stage.results()
-        self.frames = self.stage.tracked(self.taken)  # by a model that gives a result for each frame at once
+        self.frames = self.stage.tracked(self.taken)  # by a model that returns the result of each frame immediately
 
     def _source(self):
         while True:
@@ -57,7 +59,7 @@ class World:
             self._pts += 1
 
     def bring(self, count=1):
-        """Let frames come, and wait until they are there."""
+        """Make frames arrive, and wait until they are queued."""
         for _ in range(count):
             assert self._came.acquire(timeout=30)
             self._turn.release()
@@ -65,7 +67,7 @@ class World:
         self._came.release()
 
     def work(self, seconds):
-        """Let time pass, and frames come in it."""
+        """Advance the clock, with frames arriving in the meantime."""
         end = self.now + seconds
         while self._pts / 10 <= end + 1e-9:
             self.now = self._pts / 10
@@ -81,7 +83,7 @@ class World:
         return self._pts - 1
 
     def bring_all(self, count):
-        """Let frames come as soon as they may, and wait for none."""
+        """Make frames arrive as soon as the stage accepts them, without waiting."""
         self._turn.release(count)
 
     def finish(self, end=True):
@@ -100,13 +102,13 @@ def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world)
     world.bring()
     first = next(world.frames)
     world.work(0.8)
-    # 0.8 s later none but the newest could be shown within 0.3 s of its time.
+    # 0.8 s later only the newest frame can be shown within 0.3 s of its timestamp.
     assert world.stage.following(first.pts) == next(world.frames).pts == 8
     assert len(world.dropped) == 7
 
 
 def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
-    """Which takes 1.7 frames' time for one. After the first that was late, what it takes is the newest."""
+    """The model takes 1.7 frame intervals per frame. After the first late frame it always receives the newest one."""
     world.bring()
     ages, late = [], []
     for _ in range(40):
@@ -121,7 +123,7 @@ def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
 
 @pytest.mark.parametrize("in_turns", [True, False])
 def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(in_turns):
-    """Where the models are too slow, and so for no other: a model that keeps up works while its last result is encoded."""
+    """Only if the models are too slow: a model that keeps up runs concurrently with the encoder."""
     world = World(in_turns=in_turns)
     with world.stage:
         world.bring()
@@ -137,7 +139,7 @@ def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(i
 
 @pytest.mark.parametrize("at_once", [0, 10])
 def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nobody_has(at_once):
-    """It gives a result when the next frame comes, from its first frame on or later; too slow, and on the encoder's cores."""
+    """The model returns a result when it receives the next frame, from its first frame on or later, on the encoder's cores."""
     world = World(in_turns=True)
 
     def model():
@@ -169,14 +171,14 @@ def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
         for _ in range(10):
             frame = next(world.frames)
             world.work(0.2)
-            world.stage._can_pop()  # asked for the next
-            world.work(0.3)  # for which the encoder has it
+            world.stage._can_pop()  # the model requests the next frame
+            world.work(0.3)  # time that the encoder takes
             world.stage.following(frame.pts)
-    assert turned == pytest.approx([0.3] * 9)  # not behind the first, of which nobody knew how long it would take
+    assert turned == pytest.approx([0.3] * 9)  # not after the first frame, whose duration was unknown
 
 
 def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
-    """Each second frame half a frame's time late. By a model that is too slow for them."""
+    """Every second frame is delayed by half a frame interval, and the model is too slow."""
     world.bring()
     ages = []
     for _ in range(40):
@@ -201,7 +203,7 @@ def test_a_model_that_is_slow_for_once_drops_nothing_that_is_in_time(world):
 
 
 def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
-    """Four at a time, in as long as they last: those that come meanwhile wait for their turn."""
+    """Four frames at a time, in real time: frames that arrive in the meantime wait in the queue."""
     world.bring()
     for _ in range(10):
         frames = []
@@ -216,7 +218,7 @@ def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
 
 
 def test_what_a_result_was_made_to_last_until_is_used_next_whatever_comes():
-    """Of frames that are so large that five may wait."""
+    """Frames are so large that only five fit into the queue."""
     world = World(3840, 2160)
     with world.stage:
         world.bring()
@@ -231,7 +233,7 @@ def test_what_a_result_was_made_to_last_until_is_used_next_whatever_comes():
 def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
     seen = []
     for burst in range(5):
-        world.now = 0.5 * (burst + 1)  # half a second of frames, as a browser records them
+        world.now = 0.5 * (burst + 1)  # frames arrive in half-second chunks, as from a browser
         world.bring(5)
         for _ in range(5):
             seen.append(next(world.frames).pts)
@@ -241,7 +243,7 @@ def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
 
 @pytest.mark.parametrize(("burst", "every", "takes"), [(1, 0.2, 0.15), (5, 0.8, 0.09), (10, 2.5, 0.1)])
 def test_a_link_that_is_slower_than_its_file_is_shown_makes_nothing_late(world, burst, every, takes):
-    """It falls ever further behind the file's own clock, which nobody is to catch up with."""
+    """The models fall ever further behind the file's clock, but need not keep up with it."""
     for arrival in range(20):
         world.now = max(world.now, every * (arrival + 1))
         world.bring(burst)
@@ -273,7 +275,7 @@ def test_of_a_file_that_comes_at_once_nothing_is_dropped(world):
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("burst", [1, 5, 10])
 def test_a_model_that_is_too_slow_shows_what_is_new_whatever_the_size(width, height, burst):
-    """Bursts of up to a second, of which one frame in ten is upscaled: more of them come than may wait."""
+    """Bursts of up to a second, of which one frame in ten is upscaled: more frames arrive than fit into the queue."""
     world = World(width, height)
     with world.stage:
         ages = []
@@ -302,7 +304,7 @@ def test_a_source_that_stalled_is_not_taken_for_a_file(world):
         world.bring()
         next(world.frames)
     world.now += 10.0  # of which nothing came
-    world.bring(100)  # more than may wait, and nothing of it is held up
+    world.bring(100)  # more than fit into the queue; reading is never blocked
     for _ in range(30):
         world.now += 0.1
         world.bring()
@@ -311,7 +313,7 @@ def test_a_source_that_stalled_is_not_taken_for_a_file(world):
 
 @pytest.mark.parametrize("backlog", [10, 30, 100])
 def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_long(backlog):
-    """It comes at once, then ten frames a second; one frame in five is upscaled."""
+    """A burst first, then ten frames a second; one frame in five is upscaled."""
     world = World(as_recorded=True)
     with world.stage:
         world.bring(backlog)
@@ -325,7 +327,7 @@ def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_
 
 
 def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source():
-    """Three seconds at once, then frames that are waited for, until more are there than may wait."""
+    """A burst of three seconds, then frames that the reader waits for, until more arrive than fit into the queue."""
     waits = [0]
     world = World(waits=lambda: waits[0])
     with world.stage:
@@ -334,7 +336,7 @@ def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source()
         for _ in range(25):
             waits[0] += 1
             world.now += 0.1
-            world.bring()  # which nothing holds up
+            world.bring()  # reading is not blocked
         assert world.dropped and world.newest - next(world.frames).pts <= MOST_LATE
 
 
@@ -356,7 +358,7 @@ def test_an_error_of_the_source_comes_after_the_frame_before_it(world):
 
 
 class Slow(fake.Nearest):
-    """Works on its first frame until the whole source has been read."""
+    """A model that works on its first frame until the whole source has been read."""
 
     read: threading.Event
 
@@ -373,7 +375,7 @@ class Slow(fake.Nearest):
 
 
 class Paced(Reader):
-    """Moves a clock on with every frame that it reads."""
+    """A reader that advances a clock with every frame."""
 
     def frames(self, on_packet=lambda packet: None):
         for frame in super().frames(on_packet):

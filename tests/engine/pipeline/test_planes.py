@@ -1,4 +1,4 @@
-"""Sources in 4:2:0 stay so on their way through a model that converts colors itself; all others go through RGB."""
+"""Sources in 4:2:0 stay planar through a model that converts colors itself; all others are converted to RGB."""
 
 from dataclasses import replace
 
@@ -23,7 +23,7 @@ from upres.engine.runtime.ring.host import HostDevice
 pytestmark = pytest.mark.referee
 
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", 5)
-EXACT = Encoder("h264", crf=0, segment_seconds=0.4)  # which x264 encodes without a loss
+EXACT = Encoder("h264", crf=0, segment_seconds=0.4)  # lossless in x264
 
 
 @pytest.fixture(scope="module")

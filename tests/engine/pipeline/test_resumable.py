@@ -1,4 +1,4 @@
-"""What stays beside a target after an error, and what a note on it advises: only what the same command can do."""
+"""Logs kept after an error, and the advice in its note, which the same command must be able to follow."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from upres.engine.segments.folder import FolderLog
 
 
 class FailsLate(Nearest):
-    """Raises an error at its seventh frame, when segments of two frames have been published."""
+    """A session that raises an error at its seventh frame, after segments of two frames have been published."""
 
     def open(self, width, height):
         session = super().open(width, height)

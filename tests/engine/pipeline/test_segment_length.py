@@ -1,4 +1,4 @@
-"""Segments are cut by predicted work, decided once: an interruption loses little, and the bytes depend on the plan only."""
+"""Segment length is chosen once from the predicted work: an interruption loses little, and resuming keeps the length."""
 
 import random
 import subprocess
@@ -19,7 +19,7 @@ from upres.engine.pipeline.segment_length import cut_by_work
 from upres.engine.pipeline.target import log_folder
 from upres.engine.segments.folder import FolderLog
 
-SLOW, FAST = 2.0, 0.001  # seconds a frame
+SLOW, FAST = 2.0, 0.001  # seconds per frame
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def test_a_model_that_starts_its_shot_again_keeps_its_segments():
 
 
 def upscaled(clip, target, seconds, *, stop=None, resume=False):
-    """Upscale with this predicted time a frame; stop: interrupt after so many frames."""
+    """Upscale with this predicted time per frame. stop: interrupt after this many frames."""
     with prepared(clip, target, job(target), resume=resume) as work:
         work = work.cut_by_work(replace(predict(work.reader, work.job), frame_seconds=seconds))
         done = 0
@@ -67,7 +67,7 @@ def test_a_run_that_is_resumed_anywhere_keeps_the_plan_of_its_start(clip, tmp_pa
         with pytest.raises(KeyboardInterrupt):
             upscaled(clip, target, SLOW, stop=moments.randrange(10, 28))
         assert FolderLog.segments(log_folder(target)) > 0
-        upscaled(clip, target, FAST, resume=True)  # on a machine that is quicker now
+        upscaled(clip, target, FAST, resume=True)  # as on a faster machine
         assert target.read_bytes() == (tmp_path / "whole.mp4").read_bytes()
 
 

@@ -1,4 +1,4 @@
-"""What may wait between two stages: enough to overlap, never more than memory was predicted for."""
+"""Queue limits between two stages: enough to overlap, never more than the predicted memory."""
 
 from fractions import Fraction
 
@@ -13,9 +13,9 @@ SDR = Color("bt709", "tv", "bt709", "bt709")
 @pytest.mark.parametrize(
     ("width", "height", "expected"),
     [
-        (64, 48, 16 * 64 * 48 * 3),  # small frames: by number, so that memory does not grow with the clip
+        (64, 48, 16 * 64 * 48 * 3),  # small frames: limited by number, so that memory does not grow with the clip
         (1920, 1080, QUEUE_BYTES),
-        (7680, 4320, 7680 * 4320 * 3),  # one frame always may wait, and is predicted
+        (7680, 4320, 7680 * 4320 * 3),  # one frame always fits, and is predicted
     ],
 )
 def test_queues_are_bounded_by_number_by_bytes_and_by_one_frame(width, height, expected):
@@ -23,7 +23,7 @@ def test_queues_are_bounded_by_number_by_bytes_and_by_one_frame(width, height, e
 
 
 def test_nothing_of_a_live_source_is_started_before_what_was_made_is_taken():
-    """Or it would be made of what is old by the time that it is used."""
+    """Otherwise results would be made of outdated input."""
     newest = [0]
 
     def items():
@@ -35,4 +35,4 @@ def test_nothing_of_a_live_source_is_started_before_what_was_made_is_taken():
         assert next(results) == 0
         for number in range(1, 100):
             newest[0] = number
-            assert next(results) in (number - 1, number)  # which was started when the one before was taken
+            assert next(results) in (number - 1, number)  # started when the previous one was received

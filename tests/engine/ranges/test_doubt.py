@@ -1,4 +1,4 @@
-"""Ranges that cannot be trusted are not used: what comes out is what one device makes, and nothing in doubt was published."""
+"""Doubtful ranges are not used: the result is that of one device, and nothing doubtful is published."""
 
 from fractions import Fraction
 
@@ -35,7 +35,7 @@ def test_a_source_whose_picture_is_damaged_is_made_alone_from_there_on(tmp_path,
 
 
 class Ends(BaseException):
-    """The process dies."""
+    """Exit the process abruptly."""
 
 
 def test_what_is_in_doubt_was_not_published_and_a_resumed_run_makes_it_alone(tmp_path, monkeypatch):
@@ -54,7 +54,7 @@ def test_what_is_in_doubt_was_not_published_and_a_resumed_run_makes_it_alone(tmp
 
 
 def late_sound(path, seconds):
-    """A clip whose sound is interleaved so many seconds behind its picture, with key frames at 0 and 0.8 only."""
+    """Return a clip whose audio is interleaved this many seconds after its video, with keyframes at 0 and 0.8 s only."""
     keys = ("-c:v", "libx264", "-g", "250", "-bf", "3", "-x264-params", "scenecut=0", "-force_key_frames", "0,0.8")
     picture = "testsrc2=size=64x48:rate=10:duration=6"
     clip = media.clip(path.with_suffix(".mp4"), *keys, "-c:a", "aac", picture=picture, sound="sine=duration=6")

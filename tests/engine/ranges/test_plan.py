@@ -1,4 +1,4 @@
-"""Ranges: where they start, how many there are, and what is decoded before them."""
+"""Plans of ranges: their starts, their number, and what is decoded before them."""
 
 from bisect import bisect_left
 from fractions import Fraction
@@ -19,7 +19,7 @@ TENTH = Fraction(1, 10)
 
 
 def planned(times, keys, devices=2, *, seek_lands_after=lambda second, earliest: True, **settings):
-    """The plan of a job on a source of these frames."""
+    """Return the plan of a job on a source with these frames."""
     scan = Scan(tuple(times), tuple(keys), len(times), None)
     reader = SimpleNamespace(
         again=True,

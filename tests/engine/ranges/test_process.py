@@ -1,4 +1,4 @@
-"""A device in a process of its own: it makes what it is asked for, or says why not, and ends with its parent."""
+"""A device in a separate process: it makes requested ranges or reports why not, and ends with its parent."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def test_it_makes_ranges_and_says_what_it_cannot(setup, tmp_path):
     beside = Beside(companion(tmp_path / "none"), what, wanted.settings())
     try:
         beside.prepare()
-        assert os.getpgid(beside._process.pid) != os.getpgid(0)  # Ctrl-C in a terminal is for this process alone
+        assert os.getpgid(beside._process.pid) != os.getpgid(0)  # Ctrl-C in a terminal only reaches this process
         beside.make(2)
         assert [ranges.is_made(number) for number in range(4)] == [False, False, True, False]
         with pytest.raises(RuntimeError, match="IndexError"):

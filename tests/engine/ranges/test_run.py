@@ -1,4 +1,4 @@
-"""One job on several devices gives what one device gives: the same log, byte for byte, whatever the source and whatever happens."""
+"""One job on several devices yields the same log as on one, byte for byte, for any source and after any failure."""
 
 from fractions import Fraction
 
@@ -32,7 +32,7 @@ SOURCES = {
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and a stopped thread is no power cut
+    monkeypatch.setattr("os.fsync", lambda file: None)  # slow, and unnecessary without power failures
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def test_other_models_are_refused(source, tmp_path):
 
 
 class Fails(Nearest):
-    """Fails at the 7th frame of its 2nd session, and never again."""
+    """A model that fails once, at the 7th frame of its 2nd session."""
 
     def open(self, width, height):
         session = super().open(width, height)
@@ -136,7 +136,7 @@ def test_what_always_fails_is_raised_as_itself(source, tmp_path):
 
 
 class Stopped(BaseException):
-    """As sudden as a signal."""
+    """Exit the process abruptly, as a signal would."""
 
 
 @pytest.mark.parametrize("others", [0, 1, 3])

@@ -1,4 +1,4 @@
-"""A graph in two forms: for the shape that comes most, and for any."""
+"""A graph in two forms: for the most frequent shape, and generic."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ BOX = FRAME[:, :32, :32]
 
 
 class Form:
-    """A graph that says in its result which form of it ran."""
+    """A graph whose result shows which of its forms ran."""
 
     report, memory_factor = "test", 1.0
 

@@ -1,4 +1,4 @@
-"""Graphs that are made to compute in float16, on real frames."""
+"""Graphs converted to float16, on real frames."""
 
 import av
 import numpy as np

@@ -1,4 +1,4 @@
-"""ncnn computes what ONNX Runtime does, of all networks that upscale frames, and refuses everything else."""
+"""ncnn yields the same results as ONNX Runtime for all networks on frames, and rejects other graphs."""
 
 import os
 import sys
@@ -26,7 +26,7 @@ def written(folder, net, scale):
 
 
 def pair(path, pixels):
-    """The results of ncnn and of ONNX Runtime."""
+    """Return the results of ncnn and of ONNX Runtime."""
     graphs = Ncnn().load(path, "fp32"), OnnxRuntimeGraph(path, 1)
     return [graph.run({"frame": pixels[None]})["upscaled"].astype(int) for graph in graphs]
 

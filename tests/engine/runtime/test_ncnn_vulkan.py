@@ -1,4 +1,4 @@
-"""ncnn on Vulkan computes what ONNX Runtime does: on Mesa's software Vulkan, which CI has. What it says where there is no GPU."""
+"""ncnn on Vulkan yields the same results as ONNX Runtime, on Mesa's software Vulkan; messages on machines without a GPU."""
 
 import json
 import os
@@ -32,7 +32,7 @@ print(np.abs(ours - reference).max(), np.mean((ours - reference) ** 2) < 255**2 
 
 @pytest.fixture(autouse=True)
 def asked_again():
-    """What was found on this machine, or pretended, is not kept."""
+    """Clear the cached query before and after a test."""
     ncnn_vulkan.query.cache_clear()
     yield
     ncnn_vulkan.query.cache_clear()
@@ -71,7 +71,7 @@ def test_only_a_gpu_counts(monkeypatch, found, said):
     asked = []
     monkeypatch.setattr(ncnn_vulkan.child, "ask", lambda *words: asked.append(words) or found)
     states = [NcnnVulkan().unavailable() for _ in range(2)]
-    assert len(asked) == 1  # a process each would cost every load
+    assert len(asked) == 1  # a process per query would slow down every load
     assert states[0] == states[1]
     assert states[0] == said or re.search(said, states[0])
 

@@ -13,7 +13,7 @@ SHAPE = [2, 3]
 
 
 def write(path):
-    """A graph that gives its state one larger than it was, and the state before in float32."""
+    """Return a graph that adds one to its state, and outputs the previous state in float32."""
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, SHAPE) for name in ("k.past.0", "k.new.0")]
     seen = helper.make_tensor_value_info("seen", TensorProto.FLOAT, SHAPE)
     one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
@@ -39,11 +39,11 @@ def test_a_gpu_that_does_not_start_is_an_error_and_not_the_cpu(tmp_path, monkeyp
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
     with pytest.raises(ModelError, match="CUDAExecutionProvider does not start here, CPUExecutionProvider would run"):
         OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1, device="cuda")
-    assert asked == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # float32 is float32
+    assert asked == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # no TensorFloat-32
 
 
 def test_a_provider_that_was_registered_at_run_time_is_used(tmp_path, monkeypatch):
-    # The CPU's provider is also among those that come with a library: here it is only there.
+    # The CPU provider is also listed among the plug-in providers; here it is listed only there.
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["AzureExecutionProvider"])
     graph = OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1)
     assert (graph.run({"k.past.0": np.ones(SHAPE, np.float32)})["k.new.0"] == 2).all()

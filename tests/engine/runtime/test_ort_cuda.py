@@ -1,4 +1,4 @@
-"""What ONNX Runtime's CUDA provider is asked for: the precision, the stream, and float32 that is float32."""
+"""Options passed to ONNX Runtime's CUDA provider: the precision, the stream, and no TensorFloat-32."""
 
 import onnx
 import onnxruntime
@@ -17,7 +17,7 @@ PROVIDER = "CUDAExecutionProvider"
 
 @pytest.fixture
 def asked(monkeypatch):
-    """Sessions of the CPU that pass for CUDA's; what was asked for, in order."""
+    """Replace CUDA sessions by CPU ones; return what was requested, in order."""
     found, session = [], onnxruntime.InferenceSession
 
     class Passing(session):

@@ -1,4 +1,4 @@
-"""What the runners of NVIDIA GPUs use exists in the packages that they use, none of which needs a GPU for that."""
+"""The names that the runtimes for NVIDIA GPUs use exist in the real packages; checking this needs no GPU."""
 
 import importlib
 import os
@@ -48,7 +48,7 @@ def test_tensorrt_itself_compiles_nothing_on_the_gpu():
 
 
 def test_tensorrt_for_rtx_refuses_what_is_no_engine(tmp_path):
-    """It answers without a driver, too."""
+    """The package works without a driver too."""
     runtime = rtx.Runtime(rtx.Logger(rtx.Logger.ERROR))
     with pytest.raises(ModelError, match=r"rejects .*; build it with: upres export x2"):
         check_validity(rtx, runtime, bytes(range(256)), engine=tmp_path / "x2.engine", command="upres export x2")

@@ -1,4 +1,4 @@
-"""A graph for frames of uint16 is the same network: what 8 bits hold comes out alike, and finer steps stay apart."""
+"""A graph for uint16 frames is the same network: 8-bit values yield the same results, and finer steps are preserved."""
 
 from types import SimpleNamespace
 
@@ -56,7 +56,7 @@ def test_steps_finer_than_eight_bits_stay_apart():
 @pytest.mark.parametrize("bright", [False, True])
 @pytest.mark.parametrize("network", [NETWORK, "realesr-animevideov3-x2", "realesr-animevideov3-x4"])
 def test_in_half_precision_ten_bits_are_kept(network, bright):
-    """As GPUs compute `high`: in codes of 10 bits, on a real frame with detail below 8 bits, and where float16 is coarsest."""
+    """As GPUs compute `high`: as 10-bit codes, on a real frame with detail below 8 bits, and where float16 is coarsest."""
     with Reader(SAMPLE) as reader:
         rgb = ToRGB(reader.info.shape.color)(next(reader.frames()))[40:104, 60:188]
     fine = rgb.astype(int) * 256 + np.random.default_rng(0).integers(-128, 128, rgb.shape)

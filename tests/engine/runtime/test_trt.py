@@ -1,4 +1,4 @@
-"""TensorRT's runner: driven by a fake with the names it may use, which the real packages are asked for."""
+"""The TensorRT runtime, tested with a fake package that is limited to names which the real packages have."""
 
 import gc
 import sys
@@ -32,7 +32,7 @@ def test_the_fake_has_no_other_names():
 
 
 class Instead(HostGraph):
-    """ONNX Runtime's CUDA provider, in whose place the host computes."""
+    """ONNX Runtime's CUDA provider, computing on the host instead."""
 
     def __init__(self, path, precision, on, compute):
         super().__init__(OnnxRuntimeGraph(path, 1), on)
@@ -41,7 +41,7 @@ class Instead(HostGraph):
 
 
 class Here:
-    """This machine as one with a GPU, whose work the host does in an order of its own."""
+    """This machine as one with a GPU, whose work the host executes in a random order."""
 
     def __init__(self, monkeypatch, cache, seed=0):
         self.device = HostDevice(seed)
@@ -59,7 +59,7 @@ class Here:
         self._monkeypatch = monkeypatch
 
     def provide(self, graph):
-        """Have ONNX Runtime's CUDA provider as well."""
+        """Make ONNX Runtime's CUDA provider available too."""
         self._monkeypatch.setattr(trt.Cuda, "unavailable", lambda self: None)
         self._monkeypatch.setattr(trt, "CudaGraph", graph)
 
@@ -109,7 +109,7 @@ def test_an_engine_that_is_not_there_is_named_with_the_command_that_builds_it(he
 
 
 def test_where_memory_makes_tiles_smaller_the_command_builds_for_those(here):
-    """One for frames of the source's size would be of another shape."""
+    """An engine for frames of the source's size would have another input shape."""
     width, height = 400, 100
     model = here.model()
     model._tile_memory = width * height / 2 * model._tile_bytes
@@ -156,7 +156,7 @@ def test_what_is_compiled_is_kept_once_the_first_run_was_right(here, monkeypatch
 
 
 class Compiled(trt.RuntimeCache):
-    """A cache whose bytes decide what is computed: with `bad` in it, nothing is."""
+    """A runtime cache whose contents affect the results: `bad` makes them wrong."""
 
     def __init__(self, engine, file):
         self._file, self._cache = file, SimpleNamespace(serialize=lambda: b"good")
@@ -210,12 +210,12 @@ def test_engines_of_sizes_that_are_past_are_given_back_and_loaded_again_where_th
 
 
 def test_an_engine_whose_run_is_under_way_goes_once_that_is_done(here, monkeypatch):
-    """The one used longest ago goes, and nobody may have waited for it yet."""
+    """The least recently used engine is evicted, possibly while its run is still in flight."""
     model, sessions = here.model(), {}
     for wider in range(0, 2 * trt.MOST_LOADED, 2):
         here.build(wider=wider)
         sessions[wider] = model.open(WIDTH + wider, HEIGHT)
-    monkeypatch.setattr(HostDevice, "run_some", lambda device: None)  # nothing is done by itself
+    monkeypatch.setattr(HostDevice, "run_some", lambda device: None)  # no work is done spontaneously
     for wider, session in sessions.items():
         assert not list(session.push(Frame(frame(WIDTH + wider, HEIGHT, 0), 0, 1)))
     here.build(wider=50)
@@ -243,7 +243,7 @@ def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monke
 def test_without_a_driver_none_of_its_objects_is_made(here, monkeypatch):
     gone = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is missing)", False)
     monkeypatch.setattr(trt.nvidia, "driver", lambda: gone)
-    monkeypatch.setitem(sys.modules, "tensorrt", None)  # to import it would be an error
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # importing it raises an error
     with pytest.raises(ModelError, match="TensorRT needs an NVIDIA GPU and its driver: no driver"):
         registry.load("tensorrt").load(here.path, "fp16")
 

@@ -1,4 +1,4 @@
-"""Every choice is tried in a process of its own, compared, timed, and kept or named with the reason why not."""
+"""Every choice is tried in a separate process, compared and timed; failures are listed with their reasons."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_the_picture_is_the_same_every_time_and_no_flat_one():
 
 
 class Libcuda:
-    """A driver that shares one context. fails: the call that returns an error."""
+    """A fake driver that shares one context. fails: name of the call that returns an error."""
 
     def __init__(self, fails=""):
         self.fails, self.calls = fails, []

@@ -1,4 +1,4 @@
-"""FlashVSR on a device that runs late and in any order its waits allow: the same frames, and nothing left behind."""
+"""FlashVSR on a device that runs late and in any order its waits allow: the same frames, and no leaked memory."""
 
 import importlib
 import os
@@ -32,14 +32,14 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def frames():
-    """Noise: two shots, of which the first takes two steps."""
+    """Return random frames: two shots, of which the first takes two steps."""
     drawn = np.random.default_rng(0).integers(0, 256, (24, HEIGHT, WIDTH, 3), np.uint8)
     return [Frame(pixels, at, 1, at in (0, 23)) for at, pixels in enumerate(drawn)]
 
 
 @pytest.fixture
 def on(folder, monkeypatch):
-    """A function that loads the model onto a device; two runs may be under way there, as on a GPU."""
+    """Return a function that loads the model onto a device with up to two runs in flight, as on a GPU."""
     monkeypatch.setenv("UPRES_RANDOM_WEIGHTS", "1")
     graphs = {}
 
@@ -96,7 +96,7 @@ NEEDED = {
 
 @pytest.mark.parametrize("spooled", [False, True])
 def test_without_any_one_of_the_waits_that_no_other_implies_frames_are_wrong(on, frames, expected, tmp_path, spooled):
-    """Those of the end of a ring are implied where its runs were collected, and a transformer's where the decoder is waited for."""
+    """A ring's final waits are implied if its runs were collected, and a transformer's if the decoder is awaited."""
 
     shot = len(frames) - 1  # without the second one
 
@@ -104,7 +104,7 @@ def test_without_any_one_of_the_waits_that_no_other_implies_frames_are_wrong(on,
         try:
             found = upscaled(on(device, spool=tmp_path if spooled else None), frames[:shot])
             return np.array_equal(found, expected[:shot])
-        except (RuntimeError, ModelError):  # memory that is given back while it is used, or values that are not finite
+        except (RuntimeError, ModelError):  # memory freed while in use, or values that are not finite
             return False
 
     whole = Lazy()

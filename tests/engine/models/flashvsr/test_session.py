@@ -60,7 +60,7 @@ def random_weights_allowed(monkeypatch):
 
 
 def clip(count, width=32, height=32, *, shots=()):
-    """Frames of a coarse random texture that moves, with uneven times."""
+    """Return frames of a coarse, moving random texture with irregular timestamps."""
     texture = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     texture = texture.repeat(8, 0).repeat(8, 1)
     at = [t % 100 for t in range(count)]
@@ -128,7 +128,7 @@ def test_the_first_frames_come_after_25_and_then_8_at_a_time(folder):
 def test_a_session_equals_the_public_implementation(weights, tmp_path, monkeypatch):
     golden = read_golden(DATA / "pipeline_dense.npz")
     write_graphs(weights, tmp_path, Settings(profiles=((256, 256),), topk_ratio=golden.topk_ratio))
-    # The reference begins with enlarged frames: each source frame here only carries its number.
+    # The reference starts from upscaled frames, so each source frame only contains its number.
     monkeypatch.setattr(
         "upres.engine.models.flashvsr.shot.upscale", lambda pixels, scale: golden.frames[pixels[0, 0, 0]]
     )
@@ -404,7 +404,7 @@ def test_five_thousand_frames_in_one_shot(folder):
 
 @pytest.fixture
 def on_gpu(folder, monkeypatch):
-    """A function that loads the model as on a GPU with so many bytes free; it computes on the CPU in its place."""
+    """Return a function that loads the model as on a GPU with this many bytes free, but computes on the CPU."""
     monkeypatch.setattr(FlashVSR, "_load", lambda self, name: GraphAtOnce(self._folder / name, 2))
 
     def load(free, **options):
@@ -415,7 +415,7 @@ def on_gpu(folder, monkeypatch):
 
 
 def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, on_gpu):
-    """State and weights are counted there, and here what is on its way."""
+    """State and weights count as GPU memory; only frames in transit count as main memory."""
     here, there = FlashVSR(folder), on_gpu(1 << 40)
     here._depth = there._depth
     for live in (False, True):

@@ -1,4 +1,4 @@
-"""How FlashVSR's tiles cover a frame, and how they are blended; the enlargement against known values."""
+"""Coverage of a frame by FlashVSR's tiles, and their blending; upscaling against known values."""
 
 import itertools
 

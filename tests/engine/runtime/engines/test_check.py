@@ -1,4 +1,4 @@
-"""What is compared before an engine's first frame: stale, foreign, damaged and wrong ones, each with its message."""
+"""Checks before an engine's first frame: stale, foreign, damaged and wrong engines, each with its message."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""What was compiled for an engine is kept, taken again where TensorRT takes it, bounded, and never in the way."""
+"""Runtime caches of engines: saved, reloaded if TensorRT accepts them, bounded, and never a cause of errors."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from upres.engine.runtime.engines.runtime_cache import RuntimeCache, file_beside
 
 
 class Engine:
-    """An engine, its configuration and its cache in one. compiled: by a run. valid: what it takes. taken: what it took."""
+    """An engine, its configuration and its cache in one. compiled: by a run. valid: accepted data. taken: loaded data."""
 
     def __init__(self, compiled=b"kernels", valid=b"kernels"):
         self.compiled, self.valid, self.taken, self.set = compiled, valid, b"", None

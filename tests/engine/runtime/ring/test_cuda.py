@@ -1,4 +1,4 @@
-"""An NVIDIA GPU as a device: cuda-core is asked for what it has, and its errors are ours."""
+"""An NVIDIA GPU as a device: only existing parts of cuda-core are used, and its errors are converted."""
 
 import ctypes
 import sys
@@ -18,7 +18,7 @@ from upres.engine.runtime.ring.ring import Ring
 
 
 class Buffer:
-    """Memory of the device. there: whether every stream may use it."""
+    """Device memory. there: whether every stream may use it."""
 
     def __init__(self, size, *, there):
         self.size, self.there = size, there
@@ -53,7 +53,7 @@ class Event:
 
 
 class Stream:
-    """Does nothing before somebody waits for it, and then no more than is waited for."""
+    """A stream that executes only on a wait, and only as much as the wait requires."""
 
     handle, all = 7, weakref.WeakSet()
 
@@ -84,7 +84,7 @@ class DefaultStream(Stream):
 
 
 class Core(ModuleType):
-    """cuda-core over memory of the host, at once. left: bytes of the device."""
+    """A fake of cuda-core on host memory. left: free bytes of the device."""
 
     def __init__(self, left):
         super().__init__("cuda.core")
@@ -121,7 +121,7 @@ class Core(ModuleType):
 
 
 class Direct:
-    """A graph of ONNX Runtime's CPU on memory of the host, in place of a GPU's."""
+    """A graph on ONNX Runtime's CPU provider and host memory, in place of a GPU's."""
 
     def __init__(self, graph, device):
         self.graph, self.on, self.compute = graph, device, device.stream()
@@ -172,7 +172,7 @@ def test_memory_is_cleared_in_the_order_of_its_stream(device):
     stream.copy(here, there)
     stream.clear(there)
     stream.copy(there, here)
-    assert here.array.tolist() == [7] * 8  # so far nothing is done
+    assert here.array.tolist() == [7] * 8  # nothing has been executed yet
     stream.record().wait()
     assert here.array.tolist() == [0] * 8
 

@@ -1,4 +1,4 @@
-"""State and other tensors that stay on a device, on a graph of three nodes: whatever order the device works in."""
+"""State and other tensors that stay on a device, for a graph of three nodes and any order of execution."""
 
 import numpy as np
 import onnx
@@ -21,7 +21,7 @@ SEEN = {"seen": Spec((2, 2, 3), np.dtype(np.float32))}
 
 
 def write(path, kind=TensorProto.FLOAT):
-    """A graph that gives its state one larger than it was two runs ago, and that state in float32."""
+    """Return a graph that adds one to its state of two runs ago, and also outputs that state in float32."""
     names = "k.past.0", "k.past.1", "k.new.0"
     past, before, new = (helper.make_tensor_value_info(name, kind, SHAPE) for name in names)
     seen = helper.make_tensor_value_info("seen", TensorProto.FLOAT, SHAPE)
@@ -38,7 +38,7 @@ def write(path, kind=TensorProto.FLOAT):
 
 
 def seen(graph, runs):
-    """What a graph sees of its state in so many runs from zero, twice."""
+    """Return the states that a graph reads in this many runs from zero, for two passes."""
     state, ring = State([graph], SIZES), Ring(graph, {}, SEEN, 2)
     found = []
     for _ in range(2):
@@ -79,7 +79,7 @@ def test_memory_that_is_short_for_a_state_is_all_given_back(tmp_path):
 def test_what_is_put_there_is_there(tmp_path, seed):
     device = HostDevice(seed)
     resident = Resident(LateGraph(OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1), device))
-    values = np.arange(12, dtype=np.int64).reshape(3, 4).T  # not laid out in C order
+    values = np.arange(12, dtype=np.int64).reshape(3, 4).T  # not in C order
     bound = resident.put(values)
     found = bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape)
     np.testing.assert_array_equal(found, values)

@@ -1,4 +1,4 @@
-"""The ring on a device that runs late and in any order its waits allow: same results, same order, and nothing left behind."""
+"""The ring on a device that runs late and in any order its waits allow: same results and order, and no leaked memory."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +21,7 @@ OUTPUTS = {"upscaled": Spec((1, 4 * HEIGHT, 4 * WIDTH, 3), np.dtype(np.uint8))}
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory):
-    """A real graph on ONNX Runtime's CPU, frames, and what it makes of each."""
+    """Return a real graph on ONNX Runtime's CPU provider, frames, and its result for each frame."""
     path = tmp_path_factory.mktemp("ring") / "small.onnx"
     path.write_bytes(SMALL.write(tensors(SMALL), SMALL.scale, "small"))
     graph = OnnxRuntimeGraph(path, 1)
@@ -30,7 +30,7 @@ def network(tmp_path_factory):
 
 
 def through(ring, frames):
-    """What comes out of a ring that is kept full, in the order that it comes in."""
+    """Return the results of a ring that is kept full, in the order in which they are collected."""
     results = []
     for each in frames:
         if ring.full:
@@ -70,7 +70,7 @@ def test_without_any_one_of_its_waits_the_results_would_be_wrong(network, missin
 
 
 class OfAThread(HostDevice):
-    """A device that does nothing for a thread that it is not the device of, as CUDA does not."""
+    """A device that, like CUDA, may only be used by threads that have made it their current device."""
 
     def __init__(self):
         self._threads = set()
@@ -105,7 +105,7 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
     queued = HostGraph(graph, device)
 
     def in_another_thread(work, *given):
-        device._threads.clear()  # a thread that has come may have the number of one that has gone
+        device._threads.clear()  # a new thread may have the identifier of one that has ended
         with ThreadPoolExecutor(1) as thread:
             return thread.submit(work, *given).result()
 
@@ -118,7 +118,7 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
 
 
 class Failing(HostGraph):
-    """Fails at one run, before or after its work was queued."""
+    """A graph that fails at one run, before or after its work was enqueued."""
 
     def __init__(self, graph, device, at, *, queued):
         super().__init__(graph, device)
@@ -163,7 +163,7 @@ def test_a_ring_that_is_closed_behind_a_run_that_failed_waits_until_nothing_uses
 
 
 def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeypatch):
-    """Of two inputs the second does not fit, when the first is on its way; the device does nothing of itself."""
+    """The second of two inputs has the wrong shape after the copy of the first was enqueued and is still pending."""
     monkeypatch.setattr(HostDevice, "run_some", lambda device: None)
     for seed in range(20):
         device = HostDevice(seed)
