@@ -88,8 +88,8 @@ def no_frame(graph):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (other_operator, "is a Pow that has no layer"),
-        (other_padding, "is a Conv that has no layer"),
+        (other_operator, "is a Pow, which is not supported"),
+        (other_padding, "is a Conv, which is not supported"),
         (no_frame, "from a frame"),
     ],
 )
