@@ -1,1 +1,1 @@
-"""The doors of the service: gRPC and HTTP."""
+"""The public APIs of the service: gRPC and HTTP."""

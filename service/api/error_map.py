@@ -1,4 +1,4 @@
-"""How each error is answered: its gRPC status, its HTTP code and the reason that machines read."""
+"""The map from errors to responses: gRPC status, HTTP status and machine-readable reason."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ from upres.service.domain.states import TransitionError
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One row of the map. reason: ErrorInfo's over gRPC, the key of `errors` over HTTP."""
+    """One row of the map. reason: for ErrorInfo over gRPC, and the key in `errors` over HTTP."""
 
     grpc: grpc.StatusCode
     http: int
@@ -59,12 +59,12 @@ UNKNOWN = Answer(grpc.StatusCode.INTERNAL, 500, "INTERNAL")
 
 
 def known(error: Exception) -> Exception:
-    """Give what is answered in place of an error: DiskFullError for the system's own, any other itself."""
+    """Return the error to report: DiskFullError for the system's own disk-full errors, otherwise the error itself."""
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return DiskFullError("a disk of the server is full; try again when there is room")
     return error
 
 
 def answer(error: BaseException) -> Answer:
-    """Look an error up by its class and the classes it derives from; an unknown one is INTERNAL and discloses nothing."""
+    """Look an error up by its class and its base classes; an unknown one is INTERNAL and discloses nothing."""
     return next((ANSWERS[base] for base in type(error).__mro__ if base in ANSWERS), UNKNOWN)

@@ -1,1 +1,1 @@
-"""Where attempts run: workers, their processes and what confines them."""
+"""Execution of attempts: executors, workers, the attempts' processes and their sandbox."""

@@ -1,7 +1,7 @@
-"""Where attempts run, as the jobs see it. An executor is one module that keeps this protocol.
+"""The executor protocol, as the jobs use it. An executor is one module that implements this protocol.
 
-It is registered under a name as an entry point of the group `upres.executors`, whose value is a function that takes
-ExecutorOptions and returns an Executor; the server makes the one that `UPRES_EXECUTOR` names.
+It is registered as an entry point of the group `upres.executors`, whose value is a function from ExecutorOptions to an
+Executor. The server creates the executor that `UPRES_EXECUTOR` names.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,17 +15,18 @@ from upres.engine.core.errors import SettingsError
 from .order import Order
 
 GROUP = "upres.executors"
-NEWS = ("progress", "fragment", "waiting", "memory", "stages", "range")  # reports that do not end an attempt
-VERDICTS = ("joined", "made", "failed", "late", "locked", "died")  # reports that end an attempt; `made` one at a range
+UPDATES = ("progress", "fragment", "waiting", "memory", "stages", "range")  # reports that do not end an attempt
+# Reports that end an attempt; `made` ends one at a range.
+VERDICTS = ("joined", "made", "failed", "late", "locked", "died")
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a device's worker has to do, and has done since it started.
+    """Current load of a device's worker, and totals since it started.
 
-    busy_seconds: that its models have worked. frames: that they have made, by `telemetry.labels.model_label`. memory: bytes that
-    attempts have reserved, of memory_limit; memory_waiting: attempts that wait for some. encoders: sessions of the GPU's encoder in
-    use, of encoder_limit.
+    busy_seconds: time that its models have worked. frames: frames produced, by `telemetry.labels.model_label`. memory: bytes that
+    attempts have reserved, out of memory_limit. memory_waiting: attempts that wait for memory. encoders: sessions of the GPU's
+    encoder in use, out of encoder_limit.
     """
 
     busy_seconds: float = 0.0
@@ -39,7 +40,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """A device as it was heard of last. name: no two have the same. attempts: under way on it."""
+    """Last known state of a device. name: unique. attempts: number of attempts running on it."""
 
     name: str
     ready: bool
@@ -49,9 +50,10 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Of one device's memory, or encoders: jobs whose attempts there wait for some, and others, whose attempts there hold some.
+    """A shortage of one device's memory or encoders.
 
-    No other is named: to end it would give nobody any.
+    waiting: jobs whose attempts on the device wait for it. holding: other jobs, whose attempts there hold some. A job that holds
+    none is not listed, because ending it would free nothing.
     """
 
     waiting: frozenset[str]
@@ -64,17 +66,16 @@ OnReport = Callable[[str, Report], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class ExecutorOptions:
-    """What an operator sets for any executor.
+    """The operator's options, which apply to any executor.
 
-    workers: processes, one a device; None is one for each GPU that the runtime may use, or one.
-    slots: attempts that share a device, so that one that waits for its source idles none.
-    live_slots: likewise of live jobs, which never wait for others to end. models: `module:function` that loads a model.
-    runtime, quality: what runs the models, and how exactly. memory_bytes: that all attempts may take together; None takes
-    most of what is free. preload: MODEL@WxH, models that are made ready for frames of such a size before there is room.
-    nvenc: a GPU encodes, where NVENC opens. folder: that holds the folders of all jobs. term: of the server's lease, where
-    several servers share that folder: the highest is of the one that works.
-    on_failing: to be called with the name and last error of a part that keeps failing and without which nothing runs: the
-    server ends its process then, for a supervisor to start it again.
+    workers: number of worker processes, one per device; None starts one for each GPU that the runtime may use, or else one.
+    slots: attempts that share a device, so that an attempt that waits for its source does not idle the device.
+    live_slots: the same for live jobs, which never wait for other jobs to end. models: `module:function` that loads a model.
+    runtime, quality: the runtime that executes the models, and the numeric quality it must keep. memory_bytes: limit for all
+    attempts together; None uses most of what is free. preload: MODEL@WxH, models to warm up for frames of that size before the
+    executor reports room. nvenc: encode on the GPU if NVENC is available. folder: the parent of all job folders. term: the term of
+    the server's lease if several servers share that folder; the highest term belongs to the active server. on_failing: callback
+    for a required part that keeps failing, with its name and last error; the server then exits, for a supervisor to restart it.
     """
 
     workers: int | None = None
@@ -92,79 +93,78 @@ class ExecutorOptions:
 
 
 class Executor(Protocol):
-    """Takes orders while it has room, and reports on each: any number of news, then exactly one verdict.
+    """Accepts orders while it has room. For each order it sends any number of updates, then exactly one verdict.
 
-    An order may be made in ranges by several devices (`execution/ranges`), of which nothing is reported but what is of the whole.
-    Its verdict comes once nothing of it is under way any more.
+    Several devices may process an order in ranges (`execution/ranges`); only reports about the whole order are passed on then.
+    The verdict is sent once nothing of the order is running any more.
 
-    Reports are JSON objects whose `report` is the kind. News: `progress` (percent, state), `fragment` (one was published),
-    `waiting` (for its source), `memory` (`shortages` has changed),
-    and of orders with a traceparent `stages` (as in `report_shape`) and `range` (an attempt at one has ended: number, outcome,
-    device, the seconds that it took, its stages).
-    Verdicts: `joined` (totals: all is in the job's folder), `failed` (error: an UpresError's class name, message), `late` (it
-    used up its time, or made no progress for `stalled_seconds`), `locked` (nothing was done, since another attempt has the
-    folder: `holder` says which; to be tried again in a while), `died` (which is no verdict on the job: it may be tried again;
-    `worker`: it died with its worker, for which another job may be to blame; `started`: whether its order had reached that). One
-    of no job, whose id is empty: `ready`, when there is room that was not there before.
+    Reports are JSON objects whose `report` is the kind. Updates: `progress` (percent, state), `fragment` (one was published),
+    `waiting` (for its source), `memory` (`shortages` has changed), and for orders with a traceparent `stages` (as in
+    `report_shape`) and `range` (an attempt at a range has ended: number, outcome, device, its duration in seconds, its stages).
+    Verdicts: `joined` (totals: the complete result is in the job's folder), `failed` (error: an UpresError's class name, message),
+    `late` (it exceeded its time limit, or made no progress for `stalled_seconds`), `locked` (nothing was done because another
+    attempt, `holder`, has the folder; retry later), `died` (not a verdict on the job, which may be retried; `worker`: the attempt
+    died together with its worker, which another job may have caused; `started`: whether the worker had received the order). One
+    report has an empty job id: `ready`, sent when room becomes available.
     """
 
     @property
     def unavailable(self) -> dict[str, str] | None:
-        """Slugs that cannot run here, and why; None before models were loaded."""
+        """Map from the slugs of models that cannot run here to the reason; None before models were loaded."""
         ...
 
     async def start(self, on_report: OnReport) -> None:
-        """Begin to take orders."""
+        """Start to accept orders."""
         ...
 
     @property
     def ready(self) -> bool:
-        """Whether models are warm."""
+        """Whether the models are loaded and warm."""
         ...
 
     @property
     def room(self) -> int:
-        """How many orders can be taken now, live ones apart."""
+        """The number of orders that can be accepted now, not counting live ones."""
         ...
 
     @property
     def live_room(self) -> int:
-        """How many live orders can be taken now."""
+        """The number of live orders that can be accepted now."""
         ...
 
     @property
     def devices(self) -> Sequence[DeviceState]:
-        """What attempts run on, for metrics; nothing else depends on it."""
+        """The devices that attempts run on; used for metrics only."""
         ...
 
     @property
     def shortages(self) -> Sequence[Shortage]:
-        """Which devices have too little memory, or too few encoders, now for the attempts on them."""
+        """The devices whose memory or encoders do not suffice for the attempts that are on them now."""
         ...
 
     async def run(self, order: Order) -> None:
-        """Take an order; it counts against the room from the call on, before the first wait."""
+        """Accept an order; it counts against the room from the call on, before the first await."""
         ...
 
     async def cancel(self, request_id: str) -> None:
-        """Stop an order; its report is that it died. Does nothing where there is none."""
+        """Cancel an order, which is then reported as `died`. Does nothing if there is no such order."""
         ...
 
     async def pause(self) -> None:
-        """Leave devices that another server may want by now, until `resume`; live jobs keep theirs. Safe to call at any time."""
+        """Release devices that another server may need, until `resume`; live jobs keep theirs. Safe to call at any time."""
         ...
 
     async def resume(self) -> None:
-        """Use them again."""
+        """Use the released devices again."""
         ...
 
     async def stop(self) -> None:
-        """Stop everything; no report comes after this."""
+        """Stop everything; no report is sent after this."""
         ...
 
 
 def make_executor(name: str, options: ExecutorOptions) -> Executor:
-    """Make the executor that is registered under a name; SettingsError where there is none."""
+    """Create the executor that is registered under a name; SettingsError if there is none."""
     registered = entry_points(group=GROUP)
     if name not in registered.names:
         names = ", ".join(sorted(registered.names))
@@ -173,6 +173,6 @@ def make_executor(name: str, options: ExecutorOptions) -> Executor:
         executor: Executor = registered[name].load()(options)
     except ModuleNotFoundError as error:
         raise SettingsError(
-            f"the executor {name!r} needs what is not installed ({error}); `ray` comes by: pip install 'upres[ray]'"
+            f"the executor {name!r} needs a package that is not installed ({error}); for `ray`: pip install 'upres[ray]'"
         ) from error
     return executor

@@ -1,4 +1,4 @@
-"""Between an attempt, which opens strangers' media, and its worker, which holds the models: messages and frames."""
+"""The channel for messages and frames between an attempt, which opens untrusted media, and its worker, which holds the models."""
 
 import os
 import socket
@@ -18,7 +18,7 @@ from upres.service.live.framing import FramingError
 from . import shared_frames
 from .shared_frames import PixelType, SharedFrames, Sizes
 
-MOST_PIXELS_UPSCALED = 16 * MOST_PIXELS
+MAX_PIXELS_UPSCALED = 16 * MOST_PIXELS
 CHANNELS = 3
 KINDS: dict[object, PixelType] = {8: np.dtype(np.uint8), 16: np.dtype(np.uint16)}
 
@@ -27,46 +27,46 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """What frames are like. bits: a channel. planar: they are in planes of 4:2:0."""
+    """The pixel format of frames. bits: per channel. planar: frames consist of 4:2:0 planes."""
 
     bits: int = 8
     planar: bool = False
 
     @classmethod
     def of(cls, frame: Frame) -> "Form":
-        """Say what a frame is like."""
+        """Return the format of a frame."""
         return cls(8 * frame.pixels.itemsize, frame.planar)
 
     @property
     def kind(self) -> PixelType:
-        """The type of a sample; KeyError where there is none of so many bits."""
+        """The type of a sample; KeyError for an unsupported bit depth."""
         return KINDS[self.bits]
 
     def shape(self, width: int, height: int) -> tuple[int, ...]:
-        """Return the shape of the pixels of a frame."""
+        """Return the shape of a frame's pixel array."""
         return (height * 3 // 2, width) if self.planar else (height, width, CHANNELS)
 
     def bytes_of(self, width: int, height: int) -> int:
-        """Count the bytes of a frame."""
+        """Return the size of a frame in bytes."""
         return prod(self.shape(width, height)) * self.kind.itemsize
 
 
 class Channel:
-    """One end. Messages are safe to send from several threads; one thread sends frames, and one, perhaps another, receives.
+    """One end of a channel. Any thread may send messages; one thread sends frames, and one, possibly another, receives.
 
-    Frames pass through shared memory once the worker shares some, and through the socket before, where they do not fit, and
-    where the system has none to share. Raises EOFError, OSError where the other end is gone.
+    Frames pass through shared memory if the worker has shared some and they fit, otherwise through the socket. Raises EOFError or
+    OSError if the other end is gone.
     """
 
     def __init__(self, end: socket.socket) -> None:
         self._socket = end
         self._sending = threading.Lock()
         self._shared: SharedFrames | None = None
-        # Whether the other end has not taken a message. No error is kept, for it holds all that led to it.
+        # Whether the other end failed to read a message in time. The error itself is not kept: it would keep its traceback alive.
         self.stuck = False
 
     def send(self, message: Message, frame: Frame | None = None) -> None:
-        """Send a message, with a frame if there is one."""
+        """Send a message, optionally with a frame."""
         pixels: bytes | memoryview = b""
         try:
             if frame is not None:
@@ -78,42 +78,42 @@ class Channel:
                     pixels = np.ascontiguousarray(frame.pixels).data.cast("B")
             with self._sending:
                 framing.send(self._socket, message, pixels)
-        except OSError as error:  # perhaps in the middle of a message: nothing can follow it, and who receives is woken
+        except OSError as error:  # the message may be incomplete, so nothing can follow it; wakes the receiver
             self.stuck = self.stuck or isinstance(error, TimeoutError)
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)
             raise
 
     def send_data(self, message: Message, data: bytes) -> None:
-        """Send a message with bytes, which `receive_data` takes."""
+        """Send a message with bytes, to be read with `receive_data`."""
         with self._sending:
             framing.send(self._socket, message, data)
 
     def receive_data(self) -> tuple[Message, bytes]:
-        """Receive the next message and its bytes, if any, of which a worker sends as many as it likes; EOFError at the end."""
+        """Receive the next message and its bytes, whose number the trusted worker may choose freely; EOFError at the end."""
         header = framing.receive_header(self._socket)
         return header, framing.receive(self._socket, header.pop("size"))
 
     def send_end(self, end: socket.socket) -> None:
-        """Send the end of another channel, which `receive_end` takes, and close it here."""
+        """Send the end of another channel, to be read with `receive_end`, and close it here."""
         with end, self._sending:
             framing.send(self._socket, {"channel": True})
             socket.send_fds(self._socket, [b"\0"], [end.fileno()])
 
     def receive_end(self) -> "Channel":
-        """Take the end that the other sends, behind its message of that; EOFError where none comes."""
+        """Receive the end of a channel that follows the other side's message; EOFError if none follows."""
         descriptors = socket.recv_fds(self._socket, 1, 1)[1]
-        if not descriptors:  # this process has too many open, or the other end is gone
-            raise EOFError("no channel came")
+        if not descriptors:  # this process has too many open descriptors, or the other end is gone
+            raise EOFError("no channel was received")
         return Channel(socket.socket(fileno=descriptors[0]))
 
     def end(self) -> None:
-        """Wake what receives or sends on either end: nothing more will come. From any thread."""
+        """Shut the channel down and wake all threads that send or receive on either end. From any thread."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
     def share(self, sizes: Sizes) -> None:
-        """Share memory for frames of these sizes with the other end, once, if the system can; tell it so."""
+        """Share memory for frames of these sizes with the other end, once, if the system supports it, and notify the other end."""
         made = None if self._shared else shared_frames.create(sizes)
         if made is None:
             return
@@ -126,35 +126,35 @@ class Channel:
             os.close(descriptor)
 
     def attach(self, sizes: Sizes) -> None:
-        """Take the memory that the other end shares; `sizes` is what its message says."""
+        """Attach to the memory that the other end shares; `sizes` is from its message."""
         descriptors = socket.recv_fds(self._socket, 1, 2)[1]
-        if len(descriptors) != 2:  # this process has too many open, or the other end is gone
+        if len(descriptors) != 2:  # this process has too many open descriptors, or the other end is gone
             for descriptor in descriptors:
                 os.close(descriptor)
-            raise EOFError("no shared memory came")
+            raise EOFError("no shared memory was received")
         descriptor, permits = descriptors
         self._shared = SharedFrames.attach(descriptor, socket.socket(fileno=permits), sizes)
 
-    def comes(self, seconds: float) -> bool:
-        """Wait until the next message, or the end, begins to come; False where neither does for so long."""
+    def wait_readable(self, seconds: float) -> bool:
+        """Wait until a message, or the end of the stream, can be read; return False after `seconds` without either."""
         return framing.readable(self._socket, seconds)
 
     def receive(self, most: float = inf) -> tuple[Message, Frame | None]:
-        """Receive the next message, with its frame; EOFError at the end, FramingError where it is none.
+        """Receive the next message, with its frame if any; EOFError at the end, FramingError for an invalid message.
 
-        most: bytes of pixels that may come with it.
+        most: maximum number of bytes of pixels.
         """
         header = framing.receive_header(self._socket)
         size = header.pop("size")
         if size > most:
-            raise FramingError(f"a frame of {size} bytes, where {most} are the most")
+            raise FramingError(f"a frame of {size} bytes; the maximum is {most}")
         if "frame" not in header:
             framing.check_payload({"size": size}, 0)
             return header, None
         return header, self._receive_frame(header.pop("frame"), size)
 
     def limit(self, seconds: float) -> None:
-        """Raise TimeoutError from now on where the other end sends or takes nothing for so long."""
+        """Set the timeout: from now on, raise TimeoutError if the other end sends or accepts nothing for `seconds`."""
         self._socket.settimeout(seconds)
         if self._shared is not None:
             self._shared.limit(seconds)
@@ -172,7 +172,7 @@ class Channel:
             shape, kind = form.shape(width, height), form.kind
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise FramingError(f"a frame without {error}") from error
-        if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
+        if width <= 0 or height <= 0 or width * height > MAX_PIXELS_UPSCALED:
             raise FramingError(f"a frame of {width}x{height}")
         if form.planar and (width % 2 or height % 2 or form.bits > 8):
             raise FramingError(f"a frame of {width}x{height} in planes of {form.bits} bits")
@@ -184,7 +184,7 @@ class Channel:
     def _pixels(self, slot: object, shape: tuple[int, ...], kind: PixelType) -> Pixels:
         if slot is not None:
             if self._shared is None:
-                raise FramingError("a frame in shared memory where there is none")
+                raise FramingError("a frame in shared memory, but none is shared")
             return self._shared.take(slot, shape, kind)
         pixels: Pixels = np.empty(shape, kind)
         framing.receive_into(self._socket, pixels.data.cast("B"))

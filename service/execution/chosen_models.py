@@ -1,4 +1,4 @@
-"""The models that one attempt has chosen, as one, and the frames that they take; each choice is made once, before any is used."""
+"""The models that one attempt has chosen, combined into one. Each choice can be made once, before the models are used."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -21,7 +21,11 @@ Load = Callable[[str, int, str], tuple[Model, str | None]]
 
 
 class ChosenModels:
-    """form: of the frames that they take. label: what these are counted under. device: entered while models are made."""
+    """The models of one attempt.
+
+    form: the pixel format of the frames they accept. label: the metrics label of their frames. device: context manager that is
+    entered while models are loaded.
+    """
 
     def __init__(self, load: Load, device: Turn) -> None:
         self.form = Form()
@@ -33,23 +37,23 @@ class ChosenModels:
 
     @property
     def model(self) -> Model:
-        """All of them as one; ValueError where none was chosen yet."""
+        """The chosen models combined into one; ValueError if none was chosen yet."""
         if self._model is None:
             raise ValueError("no model was chosen yet")
         return self._model
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What an attempt knows of them."""
+        """The models' properties that are sent to the attempt."""
         names = ("name", "scale", "warmup", "report", "digest")
         levels = list(self.model.levels) if isinstance(self.model, Stepping) else []
         facts = {name: getattr(self.model, name) for name in names}
         return {**facts, "levels": levels, "eight_bits": eight_bits(self._models)}
 
     def load(self, models: list[tuple[str, int]], content: str, *, steps: bool) -> str | None:
-        """Load models, which work one after the other; give a line for the user where a better one exists.
+        """Load models that are applied one after the other; return a line for the user if a better model exists.
 
-        steps: lighter ones as well, that can take the place of a single one.
+        steps: also load lighter networks that can replace a single model.
         """
         if not 0 < len(models) <= MOST_CHAINED:
             raise ValueError(f"a job has 1 to {MOST_CHAINED} models, not {len(models)}")
@@ -67,19 +71,19 @@ class ChosenModels:
         return next((note for _, note in loaded if note), alone)
 
     def deepen(self) -> None:
-        """Take them for frames of 16 bits instead."""
+        """Replace the models by variants for frames of 16 bits."""
         with self._device():
             self._models = [model.deep() for model in self._models if isinstance(model, Deepening)]
         self._model, self.form = as_one(self._models), Form(bits=16)
 
     def take_planes(self, message: Message) -> bool:
-        """Take a model for frames in planes instead; False where RGB serves it better."""
+        """Replace the model by a variant for planar frames; return False if RGB suits it better."""
         matrix, scope, siting = (message[name] for name in ("matrix", "range", "siting"))
         if matrix not in COEFFICIENTS or scope not in RANGES or siting not in ("left", "center"):
-            raise ValueError("colors that there are none of")
+            raise ValueError("unknown color matrix, range or chroma siting")
         size = int(message["width"]), int(message["height"])
         model = self._models[0] if len(self._models) == 1 and min(size) > 0 and self.form.bits == 8 else None
-        layout = Layout(Color(matrix, scope, "", ""), siting)  # it computes nothing with the rest
+        layout = Layout(Color(matrix, scope, "", ""), siting)  # the other color fields are not used
         with self._device():
             planar = model.on_planes(layout, *size) if isinstance(model, Planar) else None
         if planar is None:
@@ -88,18 +92,18 @@ class ChosenModels:
         return True
 
     def step(self, level: int) -> None:
-        """Let one network of several work from now on."""
+        """Select which of several networks works from now on."""
         if isinstance(self.model, Stepping):
             if level not in range(len(self.model.levels)):
                 raise ValueError(f"there is no level {level} of {len(self.model.levels)}")
             self.model.level = level
 
     def open(self, width: int, height: int, *, live: bool) -> Session:
-        """Open a session; live: of a live source."""
+        """Open a session. live: for a live source."""
         model = self.model
         return model.open(width, height, live=live) if isinstance(model, Spooling) else model.open(width, height)
 
     def memory(self, width: int, height: int, *, live: bool) -> int:
-        """Predict the bytes of such a session."""
+        """Predict the memory of such a session, in bytes."""
         model = self.model
         return model.memory(width, height, live=live) if isinstance(model, Spooling) else model.memory(width, height)

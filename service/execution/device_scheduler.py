@@ -1,4 +1,4 @@
-"""One device that several attempts share, by frames or by steps of a model: live ones first, then every owner in turn."""
+"""Scheduling of one device that several attempts share, per frame or model step: live attempts first, then the owners in turn."""
 
 import threading
 import time
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-PAUSE_SECONDS = 0.01  # how soon the next frame of a live source that is behind comes
-BEHIND = 10  # times that long it is waited for where it did come that soon
-OTHER_SECONDS = 1.0  # the longest that a live source keeps the device from others at a stretch
+PAUSE_SECONDS = 0.01  # how soon a live source that is behind delivers its next frame
+BEHIND = 10  # factor on that wait if the last frame did arrive that soon
+OTHER_SECONDS = 1.0  # the longest time for which live sources keep the device from others
 
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """An attempt that waits. number: in order of arrival."""
+    """An attempt that waits. number: position in the order of arrival."""
 
     owner: str
     live: bool
@@ -22,7 +22,7 @@ class Turn:
 
 
 class Turns:
-    """The order of turns: live before others, or after them, then the owner served longest ago, then in order of arrival."""
+    """The queue of turns: live attempts first (or last), then the owner served least recently, then the order of arrival."""
 
     def __init__(self) -> None:
         self._waiting: list[Turn] = []
@@ -30,30 +30,31 @@ class Turns:
         self._numbers = count(1)
 
     def add(self, owner: str, *, live: bool) -> Turn:
-        """Wait for a turn."""
+        """Add a waiting turn."""
         turn = Turn(owner, live, next(self._numbers))
         self._waiting.append(turn)
         return turn
 
     def next(self, *, live_first: bool = True) -> Turn:
-        """Return whose turn it is."""
+        """Return the turn that is next."""
         return min(
             self._waiting, key=lambda turn: (turn.live != live_first, self._served.get(turn.owner, 0), turn.number)
         )
 
     def take(self, turn: Turn) -> None:
-        """Take a turn; its owner comes last now."""
+        """Remove a turn that starts; its owner moves to the end of the order."""
         self._waiting.remove(turn)
         self._served[turn.owner] = next(self._numbers)
 
 
 class Device:
-    """Held while a model works. pause: seconds that it is kept for the next live frame after one. other: at most so long.
+    """A device that is held while a model works.
 
-    busy_seconds: that it was held so far.
+    pause: seconds for which the device is reserved for the next live frame after a live frame. other: upper limit in seconds for
+    such reservations in a row. busy_seconds: total time that the device was held.
 
-    Without a pause another attempt, whose next frame waits already, would come between any two frames of a live source, and one
-    that is behind would stay so.
+    Without a pause, another attempt, whose next frame already waits, would run between any two frames of a live source, and a live
+    source that is behind would never catch up.
     """
 
     def __init__(
@@ -76,10 +77,10 @@ class Device:
 
     @contextmanager
     def turn(self, owner: str, *, live: bool) -> Iterator[None]:
-        """Wait until the device is free and nobody else is next; hold it."""
+        """Wait until the device is free and this attempt is next, then hold the device."""
         with self._changed:
             turn = self._turns.add(owner, live=live)
-            while (seconds := self._left(turn)) != 0:
+            while (seconds := self._seconds_left(turn)) != 0:
                 self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
@@ -98,8 +99,8 @@ class Device:
                     self._other_at, self._live_first = now, True
                 self._changed.notify_all()
 
-    def _left(self, turn: Turn) -> float | None:
-        """Return the seconds that a turn still has to wait; None: until something changes."""
+    def _seconds_left(self, turn: Turn) -> float | None:
+        """Return the seconds that a turn still has to wait; None to wait for a notification."""
         if not self._free or self._turns.next(live_first=self._live_first) is not turn:
             return None
         kept_until = min(self._kept_until, self._other_at + self._other)

@@ -1,7 +1,7 @@
-"""The process that attempts, probes and pulled streams are forked from: it has imported what they need, and has one thread.
+"""The parent process of attempts, probes and pulled streams. It has imported what they need and has a single thread.
 
-A child takes one message from its socket, which says what to do, and gives up all it does not need for that before it reads a
-byte of a stranger's media.
+A forked child reads one message from its socket, which states its task, and drops all privileges that the task does not need
+before it reads a byte of untrusted media.
 """
 
 import gc
@@ -33,7 +33,7 @@ logger = logging.getLogger(CHILD)  # __name__ is __main__
 
 
 def run(end: socket.socket) -> None:
-    """Do what the one message asks for that comes first, and reply on the same socket."""
+    """Execute the task of the first message, and reply on the same socket."""
     channel = Channel(end)
     try:
         match channel.receive()[0]:
@@ -46,27 +46,27 @@ def run(end: socket.socket) -> None:
             case {"confine": _}:
                 channel.send(asdict(confine(TRIAL)))
             case message:
-                raise ValueError(f"there is nothing to do like {message!r}")
+                raise ValueError(f"unknown task {message!r}")
     except (EOFError, ConnectionError):
-        pass  # nobody is there to report to
-    except Exception:  # the process ends with it, and only this
-        logger.exception("it ended of a fault")
+        pass  # the receiver is gone
+    except Exception:  # an unexpected error ends this process only
+        logger.exception("the process failed with an unexpected error")
         os._exit(1)
 
 
 def main() -> None:
-    """Fork a child for each request that comes by the socket whose descriptor is the only argument."""
+    """Fork a child for each request received on the socket whose file descriptor is the only argument."""
     control = socket.socket(fileno=int(sys.argv[1]))
     job_logging.configure("json")
     threads = len(list(TASKS.iterdir())) if TASKS.exists() else threading.active_count()
     if threads != 1:
         raise RuntimeError(
-            f"{threads} threads run where children are forked; a library that was imported has started them"
+            f"the process that forks children has {threads} threads; an imported library must have started them"
         )
-    code_folders()  # these are looked up here, once, and by no child
+    code_folders()  # cached here, once, instead of in each child
     openers()
     gc.collect()
-    gc.freeze()  # or collecting would copy every page that a child shares
+    gc.freeze()  # otherwise garbage collection would copy every page that a child shares
     Forking(control, run).serve()
 
 

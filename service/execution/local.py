@@ -1,4 +1,4 @@
-"""The executor on this machine: worker processes, one a device."""
+"""The executor for this machine: one worker process per device."""
 
 from upres.engine.machine import nvidia
 from upres.engine.runtime import registry as runtimes
@@ -13,10 +13,10 @@ VISIBLE = "CUDA_VISIBLE_DEVICES"
 
 
 class LocalExecutor(Pool):
-    """A pool of worker processes, by the options of any executor."""
+    """A pool of worker processes that is configured by ExecutorOptions."""
 
     def __init__(self, options: ExecutorOptions) -> None:
-        devices, memory = one_each(options.workers, options.runtime), options.memory_bytes
+        devices, memory = device_environments(options.workers, options.runtime), options.memory_bytes
         count = len(devices)
         share = None if memory is None and count == 1 else (memory or usable_memory()) // max(1, count)
         command = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
@@ -30,13 +30,14 @@ class LocalExecutor(Pool):
         super().__init__(workers, options.on_failing)
 
 
-def one_each(workers: int | None, runtime: str) -> list[dict[str, str]]:
-    """Return the variables of each worker that say which device is its own; empty ones where the CPU is all there is.
+def device_environments(workers: int | None, runtime: str) -> list[dict[str, str]]:
+    """Return each worker's environment variables, which select its device; empty if there is only the CPU.
 
-    workers: how many; None is one for each GPU that the runtime may use, or one. More of them than GPUs share these in turn.
+    workers: number of workers; None means one for each GPU that the runtime may use, or else one. If there are more workers than
+    GPUs, the workers share the GPUs in turn.
     """
     gpus = _gpus(runtime)
-    # Where the runtime is found by itself, it may be the CPU: two workers would share that.
+    # An automatically selected runtime may be the CPU's, which two workers would then share.
     count = workers if workers is not None else max(1, len(gpus)) if runtime != runtimes.AUTO else 1
     return [{VISIBLE: gpus[number % len(gpus)]} if gpus else {} for number in range(count)]
 

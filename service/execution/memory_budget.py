@@ -1,4 +1,4 @@
-"""The memory that the attempts of one worker may take together: each waits until what it is predicted to take fits."""
+"""The memory budget of one worker: each attempt waits until its predicted memory use fits."""
 
 import threading
 import time
@@ -17,24 +17,24 @@ from upres.engine.core.text import number
 from upres.engine.pipeline.encoders import SPARE_PART
 from upres.service.domain.errors import NoRoomError
 
-SHARE = 0.9  # of what is free: predictions are no promises
-MERGING_PART = 16  # attempts that merge what others make may take one part in so many of the memory, and beside it
-LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
-CGROUP = Path("/sys/fs/cgroup")  # version 2, which containers see their own limit in
+SHARE = 0.9  # of the free memory, because predictions may be wrong
+MERGING_PART = 16  # attempts that merge ranges may use 1/16 of the memory, in addition to it
+LOOK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
+CGROUP = Path("/sys/fs/cgroup")  # version 2, in which containers see their own limit
 
 
 class OnWait(Protocol):
-    """Called when an order begins to wait for something, whenever others hold it meanwhile, and when the wait is over.
+    """Callback for a wait: called when it starts, whenever the holders change during it, and when it is over.
 
-    holding: names of the orders that hold some of it.
+    holding: names of the orders that hold some of the resource.
     """
 
     def __call__(self, *, waits: bool, holding: Sequence[str]) -> None:
-        """Take the news."""
+        """Handle the notification."""
 
 
 class Wait:
-    """What is said of one wait. on_wait: may take long, so nothing that others need is held around it."""
+    """Reports of one wait. on_wait: callback that may take long, so no lock is held while it runs."""
 
     def __init__(self, on_wait: OnWait) -> None:
         self._on_wait = on_wait
@@ -42,17 +42,18 @@ class Wait:
 
     def until(
         self,
-        took: Callable[[float], bool],
+        try_take: Callable[[float], bool],
         holders: Callable[[], Sequence[str]],
         gone: Callable[[], bool],
         longest: float,
     ) -> bool:
-        """Wait until it was taken, for at most `longest` seconds; tell whether it was. TimeoutError: whom it is for is gone.
+        """Wait until the resource is acquired, for at most `longest` seconds; return whether it was. TimeoutError once `gone()`.
 
-        took: takes it as soon as it can within so many seconds, and tells whether it did. holders: names who has some meanwhile.
+        try_take: tries to acquire the resource within the given seconds; returns whether it did. holders: lists current holders.
+        gone: whether the attempt that waits has ended.
         """
         end, seconds = time.monotonic() + longest, 0.0
-        while not took(seconds):
+        while not try_take(seconds):
             if (left := end - time.monotonic()) <= 0:
                 return False
             if gone():
@@ -64,51 +65,51 @@ class Wait:
         return True
 
     def over(self) -> None:
-        """Say that it is over, unless there was none."""
+        """Report that the wait is over, if one was reported."""
         if self._holding is not None:
             self._on_wait(waits=False, holding=[])
 
 
 def usable_memory(cgroup: Path = CGROUP) -> int:
-    """Return most of the bytes that are free now: of the machine, and of the container that this is in."""
+    """Return 90 % of the bytes that are free now, on the machine and within this process's container."""
     free = psutil.virtual_memory().available
     try:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
         used -= _reclaimable(cgroup)
-    except (OSError, ValueError):  # there is no limit, which reads "max", or no cgroup
+    except (OSError, ValueError):  # the limit is "max", or there is no cgroup
         limit, used = free, 0
     return int(SHARE * min(free, max(0, limit - used)))
 
 
 def _reclaimable(cgroup: Path) -> int:
-    """Return the bytes of files that the kernel keeps while nobody needs them: they fill a container, and are as good as free."""
+    """Return the bytes of the page cache: they count as used by the container, but the kernel frees them on demand."""
     lines = (line.split() for line in (cgroup / "memory.stat").read_text().splitlines())
     return sum(int(value) for name, value in lines if name in ("active_file", "inactive_file"))
 
 
 class MemoryBudget:
-    """total: bytes. Of those who wait, the owner who holds least is next; among equals the first, however much it asks for.
+    """A budget of `total` bytes. Among those that wait, the owner that holds least is served first, then the order of arrival.
 
-    So a large job is not kept waiting by small ones behind it, nor anybody by an owner who asks for more and more. What cannot
-    wait is served before those who do, where it fits.
+    So small jobs cannot keep a large one waiting indefinitely, and an owner with ever more requests cannot starve the others.
+    Requests that cannot wait are served before those that do, if they fit.
     """
 
     def __init__(self, total: int) -> None:
         self._total = total
         self._held: Counter[str] = Counter()  # bytes by owner
         self._orders: Counter[str] = Counter()  # and by order
-        self._waiting: dict[object, str] = {}  # owners, in the order of coming
+        self._waiting: dict[object, str] = {}  # owners, in order of arrival
         self._changed = threading.Condition()
 
     @property
     def counts(self) -> tuple[int, int, int]:
-        """Say how many bytes are reserved, of how many, and how many wait. From any thread."""
+        """Return the bytes reserved, the total, and the number of waiting requests. From any thread."""
         with self._changed:
             return self._held.total(), self._total, len(self._waiting)
 
     @property
     def holders(self) -> list[str]:
-        """Name the orders that hold some. From any thread."""
+        """Return the names of the orders that hold memory. From any thread."""
         with self._changed:
             return [*self._orders]
 
@@ -122,22 +123,22 @@ class MemoryBudget:
         longest: float = inf,
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        """Take `size` bytes in the name of an order; waits until they are free, for at most `longest` seconds, unless it is gone.
+        """Reserve `size` bytes for an order; wait until they are free, for at most `longest` seconds, unless the attempt is gone.
 
-        Raises SourceError where there will never be as many, NoRoomError where there are not in time, TimeoutError where it
-        is gone.
+        Raises SourceError if the budget is too small in total, NoRoomError if the bytes are not free in time, TimeoutError if the
+        attempt is gone.
         """
         if size > self._total:
             raise SourceError(
-                f"this needs about {decimal(size)} of memory, and {decimal(self._total)} are there for jobs; "
+                f"this needs about {decimal(size)} of memory, but only {decimal(self._total)} are available to jobs; "
                 "choose a smaller scale or a smaller source"
             )
         place, wait = object(), Wait(on_wait)
         with self._changed:
             self._waiting[place] = owner
-        took = partial(self._taken, size, place, name, any_turn=not longest)
+        try_take = partial(self._try_reserve, size, place, name, any_turn=not longest)
         try:
-            if not wait.until(took, lambda: self.holders, gone, longest):
+            if not wait.until(try_take, lambda: self.holders, gone, longest):
                 held = f"have held for {number(longest)} s" if longest else "hold now"
                 raise NoRoomError(
                     f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
@@ -148,8 +149,8 @@ class MemoryBudget:
                 self._changed.notify_all()
             wait.over()
 
-    def _taken(self, size: int, place: object, name: str, seconds: float, *, any_turn: bool) -> bool:
-        """Take bytes as soon as they are free and it is their turn, within so many seconds; tell whether they were."""
+    def _try_reserve(self, size: int, place: object, name: str, seconds: float, *, any_turn: bool) -> bool:
+        """Reserve bytes as soon as they are free and it is their turn, within `seconds`; return whether they were."""
         with self._changed:
             fits = self._changed.wait_for(lambda: self._fits(size, place, first=any_turn), seconds)
             if fits:
@@ -157,9 +158,9 @@ class MemoryBudget:
             return fits
 
     def grant(self, size: int, most: int, *, owner: str = "", name: str = "") -> int:
-        """Take up to `most` times `size` bytes beyond what was reserved, and return how often.
+        """Reserve up to `most` blocks of `size` bytes beyond what was reserved, and return their number.
 
-        Nobody is kept waiting for it: it takes no more than a quarter of all, and nothing while others wait.
+        This never keeps another attempt waiting: it uses at most a quarter of the total, and nothing while others wait.
         """
         with self._changed:
             room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._held.total())
@@ -168,7 +169,7 @@ class MemoryBudget:
             return count
 
     def release(self, size: int, *, owner: str = "", name: str = "") -> None:
-        """Give bytes back."""
+        """Release bytes."""
         with self._changed:
             self._change(-size, owner, name)
             self._changed.notify_all()
@@ -176,7 +177,7 @@ class MemoryBudget:
     def _change(self, size: int, owner: str, name: str) -> None:
         self._held[owner] += size
         self._orders[name] += size
-        self._held += Counter()  # without those who hold nothing
+        self._held += Counter()  # drops entries of zero bytes
         self._orders += Counter()
 
     def _fits(self, size: int, place: object, *, first: bool) -> bool:
@@ -185,9 +186,9 @@ class MemoryBudget:
 
 
 class Claim:
-    """What one attempt holds of a budget, and waits for. owner: whose it is. name: its order's.
+    """The share of a budget that one attempt holds or waits for. owner: the job's owner. name: the order's name.
 
-    longest: seconds that it waits; None sets no bound. on_wait: called of its waits.
+    longest: maximum wait in seconds; None sets no limit. on_wait: callback for its waits.
     """
 
     def __init__(
@@ -201,7 +202,7 @@ class Claim:
     ) -> None:
         self.held = 0  # bytes
         self._budget = budget
-        self._whose = {"owner": owner, "name": name}
+        self._identity = {"owner": owner, "name": name}
         self._longest = inf if longest is None else longest
         self._on_wait = on_wait
         self._since: float | None = None
@@ -209,30 +210,30 @@ class Claim:
 
     @property
     def waited(self) -> float:
-        """Give the seconds that it has waited. From any thread."""
+        """Return the seconds that it has waited so far. From any thread."""
         since = self._since
         return self._waited + (0.0 if since is None else time.monotonic() - since)
 
     def take_now(self, size: int) -> bool:
-        """Take bytes if they are free, before all who wait for some; tell whether they were."""
+        """Reserve bytes only if they are free now, ahead of all waiting requests; return whether they were reserved."""
         try:
-            self._budget.reserve(size, lambda: False, **self._whose, longest=0.0, on_wait=self._on_wait)
+            self._budget.reserve(size, lambda: False, **self._identity, longest=0.0, on_wait=self._on_wait)
         except NoRoomError:
             return False
         self.held += size
         return True
 
     def reserve(self, size: int, gone: Callable[[], bool]) -> None:
-        """Take bytes as soon as they are free; raises what MemoryBudget.reserve does."""
+        """Reserve bytes as soon as they are free; raises the same errors as MemoryBudget.reserve."""
 
         def take(longest: float) -> None:
-            self._budget.reserve(size, gone, **self._whose, longest=longest, on_wait=self._on_wait)
+            self._budget.reserve(size, gone, **self._identity, longest=longest, on_wait=self._on_wait)
 
         self.wait(take)
         self.held += size
 
     def wait(self, take: Callable[[float], None]) -> None:
-        """Take something else that others have, and count the time. take: waits for it, for so many seconds at most."""
+        """Wait for another shared resource, and count the time. take: waits for it, at most the given seconds."""
         self._since = since = time.monotonic()
         try:
             take(self._longest)
@@ -240,12 +241,12 @@ class Claim:
             self._since, self._waited = None, self._waited + time.monotonic() - since
 
     def grant(self, size: int, most: int) -> int:
-        """Take up to `most` times `size` bytes more, of what nobody waits for; return how often."""
-        count = self._budget.grant(size, most, **self._whose)
+        """Reserve up to `most` additional blocks of `size` bytes that no other attempt waits for; return their number."""
+        count = self._budget.grant(size, most, **self._identity)
         self.held += count * size
         return count
 
     def release(self) -> None:
-        """Give all back."""
-        self._budget.release(self.held, **self._whose)
+        """Release everything."""
+        self._budget.release(self.held, **self._identity)
         self.held = 0

@@ -1,7 +1,7 @@
-"""The worker's side of a channel: one attempt's models and sessions, and a turn on the device for each step of them.
+"""The worker's side of a channel: the models and sessions of one attempt, each of whose steps takes a turn on the device.
 
-A question is a message whose `do` names it. The reply is frames or shared memory for them, if any, then `{"end": value}` or
-`{"error": …, "text": …}`.
+A request is a message whose `do` names the operation. The reply consists of frames or the description of shared memory, if any,
+followed by `{"end": value}` or `{"error": …, "text": …}`.
 """
 
 import logging
@@ -18,21 +18,21 @@ from upres.engine.pipeline.admission import refuse_what_cannot_run_live
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
 
-from .channel import MOST_PIXELS_UPSCALED, Channel, Form, Message
+from .channel import MAX_PIXELS_UPSCALED, Channel, Form, Message
 from .chosen_models import ChosenModels, Load, Turn
 from .encoding.encoder_host import EncoderHosts, picture_bytes
 from .memory_budget import Claim, MemoryBudget
 from .ranges.line import Line
 from .shared_frames import shared_bytes
 
-MOST_SESSIONS = 4  # of one attempt; it needs one at a time
+MAX_SESSIONS = 4  # per attempt, which needs one at a time
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """A session and the frames that it takes."""
+    """A session and the size and format of the frames that it accepts."""
 
     session: Session
     width: int
@@ -40,18 +40,19 @@ class _Opened:
     form: Form
 
     def check(self, frame: Frame) -> None:
-        """Raise ValueError for any other frame."""
+        """Raise ValueError if a frame does not match."""
         if (frame.width, frame.height) != (self.width, self.height):
-            raise ValueError(f"a session of {self.width}x{self.height} takes no {frame.width}x{frame.height}")
+            raise ValueError(f"a session of {self.width}x{self.height} got a frame of {frame.width}x{frame.height}")
         if Form.of(frame) != self.form:
-            raise ValueError(f"a frame of another form than the model takes, {Form.of(frame)}")
+            raise ValueError(f"a frame whose format the model does not accept, {Form.of(frame)}")
 
 
 class ModelHost:
-    """Answers one attempt. device: entered while a model works, which serialises attempts. memory: what it takes of all.
+    """Server of one attempt's requests. device: context manager entered while a model works, which serializes the attempts.
 
-    live: of a live source. encoders: the GPU's, if any. line: of the device's ranges, where it makes one.
-    made: called with what frames are counted under, and how many of them were made, in the attempt's turn.
+    memory, merging: the attempt's claims on the memory for models and for merging ranges. encoders: the GPU's encoders, if any.
+    line: the queue of the device's ranges, if the attempt processes a range. live: whether its source is live.
+    made: called with the metrics label and the number of frames produced, during the attempt's turn.
     """
 
     def __init__(
@@ -80,27 +81,27 @@ class ModelHost:
         self._made = made
         self._opened = 0
         self._gone = False
-        self.frame_bytes = 0  # of the largest frame that its sessions take
-        self.pixels = 0  # of the largest frame that it has made a session for, upscaled
+        self.frame_bytes = 0  # of the largest frame that its sessions accept
+        self.pixels = 0  # of the largest upscaled frame of any session so far
 
     def answer(self, message: Message, frame: Frame | None) -> None:
-        """Do what an attempt asks and reply; errors go to the attempt."""
+        """Execute a request and reply; errors are sent to the attempt."""
         try:
             end = self._do(message, frame)
-        except Exception as error:  # whatever it is, it is the attempt that failed
+        except Exception as error:  # any error fails the attempt only
             self._channel.send({"error": type(error).__name__, "text": str(error)})
         else:
             self._channel.send({"end": end})
 
     @property
     def waited(self) -> float:
-        """Give the seconds that the attempt has waited for what others have. From any thread."""
+        """Return the seconds that the attempt has waited for resources that others hold. From any thread."""
         return self._memory.waited + self._merging.waited
 
     def interrupt(self) -> None:
-        """End soon what is still done for an attempt that is gone. From any thread."""
+        """Stop soon what still runs for an attempt that is gone. From any thread."""
         self._gone = True
-        self._line.look()
+        self._line.wake()
         for opened in tuple(self._sessions.values()):
             if isinstance(opened.session, Stoppable):
                 opened.session.stop()
@@ -112,7 +113,7 @@ class ModelHost:
             try:
                 with self._device():
                     self._sessions.popitem()[1].session.close()
-            except Exception:  # it must cost neither the verdict on the attempt nor its slot
+            except Exception:  # a failure here must not lose the attempt's verdict or its slot
                 logger.exception("a session cannot be closed")
         self._memory.release()
         self._merging.release()
@@ -123,7 +124,7 @@ class ModelHost:
             case "model":
                 self._check_unused()
                 note = self._chosen.load(message["models"], message["content"], steps=bool(message.get("steps")))
-                nvenc = {"nvenc": self._encoders.free, "may_have_nvenc": self._encoders.there}
+                nvenc = {"nvenc": self._encoders.free, "may_have_nvenc": self._encoders.available}
                 return {**self._chosen.facts, "note": note, **nvenc}
             case "deepen":
                 self._check_unused()
@@ -160,25 +161,25 @@ class ModelHost:
                 if not self._sessions:
                     self._line.exit(self)
             case other:
-                raise ValueError(f"there is nothing to do named {other!r}")
+                raise ValueError(f"unknown request {other!r}")
         return None
 
     def _check_unused(self) -> None:
         if self._memory.held or self._sessions:
-            raise ValueError("models are chosen before memory is reserved for them")
+            raise ValueError("models must be chosen before memory is reserved")
 
     def _reserve(self, message: Message) -> bool:
-        """Wait until what an attempt takes fits: its model's memory for frames of a size, and so many bytes for all else.
+        """Wait until the model's memory for frames of this size and `media` bytes for everything else fit.
 
-        Then share memory for the frames themselves, which is counted, too. Tells whether it has all of that: not where a GPU was
-        to encode what becomes of them, and has no encoder left.
+        Then share memory for the frames themselves, which is included in the reservation. Return False, without a reservation, if a
+        GPU encoder was requested and none is free.
         """
         scale = self._chosen.model.scale
         width, height, media = (int(message[name]) for name in ("width", "height", "media"))
         if self._memory.held or media < 0:
-            raise ValueError("memory is reserved once, and not less than none")
-        if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
-            raise ValueError(f"there is no memory to reserve for frames of {width}x{height}")
+            raise ValueError("memory can be reserved only once, and not a negative amount")
+        if width <= 0 or height <= 0 or width * height > MAX_PIXELS_UPSCALED:
+            raise ValueError(f"cannot reserve memory for frames of {width}x{height}")
         frame = self._chosen.form.bytes_of(width, height)
         sizes = frame, frame * scale**2
         needed = media + self._chosen.memory(width, height, live=self._live) + shared_bytes(sizes)
@@ -189,21 +190,21 @@ class ModelHost:
             pictures = width * scale, height * scale
             if not self._reserve_both(needed + picture_bytes(*pictures), waits=bool(message.get("waits"))):
                 return False
-            self._encoders.fix(*pictures)
+            self._encoders.set_size(*pictures)
         self._line.hold(self)
         self._channel.share(sizes)
         return True
 
     def _reserve_memory(self, needed: int) -> None:
-        """Wait for memory. A range behind another takes what nobody else waits for, or waits where it is in nobody's way."""
+        """Wait for memory. A range that is not first in line waits its turn unless there is memory that no attempt waits for."""
         if self._line.is_first(self) or not self._memory.grant(needed, 1):
             self._memory.wait(partial(self._line.become_first, self, self._is_gone))
             self._memory.reserve(needed, self._is_gone)
 
     def _reserve_both(self, needed: int, *, waits: bool) -> bool:
-        """Take memory and an encoder of the GPU, and wait for each while nothing of the other is held; tell whether they are had.
+        """Reserve memory and a GPU encoder; hold neither while waiting for the other. Return whether both were reserved.
 
-        waits: for an encoder, too; else nothing is taken where none is free once memory is.
+        waits: also wait for an encoder; otherwise release the memory and return False if none is free.
         """
         while True:
             self._reserve_memory(needed)
@@ -218,14 +219,14 @@ class ModelHost:
             self._encoders.leave(1)
 
     def _merge(self, media: int) -> None:
-        """Wait until what an attempt takes fits that merges what others make, which encode for it, too."""
+        """Wait for the memory of an attempt that merges ranges, which other attempts upscale and encode."""
         self._check_unused()
         if self._merging.held or media < 0:
-            raise ValueError("memory to merge is reserved once, and not less than none")
+            raise ValueError("memory for merging can be reserved only once, and not a negative amount")
         self._merging.reserve(media, self._is_gone)
 
     def _count_encoders(self, message: Message) -> int:
-        """Count how many encoders an attempt may have: more than one where that keeps up with the model, and memory is there."""
+        """Return the number of encoders that an attempt may use: several if the model is faster than one and memory allows."""
         asked = message["encoder"]
         another = AnotherEncoder(int(asked["bytes"]), float(asked["frame_seconds"]), int(asked["most"]))
         if self._live or another.most < 2 or another.bytes <= 0:
@@ -243,11 +244,11 @@ class ModelHost:
         return 1 + granted
 
     def _open(self, width: int, height: int) -> int:
-        """Open a session; its number."""
-        if len(self._sessions) >= MOST_SESSIONS:
-            raise ValueError(f"{MOST_SESSIONS} sessions are open, which is the most")
-        if width <= 0 or height <= 0 or width * height > MOST_PIXELS_UPSCALED:
-            raise ValueError(f"there is no session of {width}x{height}")
+        """Open a session and return its number."""
+        if len(self._sessions) >= MAX_SESSIONS:
+            raise ValueError(f"{MAX_SESSIONS} sessions are open already, the maximum")
+        if width <= 0 or height <= 0 or width * height > MAX_PIXELS_UPSCALED:
+            raise ValueError(f"cannot open a session of {width}x{height}")
         self._memory.wait(partial(self._line.enter, self, self._is_gone))
         with self._device(), ExitStack() as undo:
             session = self._chosen.open(width, height, live=self._live)
@@ -268,7 +269,7 @@ class ModelHost:
         return self._gone
 
     def _send(self, frames: Iterable[Frame]) -> None:
-        """Send frames as they are made. Those of a live source that one push gives, most often one, take one turn for all."""
+        """Send frames as they are produced. For a live source, all frames of one push, usually one, share a single turn."""
         results = iter(frames)
         while True:
             with self._turn:
@@ -281,6 +282,6 @@ class ModelHost:
                 return
 
     def _lend(self) -> None:
-        """Lend the device to the next attempt between two steps: a model may work on a whole shot."""
+        """Yield the device to the next attempt between two steps, because a model may work on a whole shot at once."""
         self._turn.close()
         self._turn.enter_context(self._device())

@@ -1,4 +1,4 @@
-"""What an executor is asked to run: one attempt at one job."""
+"""The unit of work of an executor: one attempt at one job."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,13 +8,13 @@ NUMBERED = "@"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt. owner: whose job it is. folder: the job's. spec, limits: as JSON.
+    """One attempt. owner: the job's owner. folder: the job's folder. spec, limits: as JSON.
 
-    devices: how many may make ranges of it; 0 where it is made as one, whatever there is of ranges.
-    range_number: it is only for that range of the job's, whose plan lies in the folder.
-    lock_seconds: that it waits for the lock of what it works on, before it is given back. The rest bounds what the attempt's
-    process may use; None sets no bound. free_bytes: of the disk, that it leaves free. traceparent: of the attempt's span, where the
-    job is traced; then the attempt reports `stages`.
+    devices: the number of devices that may process ranges of it; 0 processes it as a whole, even if it has ranges.
+    range_number: process only this range of the job, whose plan is in the folder.
+    lock_seconds: how long the attempt waits for the lock of its work before it is reported as `locked`. memory_bytes, cpu_seconds,
+    file_bytes, wall_seconds: limits of the attempt's process; None sets no limit. free_bytes: disk space to leave free.
+    traceparent: of the attempt's span, if the job is traced; the attempt then reports `stages`.
     """
 
     request_id: str
@@ -34,15 +34,15 @@ class Order:
 
     @property
     def logged(self) -> str:
-        """Name it as the lines of a log do."""
+        """The name of the order in log lines: the job's id."""
         return self.request_id.partition(NUMBERED)[0]
 
     @property
     def live(self) -> bool:
-        """Whether its source is live."""
+        """Whether the job's source is live."""
         return bool(self.spec.get("live"))
 
 
 def numbered(request_id: str, number: int) -> str:
-    """Name an order so that no other has its name, where several servers give orders; lines of a log name it as before."""
+    """Return a name that is unique among the orders of several servers; log lines still use the job's id."""
     return f"{request_id}{NUMBERED}{number}"

@@ -1,5 +1,5 @@
-"""What an attempt may report of its progress and its end. It may have been taken over, so every value has a type and a bound,
-and so has how much comes in a second.
+"""Validation of an attempt's reports. The attempt may be compromised by hostile media, so every value has a type and a limit, and
+so has the number of bytes per second.
 """
 
 import time
@@ -10,13 +10,13 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, FiniteFl
 
 from upres.engine.ranges.plan import MOST_RANGES
 
-MOST_WARNINGS = 200
-MOST_CHARACTERS = 1000  # of a message
-MOST_NAME = 200  # of networks, and what they run on, and of who holds a lock
-COUNTED = 1 << 53  # what every reader of JSON holds exactly
-BYTES_A_SECOND = 1 << 20  # of an attempt's reports: many times what any needs, and little for who reads them
+MAX_WARNINGS = 200
+MAX_CHARACTERS = 1000  # per message
+MAX_NAME = 200  # characters of the names of networks, of devices and of the holder of a lock
+COUNTED = 1 << 53  # every JSON parser represents integers up to this exactly
+BYTES_A_SECOND = 1 << 20  # of an attempt's reports: far more than needed, but cheap to read
 BURST_BYTES = 4 << 20
-LEAST_BYTES = 1 << 10  # that any report counts as
+LEAST_BYTES = 1 << 10  # minimum that any report counts as
 
 
 def _cut(most: int) -> BeforeValidator:
@@ -24,7 +24,7 @@ def _cut(most: int) -> BeforeValidator:
 
 
 def _printable(text: str) -> str:
-    """Give it as one line that does nothing to a terminal."""
+    """Return it as one line without control characters."""
     return " ".join("".join(each if each.isprintable() else " " for each in text).split())
 
 
@@ -33,12 +33,12 @@ Seconds = Annotated[FiniteFloat, Field(strict=True, ge=0, le=COUNTED)]
 StageName = Literal["read", "infer", "encode"]
 Percent = Annotated[FiniteFloat, Field(strict=True, ge=0, le=100)]
 Name = Annotated[str, Field(strict=True, max_length=64)]
-Text = Annotated[str, Field(strict=True), _cut(MOST_NAME)]
-Message = Annotated[str, Field(strict=True), _cut(MOST_CHARACTERS)]
+Text = Annotated[str, Field(strict=True), _cut(MAX_NAME)]
+Message = Annotated[str, Field(strict=True), _cut(MAX_CHARACTERS)]
 
 
 class Encoding(BaseModel):
-    """The encoder that was chosen, and its frames."""
+    """The chosen encoder, and the size of its frames."""
 
     encoder: Name
     width: Count
@@ -46,7 +46,7 @@ class Encoding(BaseModel):
 
 
 class State(BaseModel):
-    """How far an attempt has come. seconds: by stage. network, device: which works now, and on what. rate: the source's."""
+    """Progress of an attempt. seconds: by stage. network, device: in use now. rate: frame rate of the source."""
 
     frames_in: Count = 0
     frames_out: Count = 0
@@ -55,13 +55,13 @@ class State(BaseModel):
     network: Text | None = None
     device: Text | None = None
     seconds: Annotated[dict[Name, Seconds], Field(max_length=16)] = {}
-    warnings: Annotated[list[Message], _cut(MOST_WARNINGS)] = []
+    warnings: Annotated[list[Message], _cut(MAX_WARNINGS)] = []
     encoding: Encoding | None = None
     rate: Seconds | None = None
 
 
 class Totals(State):
-    """What a job's row keeps. pixels: of the source, unless its sender set the pace."""
+    """Totals that the job's database row keeps. pixels: of the source; absent if its sender set the pace."""
 
     frames: Count
     duration_seconds: Seconds
@@ -84,35 +84,35 @@ class Joined(BaseModel):
 
 
 class Failed(BaseModel):
-    """The report `failed`. error: an error's class."""
+    """The report `failed`. error: the name of the error's class."""
 
     error: Name
     message: Message
 
 
 class Locked(BaseModel):
-    """The report `locked`. holder: who has the lock, which goes into the log."""
+    """The report `locked`. holder: the attempt that holds the lock, for the log."""
 
-    holder: Annotated[str, Field(strict=True, max_length=MOST_NAME), AfterValidator(_printable)]
+    holder: Annotated[str, Field(strict=True, max_length=MAX_NAME), AfterValidator(_printable)]
 
 
 Number = Annotated[int, Field(strict=True, ge=0, lt=MOST_RANGES)]  # of a range
 
 
 class Ranges(BaseModel):
-    """The report `ranges`: those that there are to make."""
+    """The report `ranges`: the ranges that are to be processed."""
 
     numbers: Annotated[list[Number], Field(max_length=MOST_RANGES)]
 
 
 class Awaits(BaseModel):
-    """The report `awaits`: the range that is waited for."""
+    """The report `awaits`: the range that the attempt waits for."""
 
     number: Number
 
 
 class Stage(BaseModel):
-    """When a stage worked, in seconds before the report, and for how much of that. frames: that it had."""
+    """The time span of a stage, in seconds before the report. seconds: how long it was busy. frames: number processed."""
 
     name: StageName
     began_ago: Seconds
@@ -122,7 +122,7 @@ class Stage(BaseModel):
 
 
 class Stages(BaseModel):
-    """The report `stages` of an attempt that is traced: once, before its verdict."""
+    """The report `stages` of a traced attempt: sent once, before its verdict."""
 
     stages: Annotated[list[Stage], Field(max_length=3)]
 
@@ -147,7 +147,7 @@ SHAPES: dict[str, type[BaseModel]] = {
 
 
 def checked(report: dict[str, Any]) -> dict[str, Any] | None:
-    """Return a report of an attempt as it may be passed on, without what else it holds; None for what is none."""
+    """Return the valid fields of an attempt's report, to be passed on; None if the report is invalid."""
     kind = report.get("report")
     shape = SHAPES.get(kind) if isinstance(kind, str) else None
     try:
@@ -159,14 +159,14 @@ def checked(report: dict[str, Any]) -> dict[str, Any] | None:
 
 
 class Pace:
-    """How fast an attempt may report. One that reports more is not listened to for a while, and waits itself when that lasts."""
+    """Rate limit of an attempt's reports. Reading pauses for an attempt that exceeds it, which blocks once the socket is full."""
 
     def __init__(self, wait: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
         self._wait, self._clock = wait, clock
         self._left, self._at = float(BURST_BYTES), clock()
 
     def keep(self, size: int) -> None:
-        """Count a report of so many bytes; wait until the next one may come."""
+        """Count a report of `size` bytes; wait until the next one may be read."""
         now = self._clock()
         self._left = min(BURST_BYTES, self._left + (now - self._at) * BYTES_A_SECOND) - max(size, LEAST_BYTES)
         self._at = now

@@ -1,6 +1,6 @@
-"""A worker: holds the models of one device and serves the attempts that run on it, each in a process of its own.
+"""A worker: holds the models of one device and serves the attempts that run on it, each in a separate process.
 
-Orders come as JSON lines on stdin, reports go as JSON lines on stdout. It ends when stdin does, and its attempts with it.
+It reads orders as JSON lines from stdin and writes reports as JSON lines to stdout. It ends, with its attempts, when stdin ends.
 """
 
 import argparse
@@ -50,8 +50,8 @@ from .sandbox.limits import die_with_parent, name_process
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
-STALL_SECONDS_A_PIXEL = 6e-6  # more, of an upscaled frame: emptying an encoder of 60 of them is one step
-KILL_SECONDS = 10.0  # for the kernel to end a process that was killed
+STALL_SECONDS_A_PIXEL = 6e-6  # added per pixel of an upscaled frame: flushing 60 frames from an encoder is one step
+KILL_SECONDS = 10.0  # for the kernel to end a killed process
 
 logger = logging.getLogger("upres.service.execution.worker")  # __name__ is __main__
 
@@ -59,9 +59,9 @@ Loaded = dict[tuple[str, int, str], tuple[Model, str | None]]
 
 
 class Worker:
-    """What one worker process does. stall_seconds: that an attempt may make no progress, if its frames are small.
+    """The worker process. stall_seconds: how long an attempt with small frames may make no progress.
 
-    memory_bytes: that its attempts may take together; by default most of what is free now. nvenc: the GPU encodes, where it opens.
+    memory_bytes: limit for all its attempts; by default most of what is free now. nvenc: encode on the GPU if NVENC is available.
     """
 
     def __init__(
@@ -79,19 +79,20 @@ class Worker:
         self._loaded: Loaded = {}
         self._device = Device()
         self._memory = MemoryBudget(total := memory_bytes or usable_memory())
-        self._merging = MemoryBudget(total // MERGING_PART)  # apart: those wait for ranges, which wait for memory
+        # A separate budget: merging attempts wait for ranges, which wait for memory.
+        self._merging = MemoryBudget(total // MERGING_PART)
         self._line = Line()
         self._writing = threading.Lock()
         self._attempts: dict[str, Child] = {}
         self._sessions = open_sessions() if nvenc else None
         self._frames: Counter[str] = Counter()
         self._forks = ForkServer()
-        self._forks.start()  # it imports while models are loaded
+        self._forks.start()  # its imports run while models are loaded
 
     def warm(self, preload: Sequence[str] = ()) -> None:
-        """Load every model that is here; then report which are not, and why. From now on the worker reports that it lives.
+        """Load every available model, then report which are unavailable and why. Heartbeats are sent from now on.
 
-        preload: MODEL@WxH, models that are made ready for frames of such a size.
+        preload: MODEL@WxH, models to warm up for frames of that size.
         """
         threading.Thread(target=self._beat, name="beat", daemon=True).start()
         unavailable = {}
@@ -99,23 +100,23 @@ class Worker:
             try:
                 model, _ = self._load(slug.slug, slug.scales[0], "auto")
                 if isinstance(model, Predicting):
-                    model.seconds(1, 1)  # the device's speed is measured once: now, while nobody else works
+                    model.seconds(1, 1)  # measures the device's speed once, while it is otherwise idle
             except ModelError as error:
                 unavailable[slug.slug] = str(error).replace(str(cache_folder()), "the cache")
         for name in preload:
             self._preload(name)
         self._forks.wait(STALL_SECONDS)
         nvenc = self._sessions is not None
-        self._report(report="ready", unavailable=unavailable, kind=self._kind(), nvenc=nvenc)
+        self._report(report="ready", unavailable=unavailable, kind=self._digest(), nvenc=nvenc)
 
-    def _kind(self) -> str:
-        """Digest what the bytes of a result depend on besides its job: devices that agree in it make the same bytes."""
+    def _digest(self) -> str:
+        """Return a digest of what a result depends on besides the job: devices with equal digests produce equal bytes."""
         models = sorted((*key, model.name, model.report, model.digest) for key, (model, _) in self._loaded.items())
         facts = [version("upres"), version("av"), cpu_name(), cpu_family(), sorted(set(nvidia.names())), models]
         return sha256(json.dumps([*facts, self._sessions is not None]).encode()).hexdigest()
 
     def _preload(self, name: str) -> None:
-        """Run one frame of a size through a model, so that the first job finds engines loaded and kernels chosen."""
+        """Run one frame of a size through a model, so that engines are loaded and kernels are chosen before the first job."""
         slug, _, size = name.partition("@")
         width, height = map(int, size.split("x"))
         try:
@@ -125,10 +126,10 @@ class Worker:
                 pass
             session.close()
         except (ModelError, SourceError) as error:
-            logger.warning("%s is not made ready: %s", name, error)
+            logger.warning("cannot preload %s: %s", name, error)
 
-    def obey(self, orders: IO[str]) -> None:
-        """Carry out orders until there are no more."""
+    def run_orders(self, orders: IO[str]) -> None:
+        """Execute orders until stdin ends."""
         for line in orders:
             match json.loads(line):
                 case {"run": order}:
@@ -139,11 +140,12 @@ class Worker:
         self._forks.close()
 
     def _start(self, order: Order) -> None:
-        self._report(report="started", request_id=order.request_id)  # first: whatever it does, it counts from now on
+        # Report this before the fork: the attempt counts as started from now on.
+        self._report(report="started", request_id=order.request_id)
         try:
             child = self._forks.fork()
         except OSError as error:
-            logger.error("no process can be started for an attempt (%s)", error)
+            logger.error("cannot start a process for an attempt: %s", error)
             self._report(report="died", request_id=order.request_id)
             return
         self._attempts[order.request_id] = child
@@ -154,24 +156,24 @@ class Worker:
         channel = Channel(child.end)
         turn = partial(self._device.turn, order.owner, live=order.live)
         on_wait = partial(self._report, report="memory", request_id=order.request_id)
-        whose, longest = (order.owner, order.request_id), 0.0 if order.live else order.wall_seconds
-        memory = Claim(self._memory, *whose, longest=longest, on_wait=on_wait)
+        identity, longest = (order.owner, order.request_id), 0.0 if order.live else order.wall_seconds
+        memory = Claim(self._memory, *identity, longest=longest, on_wait=on_wait)
         encoders = EncoderHosts(self._sessions, order.request_id, on_wait)
-        claims = memory, Claim(self._merging, *whose, longest=order.wall_seconds), encoders
+        claims = memory, Claim(self._merging, *identity, longest=order.wall_seconds), encoders
         line = None if order.range_number is None else self._line
-        host = ModelHost(channel, self._load, turn, *claims, line=line, live=order.live, made=self._count)
+        host = ModelHost(channel, self._load, turn, *claims, line=line, live=order.live, made=self._count_frames)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
-        threading.Thread(target=_end_in_time, args=(order, child, host, late), daemon=True).start()
+        threading.Thread(target=_enforce_time_limit, args=(order, child, host, late), daemon=True).start()
         verdict: dict[str, Any] = {"report": "died"}
         try:
-            verdict = self._attend(order, channel, host, answers)
+            verdict = self._watch(order, channel, host, answers)
         except (EOFError, OSError, ValueError, KeyError, TypeError):
-            pass  # the process is gone, or what it sends is no message: without a verdict it has died
+            pass  # the process is gone or sent an invalid message; without a verdict it counts as died
         finally:
             child.kill()
             if not child.ended.wait(KILL_SECONDS):
-                logger.error("an attempt that was killed has not ended after %g s", KILL_SECONDS)
+                logger.error("an attempt's process has not ended %g s after it was killed", KILL_SECONDS)
             answers.shutdown()
             host.close()
             channel.close()
@@ -180,10 +182,10 @@ class Worker:
                 verdict = {"report": "late"}
             self._report(**{**verdict, "request_id": order.request_id})
 
-    def _attend(self, order: Order, channel: Channel, host: ModelHost, answers: ThreadPoolExecutor) -> dict[str, Any]:
-        """Pass on an attempt's news, and have its questions to the model answered meanwhile, one by one; return its verdict.
+    def _watch(self, order: Order, channel: Channel, host: ModelHost, answers: ThreadPoolExecutor) -> dict[str, Any]:
+        """Pass on an attempt's reports while its requests to the model are executed one by one; return its verdict.
 
-        One that sends nothing while no model works for it, or takes nothing, for long makes no progress.
+        An attempt is late if, for the stall time, it sends nothing while no model works for it, or does not read what it is sent.
         """
         channel.send({"attempt": asdict(order)})
         answer: Future[None] | None = None
@@ -193,7 +195,7 @@ class Worker:
             channel.limit(stall)
             works = answer is not None and not answer.done()
             try:
-                if not channel.comes(stall):
+                if not channel.wait_readable(stall):
                     if works:
                         continue
                     raise TimeoutError
@@ -206,13 +208,14 @@ class Worker:
                     answer = answers.submit(host.answer, message, frame)
                 elif message["report"] != "active":
                     report = checked(message)
-                    if report is None or (report["report"] == "locked" and answer is not None):  # then it has the lock
-                        raise ValueError("a report that is none")
+                    # An attempt that has sent a request holds the lock.
+                    if report is None or (report["report"] == "locked" and answer is not None):
+                        raise ValueError("an invalid report")
                     if report["report"] in VERDICTS:
                         return report
                     self._report(**{**report, "request_id": order.request_id})
                     pace.keep(len(str(report)))
-            except (TimeoutError, EOFError) as error:  # the second also where it took nothing of an answer
+            except (TimeoutError, EOFError) as error:  # EOFError also follows if the attempt did not read a reply
                 if isinstance(error, EOFError) and not channel.stuck:
                     raise
                 return {"report": "late", "stalled_seconds": stall}
@@ -223,15 +226,15 @@ class Worker:
             self._loaded[key] = self._loader(*key)
         return self._loaded[key]
 
-    def _count(self, label: str, frames: int) -> None:
+    def _count_frames(self, label: str, frames: int) -> None:
         self._frames[label] += frames
 
     def _beat(self) -> None:
         while True:
-            self._report(report="beat", load=asdict(self._load_now()))
+            self._report(report="beat", load=asdict(self._current_load()))
             time.sleep(BEAT_SECONDS)
 
-    def _load_now(self) -> Load:
+    def _current_load(self) -> Load:
         encoders = (0, 0) if (sessions := self._sessions) is None else (sessions.taken, sessions.most)
         return Load(self._device.busy_seconds, dict(self._frames), *self._memory.counts, *encoders)
 
@@ -241,10 +244,10 @@ class Worker:
             self._reports.flush()
 
 
-def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
-    """Kill an attempt that is late, but for the time that it waited for memory, which others had.
+def _enforce_time_limit(order: Order, child: Child, host: ModelHost, late: threading.Event) -> None:
+    """Kill an attempt that exceeds its time limit, not counting the time that it waited for memory which others held.
 
-    End what a model still does once it is gone: it may work on a whole shot at once.
+    Then interrupt what a model still does for an attempt that is gone: it may work on a whole shot at once.
     """
     started, left = time.monotonic(), order.wall_seconds
     while not child.ended.wait(left):
@@ -259,7 +262,7 @@ def _end_in_time(order: Order, child: Child, host: ModelHost, late: threading.Ev
 
 
 def load(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
-    """Load a model of the engine, and a line for the user where a better one exists."""
+    """Load a model of the engine; return it with a line for the user if a better model exists."""
     runtime, quality = os.environ.get(RUNTIME, "auto"), os.environ.get(QUALITY, "high")
     return registry.load(slug, content=content, scale=scale, runtime=runtime, quality=quality)
 
@@ -272,8 +275,8 @@ def loader(name: str) -> LoadModel:
 
 
 @contextmanager
-def _own_stdout() -> Iterator[IO[str]]:
-    """Keep stdout for reports alone: whatever a library prints goes to stderr."""
+def _reserve_stdout() -> Iterator[IO[str]]:
+    """Reserve stdout for reports: redirect anything that a library prints to stderr."""
     with os.fdopen(os.dup(1), "w") as reports:
         os.dup2(2, 1)
         yield reports
@@ -284,18 +287,16 @@ def main() -> None:
     die_with_parent()
     name_process("upres-worker")
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--models", default="upres.service.execution.worker:load", help="module:function that loads a model"
-    )
-    parser.add_argument("--preload", action="append", default=[], help="MODEL@WxH, to be ready for frames of this size")
-    parser.add_argument("--nvenc", action="store_true", help="let the GPU encode, where NVENC opens")
-    parser.add_argument("--memory", type=int, help="bytes that its attempts may take together")
+    parser.add_argument("--models", default="upres.service.execution.worker:load", help="loader, as module:function")
+    parser.add_argument("--preload", action="append", default=[], help="MODEL@WxH: warm up a model for this frame size")
+    parser.add_argument("--nvenc", action="store_true", help="encode on the GPU if NVENC is available")
+    parser.add_argument("--memory", type=int, help="limit in bytes for the memory of all attempts together")
     arguments = parser.parse_args()
     job_logging.configure("json")
-    with _own_stdout() as reports:
+    with _reserve_stdout() as reports:
         worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory, nvenc=arguments.nvenc)
         worker.warm(arguments.preload)
-        worker.obey(sys.stdin)
+        worker.run_orders(sys.stdin)
 
 
 if __name__ == "__main__":

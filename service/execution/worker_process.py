@@ -1,4 +1,4 @@
-"""One worker as the server sees it: a process that is restarted whenever it dies, and the attempts that it runs."""
+"""A worker's process as seen by the server: restarted whenever it dies, together with the attempts that it runs."""
 
 import asyncio
 import json
@@ -21,41 +21,45 @@ from .pool.latest_reports import LatestReports
 from .pool.worker import PooledWorker, WorkerDiedError
 from .sandbox.environment import environment
 
-BEAT_LIMIT = 60.0  # seconds without a word from a worker before it is taken for dead
-LAST_WORDS_SECONDS = 1.0  # for what a worker that died still has to log
-LINE_BYTES = 8 * HEADER_BYTES  # of JSON, in which a character of an attempt's message may take six bytes
+BEAT_LIMIT = 60.0  # seconds without a report after which a worker is considered dead
+LAST_WORDS_SECONDS = 1.0  # for the remaining log lines of a worker that died
+LINE_BYTES = 8 * HEADER_BYTES  # of JSON, in which a character of an attempt's message may need six bytes
 
 logger = logging.getLogger(__name__)
 
 
-class _News:
-    """Reports that wait until those before them are taken, which lasts as long as the database is away."""
+class _ReportQueue:
+    """Queue of reports that wait until earlier ones are handled, which takes as long as the database is unavailable."""
 
     def __init__(self) -> None:
         self._reports = LatestReports()
-        self._came = asyncio.Event()
+        self._changed = asyncio.Event()
         self._ended = False
 
     def put(self, report: Report) -> None:
-        """Keep a report."""
+        """Add a report."""
         self._reports.put(report)
-        self._came.set()
+        self._changed.set()
 
     def end(self) -> None:
-        """Note that no more come."""
+        """Mark the end: no more reports follow."""
         self._ended = True
-        self._came.set()
+        self._changed.set()
 
     async def get(self) -> Report | None:
-        """Take out the first as soon as there is one; None after the last."""
+        """Remove and return the first report as soon as there is one; None after the last."""
         while not self._reports and not self._ended:
-            self._came.clear()
-            await self._came.wait()
+            self._changed.clear()
+            await self._changed.wait()
         return next(iter(self._reports.take(1)), None)
 
 
 class WorkerProcess(PooledWorker):
-    """arguments: the worker's. engine: variables that it has besides this process's, and instead of them. name: of its device."""
+    """A worker that runs as a process on this machine.
+
+    arguments: command line of the worker. engine: variables to add to, or override in, this process's environment. name: of its
+    device.
+    """
 
     def __init__(
         self,
@@ -71,17 +75,17 @@ class WorkerProcess(PooledWorker):
         self._process: Process | None = None
 
     async def keep(self, on_report: OnReport) -> None:
-        """Run the process until it dies; WorkerDiedError then. Its attempts are reported as died."""
-        self._process = process = await self._spawned()
-        last_words = asyncio.create_task(_log(process))
+        """Run the process until it dies, then report its attempts as died and raise WorkerDiedError."""
+        self._process = process = await self._spawn_shielded()
+        last_words = asyncio.create_task(_forward_log(process))
         try:
-            await self._report_lost(on_report)  # orders that met the dead one
+            await self._report_lost(on_report)  # orders that were sent to the previous, dead process
             await self._listen(process, on_report)
         except (KeyError, TypeError, ValueError):
-            logger.exception("a worker sent a report that is none")
+            logger.exception("a worker sent an invalid report")
         finally:
             self.ready = False
-            await run_to_completion(_end(process, last_words))
+            await run_to_completion(_kill(process, last_words))
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"a worker died ({process.returncode}) with {counted(lost, 'attempt')}")
@@ -92,15 +96,15 @@ class WorkerProcess(PooledWorker):
             self._process.stdin.write(json.dumps(message).encode() + b"\n")
             await self._process.stdin.drain()
 
-    async def _spawned(self) -> Process:
-        """Start the process; one that is started while this is cancelled is not lost."""
+    async def _spawn_shielded(self) -> Process:
+        """Start the process; if this is cancelled meanwhile, the new process is ended."""
         spawning = asyncio.create_task(self._spawn())
         try:
             return await asyncio.shield(spawning)
         except asyncio.CancelledError:
             with suppress(OSError):
                 process = await spawning
-                await _end(process, asyncio.create_task(_log(process)))
+                await _kill(process, asyncio.create_task(_forward_log(process)))
             raise
 
     async def _spawn(self) -> Process:
@@ -116,25 +120,25 @@ class WorkerProcess(PooledWorker):
         )
 
     async def _listen(self, process: Process, on_report: OnReport) -> None:
-        """Take reports until the worker ends, or what it says is none. It is read meanwhile: one that nobody reads does nothing."""
-        news = _News()
-        reading = asyncio.create_task(_read(process, news))
-        taking = asyncio.create_task(self._take_all(news, on_report))
+        """Handle reports until the worker ends or sends an invalid one; read concurrently, since a full pipe blocks the worker."""
+        queue = _ReportQueue()
+        reading = asyncio.create_task(_read(process, queue))
+        handling = asyncio.create_task(self._handle_all(queue, on_report))
         try:
-            await taking
+            await handling
             await reading
         finally:
             reading.cancel()
-            taking.cancel()
-            await asyncio.gather(reading, taking, return_exceptions=True)
+            handling.cancel()
+            await asyncio.gather(reading, handling, return_exceptions=True)
 
-    async def _take_all(self, news: _News, on_report: OnReport) -> None:
-        while (report := await news.get()) is not None:
-            await self._take(report, on_report)
+    async def _handle_all(self, queue: _ReportQueue, on_report: OnReport) -> None:
+        while (report := await queue.get()) is not None:
+            await self._handle(report, on_report)
 
 
-async def _read(process: Process, news: _News) -> None:
-    """Read reports until the worker ends, or what it says is none."""
+async def _read(process: Process, queue: _ReportQueue) -> None:
+    """Read reports until the worker ends or sends an invalid one."""
     assert process.stdout is not None
     try:
         while True:
@@ -142,20 +146,20 @@ async def _read(process: Process, news: _News) -> None:
                 async with asyncio.timeout(BEAT_LIMIT):
                     line = await process.stdout.readline()
             except TimeoutError:
-                logger.error("a worker has not been heard of for %g s", BEAT_LIMIT)
+                logger.error("a worker has sent nothing for %g s", BEAT_LIMIT)
                 return
             except ValueError:
                 logger.error("a worker sent a line of more than %d bytes", LINE_BYTES)
                 return
             if not line.endswith(b"\n"):
-                return  # it has ended, perhaps in the middle of a word
-            news.put(json.loads(line))
+                return  # the worker has ended, possibly in the middle of a line
+            queue.put(json.loads(line))
     finally:
-        news.end()
+        queue.end()
 
 
-async def _log(process: Process) -> None:
-    """Pass on what a worker and its attempts write on stderr, as lines of this process's log."""
+async def _forward_log(process: Process) -> None:
+    """Copy what a worker and its attempts write to stderr into this process's log."""
     assert process.stderr is not None
     while True:
         try:
@@ -167,8 +171,8 @@ async def _log(process: Process) -> None:
         job_logging.log_forwarded(line.decode(errors="replace").rstrip(), source=process.pid)
 
 
-async def _end(process: Process, last_words: asyncio.Task[None]) -> None:
-    """Kill a process and wait for it. Not by its own `kill`, which would take its exit status from asyncio."""
+async def _kill(process: Process, last_words: asyncio.Task[None]) -> None:
+    """Kill a process and wait for it. Process.kill is not used: it would poll the process and take the exit status from asyncio."""
     assert process.stdin is not None and process.stdout is not None
     if process.returncode is None:
         with suppress(ProcessLookupError):
@@ -178,4 +182,4 @@ async def _end(process: Process, last_words: asyncio.Task[None]) -> None:
     with suppress(TimeoutError):
         async with asyncio.timeout(LAST_WORDS_SECONDS):
             await last_words
-            await process.stdout.read()  # to its end, or asyncio keeps the pipe open
+            await process.stdout.read()  # to the end, or asyncio keeps the pipe open

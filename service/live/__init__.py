@@ -1,1 +1,1 @@
-"""Live sessions: the attempt's socket, the relay and the ring."""
+"""Live jobs: the attempt's socket, the relay and the ring."""

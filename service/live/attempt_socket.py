@@ -1,7 +1,7 @@
-"""The attempt's end of a live job: the source as it comes from the server, and what is made of it on its way back.
+"""The attempt's side of a live job: receives the source from the server, and sends the result back.
 
-Both go over one socket in the job's folder: the source as plain bytes, and back the messages of `framing`, one for each track
-and fragment. Nothing is kept: a live log lies with the server.
+Both use one socket in the job's folder: the source as plain bytes, the result as messages of `framing`, one per track and
+fragment. Nothing is stored here: the server keeps the live log.
 """
 
 import os
@@ -24,12 +24,12 @@ from upres.engine.segments.model import Fragment, Track
 
 from . import framing
 
-REPORT_SECONDS = 1.0  # between two reports of an attempt that waits for its source
+REPORT_SECONDS = 1.0  # between two reports that the attempt waits for its source
 
 
 @contextmanager
 def address(folder: Path) -> Iterator[str]:
-    """Name the socket in a folder: by way of its descriptor on Linux, for a socket's name may have 107 bytes only."""
+    """Yield the address of the socket in a folder: on Linux through its descriptor, as socket paths are limited to 107 bytes."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         through = Path(f"/proc/self/fd/{descriptor}")
@@ -39,11 +39,13 @@ def address(folder: Path) -> Iterator[str]:
 
 
 class LiveSocket:
-    """taken: bytes of the source read so far. waits: how often there were none yet. waiting: called at times while none comes.
+    """The attempt's end of the socket.
 
-    Sending is safe from threads. sending: whether a message is on its way, which takes long where the server's reader is slow.
+    taken: bytes of the source read so far. waits: how often no byte was available. waiting: callback, called while none arrives.
 
-    Raises TargetError where the server has gone.
+    Any thread may send. sending: whether a message is being sent, which takes long if the server's reader is slow.
+
+    Raises TargetError if the server is gone.
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], None]) -> None:
@@ -57,10 +59,10 @@ class LiveSocket:
                 self._socket.connect(name)
         except OSError as error:
             self.close()
-            raise TargetError(f"the server does not listen for a live job ({error.strerror})") from error
+            raise TargetError(f"cannot connect to the server for a live job ({error.strerror})") from error
 
     def read(self, size: int = 65536, /) -> bytes:
-        """Read at most `size` bytes, as soon as there are any; empty at the end."""
+        """Read at most `size` bytes as soon as there are any; empty at the end."""
         self.waits += not framing.readable(self._socket, 0)
         while not framing.readable(self._socket, REPORT_SECONDS):
             self._waiting()
@@ -69,14 +71,14 @@ class LiveSocket:
         return data
 
     def send(self, header: dict[str, Any], data: bytes) -> None:
-        """Send a message; waits while the server takes nothing."""
+        """Send a message; waits while the server does not read."""
         try:
             with self._lock:
                 self.sending = True
                 framing.send(self._socket, header, data)
                 self.sending = False
         except OSError as error:
-            raise TargetError(f"the server takes no more of a live job ({error.strerror})") from error
+            raise TargetError(f"the server no longer accepts data of a live job ({error.strerror})") from error
 
     def close(self) -> None:
         """Close the socket."""
@@ -84,7 +86,7 @@ class LiveSocket:
 
 
 class LiveReader(Reader):
-    """A reader of a live source that knows how much of it had been taken when each frame came out of its decoder."""
+    """A reader of a live source that records how many source bytes were read when each frame was decoded."""
 
     def __init__(self, live: LiveSocket, *, formats: tuple[str, ...], tonemap: bool) -> None:
         self._source = live
@@ -92,25 +94,25 @@ class LiveReader(Reader):
         super().__init__(live, formats=formats, live=True, tonemap=tonemap)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
-        """Yield frames as any reader does."""
+        """Yield the frames, as any reader does."""
         for frame in super().frames(on_packet):
             self._taken.append(((frame.pts or 0) * self.info.shape.time_base, self._source.taken))
             yield frame
 
     @property
     def waits(self) -> int:
-        """How often the sender had sent nothing yet."""
+        """How often the reader had to wait for the sender."""
         return self._source.waits
 
     def taken(self, seconds: Fraction) -> int:
-        """Return how many bytes it took to decode the frame shown at this time; called in order of time."""
+        """Return how many bytes were read to decode the frame shown at this time; must be called in order of time."""
         while len(self._taken) > 1 and self._taken[1][0] <= seconds:
             self._taken.popleft()
         return self._taken[0][1] if self._taken else self._source.taken
 
 
 class SentLog:
-    """A log whose fragments are published by being sent. It keeps none, and no subtitles."""
+    """A log whose fragments are sent to the server. It stores none, and no subtitles."""
 
     def __init__(self, live: LiveSocket, reader: LiveReader) -> None:
         self.header: dict[str, Any] = {}
@@ -120,13 +122,13 @@ class SentLog:
         self._reader = reader
 
     def add_track(self, track: Track) -> None:
-        """Begin a track; LogError where it is there already with another init section."""
+        """Start a track; LogError if it exists with another init section."""
         if track.name not in self.tracks:
             self.tracks[track.name] = track
             header = {**asdict(track), "time_base": str(track.time_base), "init": ""}
             self._socket.send({"track": header}, track.init)
         elif self.tracks[track.name] != track:
-            raise LogError(f"track {track.name} is there already, with another header")
+            raise LogError(f"track {track.name} exists already, with another header")
 
     def append(self, fragment: Fragment, data: bytes) -> Fragment:
         """Publish a fragment."""
@@ -139,15 +141,15 @@ class SentLog:
         return placed
 
     def note(self, extra: dict[str, Any]) -> None:
-        """Drop what belongs to no track: it is not carried live."""
+        """Drop data that belongs to no track, which live jobs do not carry."""
 
     def fragments(self, track: str) -> list[Fragment]:
-        """Return no fragment: a live log is not resumed."""
+        """Return an empty list: a live log cannot be resumed."""
         return []
 
     def read(self, fragment: Fragment) -> bytes:
-        """Raise LogError: the bytes are not here."""
-        raise LogError("a live log lies with the server")
+        """Raise LogError: the bytes are not stored here."""
+        raise LogError("the server keeps a live log")
 
     def close(self) -> None:
-        """Close nothing: the socket is its owner's."""
+        """Do nothing: the owner of the socket closes it."""

@@ -1,4 +1,4 @@
-"""What players call the codec of a track (RFC 6381), read from its header."""
+"""Codec names for players (RFC 6381), read from a track's header."""
 
 from upres.engine.segments.model import Track
 
@@ -6,9 +6,9 @@ SOUND = {"aac": "mp4a.40.2", "opus": "opus", "flac": "flac", "mp3": "mp4a.6B", "
 
 
 def codec_name(track: Track) -> str | None:
-    """Return the name, as in `codecs="…"`; None for a codec that has none here.
+    """Return the name for `codecs="…"`; None for an unsupported codec.
 
-    H.264 has profile, constraints and level behind it (ISO/IEC 14496-15, 5.3.3), HEVC more (the same, annex E.3).
+    For H.264 it contains profile, constraints and level (ISO/IEC 14496-15, 5.3.3), for HEVC more (same standard, annex E.3).
     """
     if track.codec in SOUND:
         return SOUND[track.codec]
@@ -20,13 +20,13 @@ def codec_name(track: Track) -> str | None:
 
 
 def mime_type(track: Track) -> str | None:
-    """Return the whole type, as `MediaSource.isTypeSupported` takes it."""
+    """Return the MIME type, as for `MediaSource.isTypeSupported`."""
     name = codec_name(track)
     return name and f'{"video" if track.name == "video" else "audio"}/mp4; codecs="{name}"'
 
 
 def _hevc(record: bytes) -> str:
-    """Name the profile and level of a configuration record, from its second byte."""
+    """Return the name for a configuration record, given from its second byte."""
     profile, tier = record[0] & 31, "H" if record[0] & 32 else "L"
     compatible = int(f"{int.from_bytes(record[1:5], 'big'):032b}"[::-1], 2)
     constraints = record[5:11].rstrip(b"\0").hex(".")

@@ -1,16 +1,16 @@
-"""What a live log is made of, and what is read of one."""
+"""The elements of a live log, and what its readers receive."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from upres.engine.segments.model import Fragment
 
-Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment that has arrived
+Cursors = Mapping[str, tuple[int, int]]  # track → segment and number of the last fragment received
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A fragment and bytes of it, from an offset on. In a ring: all of them."""
+    """A fragment and its bytes from an offset on; in a ring, all of them."""
 
     fragment: Fragment
     data: bytes
@@ -19,7 +19,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """Frames of a track that a reader was too slow for. fragment: the one that comes next, which is independent."""
+    """Frames of a track that a slow reader has missed. fragment: the next one, which is independent."""
 
     fragment: Fragment
     frames: int
@@ -27,7 +27,7 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A piece in a ring. number: its place there. before: frames of its track before it. start, end: seconds of the source."""
+    """A piece in a ring. number: its position. before: frames of its track before it. start, end: seconds of the source."""
 
     number: int
     piece: Piece

@@ -1,7 +1,7 @@
-"""The live jobs of one server: each a socket to its attempt, by which the source goes and the log comes, and a ring of that log.
+"""The live jobs of one server: each has a socket to its attempt, for the source and the log, and a ring with the latest log.
 
-What is on its way is bounded: a sender waits while its attempt takes nothing, an attempt while its ring does. A live job is made
-by one attempt, from what the call sends that started it, and leaves nothing behind.
+Buffers are bounded: a sender waits while its attempt does not read, an attempt waits while its ring is full. A live job has a
+single attempt, which processes what the starting call sends, and leaves no files.
 """
 
 import asyncio
@@ -28,14 +28,14 @@ from .piece import Piece
 from .ring import Ring
 
 INIT_BYTES = 1 << 20
-MOST_ARRIVED = 1 << 16  # messages whose time is kept until frames were made of them
+MAX_ARRIVALS = 1 << 16  # arrival times kept to measure the delay of frames
 LATE_SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 
 logger = logging.getLogger(__name__)
 
 
 class Live:
-    """The relays of live jobs. late: how long after the source's bytes had come fragments were published; seconds."""
+    """The relays of live jobs. late: histogram of the seconds from the arrival of source bytes to the publication of fragments."""
 
     def __init__(self, bounds: LiveLogBounds) -> None:
         self.late = Histogram(
@@ -45,37 +45,37 @@ class Live:
         self._relays: dict[str, Relay] = {}
 
     def get(self, request_id: str) -> "Relay | None":
-        """Return a live job's relay, while it has one."""
+        """Return a live job's relay, if it has one."""
         return self._relays.get(request_id)
 
     @property
     def rings(self) -> list[Ring]:
-        """The logs of the live jobs under way."""
+        """The logs of the running live jobs."""
         return [relay.ring for relay in self._relays.values()]
 
     def open(self, request_id: str, folder: JobFolder, *, waits: bool) -> None:
-        """Listen for a live job's attempt. waits: the job's first reader is waited for when it is slow."""
+        """Listen for a live job's attempt. waits: wait for the job's first reader if it is slow."""
         ring = Ring(most_bytes=self._bounds.bytes, most_seconds=self._bounds.seconds, holds=waits)
         self._relays[request_id] = Relay(ring, folder, self.late.observe)
 
     def close(self, request_id: str, *, cut: bool) -> None:
-        """End a relay whose attempt has gone. cut: do not wait for what it sent and nobody has read yet."""
+        """End a relay whose attempt has ended. cut: do not wait until its remaining data is read."""
         if relay := self._relays.get(request_id):
             relay.close(cut=cut)
 
     def forget(self, request_id: str) -> None:
-        """Drop the relay of a job that has ended, as soon as all that its attempt sent is in the ring."""
+        """Remove the relay of a job that has ended, once everything its attempt sent is in the ring."""
         if relay := self._relays.get(request_id):
             relay.task.add_done_callback(lambda _: self._relays.pop(request_id, None))
 
     def idle(self, seconds: float) -> Iterator[str]:
-        """Yield the jobs whose sender has sent nothing for so long."""
+        """Yield the jobs whose sender has sent nothing for `seconds`."""
         since = time.monotonic() - seconds
-        heard = {name: (relay.heard, relay.pause_seconds) for name, relay in self._relays.items()}
-        yield from [name for name, (at, more) in heard.items() if at is not None and at + more < since]
+        last_data = {name: (relay.last_data, relay.pause_seconds) for name, relay in self._relays.items()}
+        yield from [name for name, (at, more) in last_data.items() if at is not None and at + more < since]
 
     def stuck(self, seconds: float) -> Iterator[str]:
-        """Yield the jobs that wait for their reader, which has taken nothing for so long."""
+        """Yield the jobs that have waited `seconds` for a reader that reads nothing."""
         since = time.monotonic() - seconds
         blocked = {name: relay.ring.blocked_since for name, relay in self._relays.items()}
         yield from [name for name, at in blocked.items() if at is not None and at < since]
@@ -89,23 +89,23 @@ class Live:
 
 
 class Relay:
-    """One live job. received: bytes of the source so far. heard: when its sender last sent something; None while it waits.
+    """One live job. received: bytes of the source so far. last_data: time of the sender's last data; None while the sender waits.
 
-    pause_seconds: that its source may pause beyond what a sender may. late: of the newest frame, seconds; None before the first.
-    over: set once no more of the source is taken. interruptions: of a source that the server pulls.
+    pause_seconds: additional pause that this source may make. late: delay of the newest frame in seconds; None before the first.
+    over: set once no more of the source is accepted. interruptions: count, for a source that the server pulls.
     """
 
     def __init__(self, ring: Ring, folder: JobFolder, observe: Callable[[float], None]) -> None:
         self.ring = ring
         self.received = 0
-        self.heard: float | None = time.monotonic()
+        self.last_data: float | None = time.monotonic()
         self.pause_seconds = 0.0
         self.late: float | None = None
         self.over = asyncio.Event()
         self.interruptions = 0
         self._observe = observe
         self._ended = False
-        self._arrived: deque[tuple[int, float]] = deque(maxlen=MOST_ARRIVED)
+        self._arrivals: deque[tuple[int, float]] = deque(maxlen=MAX_ARRIVALS)
         self._connected: asyncio.Future[StreamWriter] = asyncio.get_running_loop().create_future()
         self._listening = socket.socket(socket.AF_UNIX)
         self._listening.setblocking(False)
@@ -115,47 +115,47 @@ class Relay:
         self.task = asyncio.create_task(self._run())
 
     async def write(self, offset: int, data: bytes) -> int:
-        """Pass on bytes of the source; returns how many came so far. Waits while the attempt takes none.
+        """Forward bytes of the source; return how many were received so far. Waits while the attempt does not read.
 
-        Raises OffsetError where they do not follow, TransitionError behind the end.
+        Raises OffsetError if they do not follow the previous ones, TransitionError after the end.
         """
         if self._ended:
-            raise TransitionError("the job takes no more of its source: it has ended")
+            raise TransitionError("the job accepts no more of its source: it has ended")
         if offset != self.received:
             raise OffsetError(
-                f"bytes at offset {offset} came, {self.received} was expected; a live source cannot go back"
+                f"received bytes at offset {offset}, expected {self.received}; a live source cannot be rewound"
             )
         self.received += len(data)
-        self._arrived.append((self.received, time.monotonic()))
-        self.heard = None
+        self._arrivals.append((self.received, time.monotonic()))
+        self.last_data = None
         try:
             writer = await asyncio.shield(self._connected)
-            if not writer.is_closing():  # asyncio logs a line for each write behind that
+            if not writer.is_closing():  # asyncio would log each later write
                 writer.write(data)
                 await writer.drain()
         except ConnectionError:
-            pass  # the attempt has gone; why, its job will say
+            pass  # the attempt is gone; its job reports the reason
         finally:
-            self.heard = None if self._ended else time.monotonic()
+            self.last_data = None if self._ended else time.monotonic()
         return self.received
 
     def end_source(self) -> None:
         """Mark the source as complete; its sender is no longer waited for."""
-        self.heard, self._ended = None, True
+        self.last_data, self._ended = None, True
         self.over.set()
         if self._connected.done() and self._connected.exception() is None:
-            with suppress(OSError, RuntimeError):  # the attempt has gone
+            with suppress(OSError, RuntimeError):  # the attempt is gone
                 self._connected.result().write_eof()
 
     def close(self, *, cut: bool) -> None:
-        """End, for the attempt has gone: now with `cut`, or if it never came, else when all that it sent is in the ring."""
-        self.heard = None
+        """End after the attempt: at once with `cut` or if it never connected, otherwise once its remaining data is in the ring."""
+        self.last_data = None
         self.over.set()
         if cut or not self._connected.done():
             self.task.cancel()
 
     async def _run(self) -> None:
-        """Take the attempt's connection, and what it sends, to its end. Whatever goes wrong ends the ring, and so its readers."""
+        """Accept the attempt's connection, and read from it to the end. Any error ends the ring, and thereby its readers."""
         writer: StreamWriter | None = None
         try:
             connection, _ = await asyncio.get_running_loop().sock_accept(self._listening)
@@ -167,15 +167,15 @@ class Relay:
             while True:
                 await self._take(reader)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the attempt has ended, perhaps before it had read all that was sent
-        except Exception as error:  # whatever it is, an attempt that was taken over may have sent it
-            logger.warning("a live attempt sent what is no log: %s", error)
+            pass  # the attempt has ended, possibly before it read the whole source
+        except Exception as error:  # any error: a compromised attempt may have sent invalid data
+            logger.warning("a live attempt sent an invalid log: %s", error)
         finally:
             self.ring.end()
             self._listening.close()
             if not self._connected.done():
-                self._connected.set_exception(ConnectionResetError("no attempt came"))
-                self._connected.exception()  # or asyncio logs it where nobody waits for the connection
+                self._connected.set_exception(ConnectionResetError("no attempt connected"))
+                self._connected.exception()  # otherwise asyncio logs it if nothing awaits the connection
             if writer is not None:
                 writer.transport.abort()
 
@@ -195,9 +195,9 @@ class Relay:
             self._measure(int(header["taken"]))
 
     def _measure(self, taken: int) -> None:
-        """Observe how late a frame is that needed so many bytes of the source."""
-        while len(self._arrived) > 1 and self._arrived[0][0] < taken:
-            self._arrived.popleft()
-        if self._arrived:
-            self.late = time.monotonic() - self._arrived[0][1]
+        """Record the delay of a frame that needed `taken` bytes of the source."""
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < taken:
+            self._arrivals.popleft()
+        if self._arrivals:
+            self.late = time.monotonic() - self._arrivals[0][1]
             self._observe(self.late)

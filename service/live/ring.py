@@ -1,6 +1,6 @@
-"""A live log: the latest fragments of a source that does not end, in memory, and the places of those who read them.
+"""A live log: the latest fragments of an endless source, in memory, and the positions of its readers.
 
-One event loop uses it all; nothing here is safe from other threads.
+It is used by one event loop only and is not thread-safe.
 """
 
 import asyncio
@@ -16,11 +16,10 @@ from .piece import Cursors, Dropped, Item, Piece
 
 
 class Ring:
-    """At most so many bytes and seconds of fragments; the oldest go when new ones come.
+    """A buffer of fragments, limited in bytes and seconds; the oldest are dropped for new ones.
 
-    holds: whether the first reader, whose place is `holder`, is waited for when it would lose something; then
-    `blocked_since` is since when. bytes: that it holds. tracks: those that have started. changed: set when there is something new,
-    or no more.
+    holds: wait for the first reader, at the place `holder`, if it would miss something; `blocked_since` is then the start of that
+    wait. bytes: current size. tracks: those that have started. changed: set when a piece is added, or at the end.
     """
 
     def __init__(self, *, most_bytes: int, most_seconds: float, holds: bool) -> None:
@@ -36,27 +35,27 @@ class Ring:
         self.bytes = 0
         self._frames: dict[str, int] = {}
         self._newest: dict[str, Fragment] = {}
-        self._gone: dict[str, Fragment] = {}
+        self._dropped: dict[str, Fragment] = {}
         self._key: Item | None = None
         self._moved = asyncio.Event()
 
     @property
     def key(self) -> Item | None:
-        """The newest key frame of the picture, while it is here."""
+        """The newest video keyframe, if it is still in the ring."""
         return self._key if self._key is not None and self._key.number >= self.first else None
 
     @property
     def end_seconds(self) -> float:
-        """Seconds of the source at the newest piece's end."""
+        """The end of the newest piece, in seconds of the source."""
         return self._items[-1].end if self._items else 0.0
 
     @property
     def next(self) -> int:
-        """Number of the next piece."""
+        """The number of the next piece."""
         return self.first + len(self._items)
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield what is here, oldest first."""
+        """Yield the pieces in the ring, oldest first."""
         return (item.piece for item in self._items)
 
     def __getitem__(self, number: int) -> Item:
@@ -68,7 +67,7 @@ class Ring:
         self._frames[track.name] = 0
 
     async def put(self, piece: Piece) -> None:
-        """Add a piece, for which the oldest make room; waits where the holder has not read those. Adds none after the end."""
+        """Add a piece, dropping the oldest to make room; wait if the holder has not read those. Does nothing after the end."""
         fragment, track = piece.fragment, self.tracks[piece.fragment.track]
         start = float((fragment.pts + track.start) * track.time_base)
         end = float((fragment.pts + fragment.duration + track.start) * track.time_base)
@@ -78,7 +77,7 @@ class Ring:
                 self._moved.clear()
                 await self._moved.wait()
             else:
-                self._forget()
+                self._drop_oldest()
         self.blocked_since = None
         if self.ended:
             return
@@ -92,41 +91,41 @@ class Ring:
         self._notify()
 
     def end(self) -> None:
-        """Mark the log as complete: no more pieces come."""
+        """Mark the log as complete: no more pieces follow."""
         self.ended = True
         self._moved.set()
         self._notify()
 
     def release(self) -> None:
-        """Stop waiting for the holder, which has gone."""
+        """Stop waiting for the holder, which is gone."""
         self.holder = None
         self._moved.set()
 
     def moved(self) -> None:
-        """Note that the holder has read something."""
+        """Record that the holder has read something."""
         self._moved.set()
 
     def check(self, cursors: Cursors) -> None:
-        """Raise OffsetError where a cursor lies behind what was published, or what follows it is no longer there."""
+        """Raise OffsetError if a cursor is after the end of the log, or the piece that follows it was dropped."""
         for track, cursor in cursors.items():
-            newest, gone = self._newest.get(track), self._gone.get(track)
+            newest, gone = self._newest.get(track), self._dropped.get(track)
             if newest is None or cursor > newest.cursor:
                 there = "it is empty" if newest is None else f"it ends with {_named(newest)}"
-                raise OffsetError(f"the cursor of {track} lies behind the log's end ({there})")
+                raise OffsetError(f"the cursor of {track} is after the log's end ({there})")
             if gone is not None and cursor < gone.cursor:
                 oldest = next(
                     (item.piece.fragment for item in self._items if item.piece.fragment.track == track), newest
                 )
                 where = {"track": track, "segment": str(oldest.segment), "fragment": str(oldest.number)}
-                raise OffsetError(f"the cursor of {track} is too old; the oldest there is is {_named(oldest)}", where)
+                raise OffsetError(f"the cursor of {track} is too old; the oldest fragment is {_named(oldest)}", where)
 
     def _over(self, size: int, end: float) -> bool:
         return self.bytes + size > self.most_bytes or end - self._items[0].end > self._most_seconds
 
-    def _forget(self) -> None:
+    def _drop_oldest(self) -> None:
         item = self._items.popleft()
         self.bytes -= len(item.piece.data)
-        self._gone[item.piece.fragment.track] = item.piece.fragment
+        self._dropped[item.piece.fragment.track] = item.piece.fragment
         self.first += 1
 
     def _notify(self) -> None:
@@ -135,12 +134,12 @@ class Ring:
 
 
 class Place:
-    """Where one reader of a ring stands. position: the number of the piece it reads next.
+    """The position of one reader in a ring. position: number of the piece it reads next.
 
-    cursors: what it has already. A track starts, and after a gap continues, with an independent fragment.
-    most_late: seconds that it may be behind, for who watches. It starts with the newest key frame, and passes over to the newest
-    when it is later than that.
-    to_newest: continue with the newest key frame, not with the oldest that is left, once the ring lost what was to be read next.
+    cursors: what the reader has already. A track starts, and continues after a gap, with an independent fragment. most_late: for
+    viewers, maximum delay in seconds: the viewer starts at the newest keyframe, and skips to the newest one when it is later than
+    that.
+    to_newest: after missing the next piece, continue with the newest keyframe instead of the oldest remaining piece.
     """
 
     def __init__(
@@ -155,7 +154,7 @@ class Place:
         self._since = -inf
 
     def next(self) -> Track | Piece | Dropped | None:
-        """Return what comes next: a track before its first piece, what was lost before a piece, a piece; None: nothing yet."""
+        """Return the next element: a track before its first piece, a gap before a piece, or a piece; None if nothing is new."""
         ring = self.ring
         if self.position < ring.first:
             if self._to_newest and self._delivered and ring.key is not None:
@@ -182,7 +181,7 @@ class Place:
         return None
 
     def _pass_over(self) -> None:
-        """Go to the newest key frame, and to the sound of its time, where one starts or is too late."""
+        """Skip to the newest keyframe, and to the audio at its time, at the start or if the viewer is too late."""
         key, ring = self.ring.key, self.ring
         if self._most_late is None or key is None or key.number < self.position or self.position >= ring.next:
             return
@@ -190,7 +189,7 @@ class Place:
             self._since = key.start
 
     def _lost(self, item: Item) -> int | None:
-        """Count the track's frames between the last one delivered and this one; None where none was delivered."""
+        """Return the number of missed frames of the track before this item; None if none of it was delivered yet."""
         track = item.piece.fragment.track
         if track not in self._delivered and track not in self._cursors:
             return None

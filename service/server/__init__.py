@@ -1,1 +1,1 @@
-"""The process: settings, its servers, metrics and health."""
+"""The server process: settings, endpoints, metrics and health."""

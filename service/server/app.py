@@ -1,4 +1,4 @@
-"""One server: everything made, started, stopped in order."""
+"""One server: creates, starts and stops all its parts in order."""
 
 import asyncio
 import logging
@@ -12,8 +12,8 @@ import grpc
 from fastapi import FastAPI
 from starlette.types import ASGIApp
 
-from upres.service.api.http.hls.door import HlsDoor
-from upres.service.api.http.live.socket import LiveDoor
+from upres.service.api.http.hls.routes import HlsRoutes
+from upres.service.api.http.live.socket import LiveSockets
 from upres.service.api.http.middleware import protect
 from upres.service.api.http.pusher import Pusher
 from upres.service.api.http.routes import Web
@@ -38,29 +38,29 @@ from upres.service.webhooks.egress import Allowed, Egress, Resolver
 
 from .confinement_check import check_confinement
 from .forwarded import Forwarded, Network, parse_networks
-from .forwarding.beside import Beside
-from .forwarding.doors import Doors
-from .forwarding.elsewhere import Calls, Elsewhere
-from .forwarding.elsewhere import Web as Routed
 from .forwarding.look_ups import LookUps
+from .forwarding.peer_monitor import PeerMonitor
+from .forwarding.peers import Peers, Trust
+from .forwarding.ports import Ports
+from .forwarding.routing import Calls, JobRouter
+from .forwarding.routing import Web as Routed
 from .forwarding.stand_in import PEER_SECRET, new_secret
-from .forwarding.working import Peers, Trust
 from .grpc_server import Services
 from .metrics import Metrics
 from .settings import Settings
 from .standby import Standby, locked, make_state
 
-READY_SECONDS = 0.05  # between two looks while no new jobs can be taken
-UNREADY_SECONDS = 1.0  # and while they can
+READY_SECONDS = 0.05  # between two readiness checks while no new jobs are accepted
+UNREADY_SECONDS = 1.0  # between two readiness checks while new jobs are accepted
 
 logger = logging.getLogger(__name__)
 
 
 class Server:
-    """A running server. Raises StoreError where it cannot have its state folder, its database or its ports.
+    """A server. Raises StoreError if its state folder, database or ports are unavailable.
 
-    standby: its place, where servers share the database and the state folder; otherwise these are this server's alone.
-    doors: its ports, where they listen already.
+    standby: its place among servers that share the database and the state folder; without it, these belong to this server alone.
+    ports: its ports, if they are open already.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Server:
         settings: Settings,
         checkpoint: Callable[[str], None] = lambda step: None,
         standby: Standby | None = None,
-        doors: Doors | None = None,
+        ports: Ports | None = None,
     ) -> None:
         make_state(settings.state)
         self._settings = settings
@@ -84,7 +84,7 @@ class Server:
         executor = make_executor(settings.executor, self._executor_options())
         policy = settings.policy
         self._probe = probe = Probe(policy.limits)
-        probe.start()  # it imports while the rest is made
+        probe.start()  # its imports run while the rest is created
         streams = {name: url.get_secret_value() for name, url in settings.live_sources.items()}
         self._puller = puller = Puller(streams, allow_unconfined=settings.allow_unconfined)
         puller.start()
@@ -106,18 +106,18 @@ class Server:
         self._links = Links(secret, settings.result_url_seconds)
         live_url = partial(self._links.make_live, settings.public_url or "")
         self._services = Services(self.jobs, self.keys, quota, live_url=live_url, telemetry=self._telemetry)
-        self._doors = doors or Doors(settings)
+        self._ports = ports or Ports(settings)
         self._resolver = Resolver()
         self._egress = Egress(self._resolver, Allowed.parse(settings.webhook_http, settings.webhook_hosts))
         self._deliveries = Deliveries(self.store)
         self._webhooks = Webhooks(self._deliveries, self._egress.post, result_url=self._result_url)
         self._pusher = self._make_pusher()
-        self._hls = HlsDoor(self.jobs, self._links)
+        self._hls = HlsRoutes(self.jobs, self._links)
         self._incoming = settings.state / "incoming"
         self._handlers: Sequence[grpc.GenericRpcHandler] = self._services.handlers
-        self._beside: Beside | None = None
+        self._peer_monitor: PeerMonitor | None = None
         web, networks = self._web(quota), parse_networks(settings.trusted_proxies)
-        self._app = Forwarded(web, networks) if standby is None else self._shared(standby, web, networks)
+        self._app = Forwarded(web, networks) if standby is None else self._with_routing(standby, web, networks)
 
     def _make_pusher(self) -> Pusher:
         settings = self._settings
@@ -150,8 +150,8 @@ class Server:
     def _web(self, quota: Quota) -> FastAPI:
         settings = self._settings
         incoming = self._incoming if self._standby is None else self._incoming / self._standby.id
-        left = incoming if self._lock is None else self._incoming  # another server's are in a shared folder
-        shutil.rmtree(left, ignore_errors=True)  # what a crash left of uploads
+        left = incoming if self._lock is None else self._incoming  # a shared folder also holds other servers' uploads
+        shutil.rmtree(left, ignore_errors=True)  # partial uploads left by a crash
         incoming.mkdir(parents=True)
         submissions = Submissions(
             self.jobs,
@@ -164,9 +164,9 @@ class Server:
         self._pusher.mount(app)
         idle, origins = settings.policy.source_idle_seconds, settings.cors_origins
         tracing = self._telemetry.tracing
-        LiveDoor(self.jobs, self.keys, quota, self._links, origins=origins, idle_seconds=idle, tracing=tracing).mount(
-            app
-        )
+        LiveSockets(
+            self.jobs, self.keys, quota, self._links, origins=origins, idle_seconds=idle, tracing=tracing
+        ).mount(app)
         self._hls.mount(app)
         protect(
             app,
@@ -180,17 +180,17 @@ class Server:
         )
         return app
 
-    def _shared(self, standby: Standby, web: ASGIApp, networks: tuple[Network, ...]) -> Forwarded:
-        """Put in front of all that answers what passes on requests about jobs of other servers."""
+    def _with_routing(self, standby: Standby, web: ASGIApp, networks: tuple[Network, ...]) -> Forwarded:
+        """Wrap the application and the gRPC handlers so that requests about other servers' jobs are forwarded."""
         settings, secret = self._settings, self.store.meta(PEER_SECRET, new_secret)
         peers = Peers(standby.url, Trust.read(settings.peer_ca))
-        elsewhere = Elsewhere(LookUps(self.jobs.peer_owners), peers, secret)
-        self._handlers = [Calls(self._handlers, elsewhere)]
-        self._beside = Beside(standby, self.jobs, peers, self._lead, self._incoming)
-        return Forwarded(Routed(web, elsewhere, settings.live_log_bytes), networks, secret)
+        router = JobRouter(LookUps(self.jobs.peer_owners), peers, secret)
+        self._handlers = [Calls(self._handlers, router)]
+        self._peer_monitor = PeerMonitor(standby, self.jobs, peers, self._lead, self._incoming)
+        return Forwarded(Routed(web, router, settings.live_log_bytes), networks, secret)
 
     def _result_url(self, job: Job) -> str:
-        """Make a link to a result as its submitter can open it: by the setting, else by the way that the request came."""
+        """Return a link to a result that its submitter can open, based on the public URL or else on the URL of the request."""
         base = self._settings.public_url or job.base_url or self._settings.local_url(self.http_port)
         return self._links.make(base, file_names(job.request_id)[0])
 
@@ -198,28 +198,28 @@ class Server:
         self._failed.put_nowait(f"{name} keeps failing ({error})")
 
     async def failed(self) -> str:
-        """Wait until the server cannot continue: a part of it fails again and again, or another server has taken over; give why."""
+        """Wait until the server cannot continue and return why: a part keeps failing, or another server has taken over."""
         return await self._failed.get()
 
     @property
     def http_port(self) -> int:
-        """Give the port that HTTP listens on."""
-        return self._doors.http_port
+        """The port that HTTP listens on."""
+        return self._ports.http_port
 
     @property
     def grpc_port(self) -> int:
-        """Give the port that gRPC listens on."""
-        return self._doors.grpc_port
+        """The port that gRPC listens on."""
+        return self._ports.grpc_port
 
     def first_key(self) -> str | None:
-        """Make a key where there is none, and give its text, seen once. A key set by the operator is taken instead."""
+        """Create a key if there is none and return its text, which is shown once; if the operator has set a key, store that one."""
         if self._settings.api_key is not None:
             self.keys.put("default", self._settings.api_key.get_secret_value())
             return None
         return self.keys.add("default") if self.store.leads and not self.keys.all() else None
 
     async def start(self) -> None:
-        """Resume what was accepted, and answer. Where servers share the work, the one that leads resumes it by and by."""
+        """Resume accepted jobs and start to serve. If servers share the work, the leader resumes the jobs gradually."""
         settings = self._settings
         if self._standby is not None:
             scheduler = self.jobs.scheduler
@@ -227,18 +227,18 @@ class Server:
         check_confinement(await self._probe.confinement(), settings.host, allow_unconfined=settings.allow_unconfined)
         await self.jobs.start()
         await self._services.announce(serving=False)
-        await self._doors.open(self._app, self._handlers)
+        await self._ports.open(self._app, self._handlers)
         self._tasks.start("readiness", self._announce)
         self._tasks.start("progress sockets", self._pusher.run)
-        if self._beside is None:
+        if self._peer_monitor is None:
             self._start_single()
         else:
-            self._tasks.start("other servers", self._beside.run)
+            self._tasks.start("other servers", self._peer_monitor.run)
             self._tasks.start("requests at other servers", SharedQuota(self._quota, self.store).run)
-            self._tasks.start("changes by other servers", self._beside.listen)
+            self._tasks.start("changes by other servers", self._peer_monitor.listen)
 
     async def _lead(self) -> None:
-        """Do what only one server of a database may, from now on."""
+        """Start what only one server of a database may do."""
         await self.jobs.tidy()
         self._start_single()
 
@@ -247,17 +247,17 @@ class Server:
         self._tasks.start("webhooks", self._webhooks.run)
 
     async def stop(self, grace: float) -> None:
-        """Report it, finish what can be finished within the grace time, in seconds, and interrupt the rest."""
+        """Report not ready, finish what can be finished within `grace` seconds, and interrupt the rest."""
         self.jobs.drain()
         await self._services.drain()
         try:
             async with asyncio.timeout(grace):
                 await self.jobs.scheduler.idle()
         except TimeoutError:
-            logger.warning("%d jobs are resumed by the next start", len(self.jobs.scheduler.attempts))
+            logger.warning("%d jobs will be resumed at the next start", len(self.jobs.scheduler.attempts))
         await self._tasks.stop()
         await self._hls.stop()
-        await self._doors.close()
+        await self._ports.close()
         await self.jobs.stop()
         if self._standby is not None:
             await self._standby.stop()
@@ -270,7 +270,7 @@ class Server:
             self._lock.release()
 
     async def _announce(self) -> None:
-        """Report over gRPC whether new jobs are taken and processed, whenever that changes."""
+        """Report readiness over gRPC whenever it changes: whether new jobs are accepted and processed."""
         announced = False
         while True:
             ready = self.jobs.ready

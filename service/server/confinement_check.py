@@ -1,4 +1,4 @@
-"""What a server says where its system cannot cut off the processes that open strangers' media."""
+"""Warnings and errors if the system cannot confine the processes that open untrusted media."""
 
 import ipaddress
 import logging
@@ -7,26 +7,28 @@ from upres.engine.core.errors import SettingsError
 from upres.service.execution.sandbox.confinement import Confinement
 
 NETWORK = (
-    "this system does not cut processes that open strangers' media off from the network; "
-    "it takes Linux with seccomp on x86-64 or ARM64, or with user namespaces"
+    "this system cannot cut processes that open untrusted media off from the network; "
+    "this needs Linux with seccomp on x86-64 or ARM64, or with user namespaces"
 )
-FILES = "this system does not keep processes that open strangers' media from the server's files; it takes Linux 5.13 with Landlock"
+FILES = "this system cannot keep processes that open untrusted media from the server's files; this needs Linux 5.13 with Landlock"
 
 logger = logging.getLogger(__name__)
 
 
 def check_confinement(confinement: Confinement, host: str, *, allow_unconfined: bool) -> None:
-    """Warn of what the system cannot do. SettingsError where a server on other than loopback has no way to cut off the network."""
+    """Warn about missing confinement. SettingsError if the network cannot be cut off and the server listens beyond loopback."""
     if not confinement.network:
         if not allow_unconfined and not is_loopback(host):
-            raise SettingsError(f"{NETWORK}; listen on 127.0.0.1, or set UPRES_ALLOW_UNCONFINED=true to serve without")
+            raise SettingsError(
+                f"{NETWORK}; listen on 127.0.0.1, or set UPRES_ALLOW_UNCONFINED=true to serve without it"
+            )
         logger.warning(NETWORK)
     if not confinement.files:
         logger.warning(FILES)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a host to listen on."""
+    """Return whether a host to listen on is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,7 +1,7 @@
-"""How many connections the server keeps open, and for how long one may be open without a request.
+"""Limits on the number of open connections and on the time that a connection may be open without a request.
 
-Connections are capped below the limit of open files, so that databases, workers and results always find room. At the cap the
-connection that has been idle for longest makes room for a new one.
+Connections are limited to less than the number of open files, so that databases, workers and results can always open theirs. At
+the limit, the connection that has been idle longest is closed for a new one.
 """
 
 import asyncio
@@ -10,57 +10,57 @@ import resource
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-MOST_FILES = 1 << 16  # open files that the server asks for
-WORK_FILES = 256  # of those: kept for work
-MOST_CONNECTIONS = 16_384  # of each endpoint
+MAX_FILES = 1 << 16  # limit of open files that the server requests
+WORK_FILES = 256  # of those, reserved for other purposes than connections
+MAX_CONNECTIONS = 16_384  # per endpoint
 FEWEST_CONNECTIONS = 16
 NO_WEBSOCKET = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
 def raise_file_limit() -> int:
-    """Raise the soft limit of open files as far as the system allows and the server can use; give the limit."""
+    """Raise the soft limit of open files as far as the system allows and the server can use; return the limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    most = MAX_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_FILES)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
         return most
     return soft
 
 
-def most_connections() -> int:
-    """Give the most connections that one endpoint may have: half of what work leaves, since there are two."""
+def max_connections() -> int:
+    """Return the maximum connections of one endpoint: half of the files that are not reserved, because there are two endpoints."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft == resource.RLIM_INFINITY:
-        return MOST_CONNECTIONS
-    return max(FEWEST_CONNECTIONS, min(MOST_CONNECTIONS, (soft - WORK_FILES) // 2))
+        return MAX_CONNECTIONS
+    return max(FEWEST_CONNECTIONS, min(MAX_CONNECTIONS, (soft - WORK_FILES) // 2))
 
 
 class Idle:
-    """The connections of one endpoint without a request, longest idle first. most: connections, with a request or without."""
+    """The idle connections of one endpoint, longest idle first. most: maximum number of connections, idle or busy."""
 
     def __init__(self, most: int) -> None:
         self.most = most
-        self._idle: dict[Bounded, None] = {}
+        self._idle: dict[TimedConnection, None] = {}
 
-    def add(self, connection: "Bounded") -> None:
-        """Count a connection as idle from now on."""
+    def add(self, connection: "TimedConnection") -> None:
+        """Mark a connection as idle from now on."""
         self._idle.pop(connection, None)
         self._idle[connection] = None
 
-    def remove(self, connection: "Bounded") -> None:
-        """Count a connection as busy, or closed."""
+    def remove(self, connection: "TimedConnection") -> None:
+        """Mark a connection as busy or closed."""
         self._idle.pop(connection, None)
 
     def make_room(self) -> None:
-        """Close the connection that has been idle for longest, of those that are not closing already."""
+        """Close the connection that has been idle longest and is not closing already."""
         oldest = next((each for each in self._idle if not each.transport.is_closing()), None)
         if oldest is not None:
             self.remove(oldest)
             oldest.transport.abort()
 
 
-class Bounded(H11Protocol):
-    """An HTTP connection that is closed where the head of its next request does not come whole within `seconds`."""
+class TimedConnection(H11Protocol):
+    """An HTTP connection that is closed if the head of its next request is not complete within `seconds`."""
 
     def __init__(self, *args: object, idle: Idle, seconds: float, **options: object) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]  # uvicorn's own arguments
@@ -69,7 +69,7 @@ class Bounded(H11Protocol):
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
-        """Count the connection, and wait for a request."""
+        """Register the connection, and wait for a request."""
         super().connection_made(transport)
         self._idle.add(self)
         if len(self.connections) > self._idle.most:
@@ -77,12 +77,12 @@ class Bounded(H11Protocol):
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
+        """Unregister the connection."""
         self._stop_waiting()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes; those of a request's head must make it whole in time."""
+        """Receive bytes; the head of a request must be complete in time."""
         super().data_received(data)
         if self._upgraded or (self.cycle is not None and not self.cycle.response_complete):
             self._stop_waiting()
@@ -90,7 +90,7 @@ class Bounded(H11Protocol):
             self._wait()
 
     def on_response_complete(self) -> None:
-        """Count the connection as idle again; how long it may be so is uvicorn's to bound until bytes come."""
+        """Mark the connection as idle again; uvicorn limits the time until the next bytes."""
         super().on_response_complete()
         if self._upgraded:
             self._stop_waiting()
@@ -99,7 +99,7 @@ class Bounded(H11Protocol):
 
     @property
     def _upgraded(self) -> bool:
-        """Report whether this is a WebSocket now; uvicorn counts it among the connections until it closes."""
+        """Whether this is a WebSocket now, which uvicorn counts among the connections until it closes."""
         return self.transport.get_protocol() is not self
 
     def _wait(self) -> None:
@@ -115,11 +115,11 @@ class Bounded(H11Protocol):
         self.transport.abort()
 
 
-class Answered(WebSocketsSansIOProtocol):
-    """A WebSocket. A request for one that is none gets an answer and an end; uvicorn would say nothing, and keep it open."""
+class CheckedWebSocket(WebSocketsSansIOProtocol):
+    """A WebSocket. An invalid handshake gets a response and is closed, while uvicorn would send nothing and keep it open."""
 
     def data_received(self, data: bytes) -> None:
-        """Take bytes."""
+        """Receive bytes."""
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.transport.is_closing():
             self.transport.write(b"".join(self.conn.data_to_send()) or NO_WEBSOCKET)

@@ -1,7 +1,7 @@
-"""What a trusted proxy says of a request that it passed on: X-Forwarded-For, -Proto, -Host and -Port.
+"""Headers of a trusted proxy about the original request: X-Forwarded-For, -Proto, -Host and -Port.
 
-The headers of any other sender are ignored, since anybody can write them. A server that stands by is a proxy too, trusted
-wherever it is for the secret that it shares with the one that works.
+Those of other senders are ignored, because anyone can set them. A peer server is a proxy too; it is trusted, at any address,
+because of the secret that all servers of a database share.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.engine.core.errors import SettingsError
 
-PEER = "x-upres-peer"  # the header with that secret
+PEER = "x-upres-peer"  # the header with the secret
 SCHEMES = {"http": {"http", "https"}, "websocket": {"ws", "wss"}}
 SECURE = {"http": "ws", "https": "wss"}
 
@@ -22,22 +22,22 @@ Network = IPv4Network | IPv6Network
 
 
 def parse_networks(names: Iterable[str]) -> tuple[Network, ...]:
-    """Parse addresses and networks (`10.0.0.0/8`); SettingsError names the one that is neither."""
+    """Parse addresses and networks (`10.0.0.0/8`); SettingsError names the first invalid one."""
     networks = []
     for name in names:
         try:
             networks.append(ip_network(name))
         except ValueError as error:
             raise SettingsError(
-                f"{name!r} is no address or network of a proxy ({error}); name one such as 10.0.0.0/8"
+                f"{name!r} is not an address or network of a proxy ({error}); use one such as 10.0.0.0/8"
             ) from error
     return tuple(networks)
 
 
 class Forwarded:
-    """Replaces scheme, host and client of requests that come from a trusted proxy by what the proxy says they were.
+    """Replaces scheme, host and client of requests from a trusted proxy by the values in its headers.
 
-    secret: that other servers of this database share with this one; None where there are none.
+    secret: shared by the servers of this database; None if this is the only one.
     """
 
     def __init__(self, app: ASGIApp, trusted: tuple[Network, ...], secret: str | None = None) -> None:
@@ -46,7 +46,7 @@ class Forwarded:
         self._secret = secret
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Handle a request."""
         if scope["type"] in SCHEMES:
             headers = Headers(scope=scope)
             if self._knows(headers.get(PEER)):

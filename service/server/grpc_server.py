@@ -1,4 +1,4 @@
-"""The gRPC endpoint: the services with health, reflection, limits and keepalive on one port."""
+"""The gRPC endpoint: the services with health checks, reflection, limits and keepalive on one port."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,15 +18,15 @@ from upres.service.telemetry.tally import Telemetry
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .connections import most_connections
+from .connections import max_connections
 
 SERVICES = tuple(service.full_name for service in pb.DESCRIPTOR.services_by_name.values())
-CONNECTION = (  # of either end
+CONNECTION = (  # for client and server channels
     ("grpc.max_receive_message_length", 4 << 20),
     ("grpc.max_send_message_length", 4 << 20),
-    ("grpc.keepalive_time_ms", 30_000),  # below what proxies take for idle
+    ("grpc.keepalive_time_ms", 30_000),  # shorter than the idle timeout of proxies
     ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 20_000),  # which newer gRPC goes by
+    ("grpc.http2.ping_timeout_ms", 20_000),  # used by newer gRPC versions
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.max_pings_without_data", 0),
 )
@@ -34,20 +34,20 @@ OPTIONS = (
     *CONNECTION,
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.so_reuseport", 0),
-    ("grpc.server_handshake_timeout_ms", 10_000),  # for a client that connects and says nothing
-    ("grpc.max_connection_idle_ms", 300_000),  # without a call; clients connect again by themselves
+    ("grpc.server_handshake_timeout_ms", 10_000),  # for a client that connects and sends nothing
+    ("grpc.max_connection_idle_ms", 300_000),  # without a call; clients reconnect automatically
 )
 
 
 class Endpoint:
-    """One port. handlers: what answers there, which may be exchanged at any time.
+    """One port. handlers: the handlers of calls, which may be replaced at any time.
 
-    credentials: for TLS; None speaks in the clear. Raises StoreError where the port is taken.
+    credentials: for TLS; None disables TLS. Raises StoreError if the port is in use.
     """
 
     def __init__(self, address: str, credentials: grpc.ServerCredentials | None = None) -> None:
         self.handlers: Sequence[grpc.GenericRpcHandler] = ()
-        options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", most_connections()))
+        options = (*OPTIONS, ("grpc.max_allowed_incoming_connections", max_connections()))
         self._server = server = grpc.aio.server(options=options, interceptors=[CorruptRequests()])
         server.add_generic_rpc_handlers([_Exchangeable(self)])
         try:
@@ -59,7 +59,7 @@ class Endpoint:
             raise StoreError(f"cannot listen on {address}; is another server running there?") from error
 
     async def start(self) -> None:
-        """Start to answer."""
+        """Start to serve."""
         await self._server.start()
 
     async def stop(self, grace: float) -> None:
@@ -72,7 +72,7 @@ class _Exchangeable(grpc.GenericRpcHandler):
         self._endpoint = endpoint
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Find what answers a call now."""
+        """Return the current handler of a call."""
         for handler in self._endpoint.handlers:
             if (found := handler.service(handler_call_details)) is not None:
                 return found
@@ -80,9 +80,9 @@ class _Exchangeable(grpc.GenericRpcHandler):
 
 
 class Services:
-    """What answers calls where jobs are: the contract, health and reflection. Not serving until announced.
+    """The services of an active server: the contract, health and reflection. Not serving until announced.
 
-    live_url: makes where players find a live job.
+    live_url: creates the URL at which players find a live job.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Services:
         served = (jobs, keys, quota, telemetry)
         self.handlers: list[grpc.GenericRpcHandler] = []
         self._health = health.aio.HealthServicer()
-        ours: Any = self  # in the place of a server, whose handlers could not be exchanged
+        ours: Any = self  # takes the place of a gRPC server, whose handlers could not be replaced
         health_pb2_grpc.add_HealthServicer_to_server(self._health, ours)
         stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), ours)
         stubs.add_JobServiceServicer_to_server(JobService(*served), ours)
@@ -101,19 +101,19 @@ class Services:
         reflected.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(named), ours)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Take the methods of a service."""
+        """Register the handlers of a service."""
         self.handlers.extend(handlers)
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        """Take none of those that a server would look up first, and for good."""
+        """Ignore registered methods: a server would look these up first, and they could not be replaced."""
 
     async def announce(self, *, serving: bool) -> None:
-        """Report to health checks whether new jobs are taken and processed."""
+        """Report to health checks whether new jobs are accepted and processed."""
         response = health_pb2.HealthCheckResponse
         status = response.SERVING if serving else response.NOT_SERVING
         for name in ("", *SERVICES):
             await self._health.set(name, status)
 
     async def drain(self) -> None:
-        """Report that it does not serve any more; calls under way continue."""
+        """Report not serving from now on; running calls continue."""
         await self._health.enter_graceful_shutdown()

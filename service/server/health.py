@@ -1,6 +1,6 @@
-"""The health check of a container: `python -m upres.service.server.health` asks the server on this machine.
+"""The health check of a container: `python -m upres.service.server.health` queries the server on this machine.
 
-Imports nothing of the service, since it runs every half minute on the smallest box. It knows the port and TLS from the
+It imports nothing of the service, because it runs every half minute on the smallest machine. It reads the port and TLS from the
 environment only, not from a TOML file.
 """
 
@@ -15,7 +15,7 @@ SECONDS = 4.0
 
 
 def check(environment: Mapping[str, str]) -> str | None:
-    """Find what is wrong with the server; None where it answers. The certificate is not checked: it names another host."""
+    """Return the server's problem; None if it responds. The certificate is not verified, because it is for another host name."""
     secure = bool(environment.get("UPRES_TLS_CERTIFICATE"))
     port = environment.get("UPRES_HTTP_PORT", "8080")
     try:
@@ -26,11 +26,13 @@ def check(environment: Mapping[str, str]) -> str | None:
         ):
             return None
     except (OSError, HTTPException) as error:
-        return f"no server lives on port {port} ({error}); is `upres serve` running, and UPRES_HTTP_PORT its port?"
+        return (
+            f"no server responds on port {port} ({error}); is `upres serve` running, and is UPRES_HTTP_PORT its port?"
+        )
 
 
 def main() -> None:
-    """Exit with 0 where the server lives, else say why not and exit with 1."""
+    """Exit with 0 if the server responds, otherwise print the problem and exit with 1."""
     sys.exit(check(os.environ))
 
 

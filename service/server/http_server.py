@@ -1,4 +1,4 @@
-"""The HTTP endpoint: uvicorn on one port, started and stopped by the server, which also takes the signals."""
+"""The HTTP endpoint: uvicorn on one port. The server starts and stops it, and handles signals instead of uvicorn."""
 
 import asyncio
 import socket
@@ -11,12 +11,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.service.domain.errors import StoreError
 
-from .connections import Answered, Bounded, Idle, most_connections
+from .connections import CheckedWebSocket, Idle, TimedConnection, max_connections
 from .settings import Settings
 
 STARTED_SECONDS = 0.01
-LARGEST_MESSAGE = 1 << 16  # bytes that a socket may send at once; its clients send a few hundred
-UNSENT_BYTES = 1 << 16  # of a connection that the system takes; more would be seconds of a late picture on a slow line
+LARGEST_MESSAGE = 1 << 16  # maximum bytes of a WebSocket message; clients send a few hundred
+UNSENT_BYTES = 1 << 16  # kernel send buffer per connection; more would delay live video by seconds on a slow line
 
 
 class _Quiet(uvicorn.Server):
@@ -27,21 +27,21 @@ class _Quiet(uvicorn.Server):
 
 
 class Http:
-    """One port. app: what answers there, which may be exchanged at any time. Raises StoreError where the port is taken."""
+    """One port. app: the application, which may be replaced at any time. Raises StoreError if the port is in use."""
 
     def __init__(self, settings: Settings, app: ASGIApp | None = None) -> None:
         self.app = app
-        self._socket = _listening(settings.host, settings.http_port)
+        self._socket = _listen(settings.host, settings.http_port)
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._answer,
-            interface="asgi3",  # of a method it is not seen
+            interface="asgi3",  # uvicorn cannot detect it for a method
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # `forwarded` reads them, the host among them
-            http=partial(Bounded, idle=Idle(most_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
-            ws=Answered,
+            proxy_headers=False,  # `forwarded` evaluates them, including the host
+            http=partial(TimedConnection, idle=Idle(max_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
+            ws=CheckedWebSocket,
             ws_max_size=LARGEST_MESSAGE,
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,
@@ -56,12 +56,12 @@ class Http:
         await self.app(scope, receive, send)
 
     async def start(self) -> None:
-        """Start to answer."""
+        """Start to serve."""
         self._task = asyncio.create_task(self._server.serve([self._socket]))
         while not self._server.started:
             if self._task.done():
                 self._task.result()
-                raise StoreError("the HTTP server ended as it started; its log says why")
+                raise StoreError("the HTTP server ended during startup; see the log for the reason")
             await asyncio.sleep(STARTED_SECONDS)
 
     async def stop(self) -> None:
@@ -71,13 +71,13 @@ class Http:
             await self._task
 
 
-def _listening(host: str, port: int) -> socket.socket:
-    """Bind the port. The protocol is named, since asyncio sets TCP_NODELAY only on sockets that say they are TCP."""
+def _listen(host: str, port: int) -> socket.socket:
+    """Bind the port. The protocol is explicit because asyncio sets TCP_NODELAY only on sockets marked as TCP."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if (unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:  # its connections inherit it
-        with suppress(OSError):  # a system that has not got it keeps more on the way
+        with suppress(OSError):  # without support, the system buffers more
             listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
     try:
         listening.bind((host, port))

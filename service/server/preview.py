@@ -1,4 +1,4 @@
-"""The page of a live run in this process, at a port of this machine: all who open it see what is made, and cost no inference."""
+"""The page of a live run in this process, served on a local port: all viewers see the same result, without extra inference."""
 
 import asyncio
 import json
@@ -28,17 +28,17 @@ from .http_server import Http
 from .settings import load
 
 HOST = "127.0.0.1"
-NAME = "live"  # of the one thing that can be watched
-IDLE_SECONDS = 60.0  # the longest that a viewer may take nothing
-BEAT_SECONDS = 0.25  # between two looks at the progress
+NAME = "live"  # the only stream that can be watched
+IDLE_SECONDS = 60.0  # maximum time for which a viewer may read nothing
+BEAT_SECONDS = 0.25  # between two progress messages
 START_SECONDS = 60.0
 
 
 class Preview:
-    """progress: the run's. url: what opens the page, with a key that nobody else on this machine knows.
+    """The server of the page. progress: the run's. url: opens the page; contains a secret key.
 
-    Fragments are given from any thread; a viewer who is too slow for them loses some, and holds up nobody. Should it end early,
-    it costs itself alone.
+    Any thread may push fragments. A viewer that is too slow misses some, and does not delay the run or other viewers. If the server
+    ends early, the run continues.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -49,19 +49,19 @@ class Preview:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="preview", daemon=True)
 
     def __enter__(self) -> "Preview":
-        """Answer from now on. Raises StoreError where no port can be had."""
+        """Start to serve. Raises StoreError if no port is available."""
         self._thread.start()
         self._loop, self._ring, self._over = self._started.result(START_SECONDS)
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End every viewer's page, and the server."""
-        with suppress(RuntimeError):  # its loop has ended by itself
+        """Close every viewer's page, and stop the server."""
+        with suppress(RuntimeError):  # its loop has ended already
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
     def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
-        """Show a fragment of one of these tracks."""
+        """Send a fragment of one of these tracks to the viewers."""
         putting = self._put(tracks[fragment.track], Piece(fragment, data))
         try:
             asyncio.run_coroutine_threadsafe(putting, self._loop)
@@ -69,14 +69,14 @@ class Preview:
             putting.close()
 
     def end(self) -> None:
-        """Show that no more comes."""
+        """Show the viewers that the stream has ended."""
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._ring.end)
 
     async def _put(self, track: Track, piece: Piece) -> None:
         if track.name not in self._ring.tracks:
             self._ring.add_track(track)
-        await self._ring.put(piece)  # which waits for nobody: the ring has no holder
+        await self._ring.put(piece)  # does not wait: nothing holds the ring back
 
     async def _serve(self) -> None:
         try:
@@ -104,7 +104,7 @@ class Preview:
                 await self._follow(websocket, Place(self._ring, most_late=MOST_LATE))
             else:
                 await self._send(
-                    websocket, {"error": {"message": "Open the address that upres has printed: it has the key."}}
+                    websocket, {"error": {"message": "Open the address that upres has printed; it contains the key."}}
                 )
             await websocket.close()
 
@@ -112,12 +112,12 @@ class Preview:
         async with asyncio.timeout(HELLO_SECONDS):
             try:
                 key = json.loads(await websocket.receive_text())["key"]
-            except (ValueError, RecursionError, KeyError, TypeError):  # no JSON, or no object with a key
+            except (ValueError, RecursionError, KeyError, TypeError):  # not JSON, or not an object with a key
                 return False
         return isinstance(key, str) and secrets.compare_digest(key.encode(), self._key.encode())
 
     async def _follow(self, websocket: WebSocket, place: Place) -> None:
-        """Send what a viewer has not seen, and how far the run is, to its end."""
+        """Send the fragments that a viewer has not seen, and the run's progress, to its end."""
         reported = 0.0
         while True:
             changed, ended = place.ring.changed, place.ring.ended
@@ -137,7 +137,7 @@ class Preview:
         return progress_of(status, progress.as_json(), progress.warnings, late=progress.late)
 
     async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
-        """Send; TimeoutError where the viewer takes nothing for too long."""
+        """Send a message; TimeoutError if the viewer reads nothing for too long."""
         async with asyncio.timeout(IDLE_SECONDS):
             await websocket.send_text(json.dumps(header))
             if data is not None:

@@ -1,4 +1,4 @@
-"""The server's process: its turn among several servers, the signals that stop it, and what ends it by itself."""
+"""The server process: its turn among several servers, its stop signals, and the failures that end it."""
 
 import asyncio
 import logging
@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from .app import Server
-from .forwarding.doors import Doors
+from .forwarding.ports import Ports
 from .forwarding.stand_in import StandIn
 from .settings import Settings
 from .standby import Standby
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 async def serve(
     settings: Settings, tell: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
 ) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal does not wait. tell: called with lines for the operator."""
+    """Run a server until SIGTERM or SIGINT; a second signal ends it at once. tell: called with lines for the operator."""
     checkpoint = checkpoint or (lambda step: None)
     async with _signals() as signalled:
-        standby = doors = None
+        standby = ports = None
         if settings.several_servers:
-            standby, doors = Standby.open(settings, checkpoint), Doors(settings)
-            if not await StandIn(settings, standby, doors).has_turn(signalled, tell):
+            standby, ports = Standby.open(settings, checkpoint), Ports(settings)
+            if not await StandIn(settings, standby, ports).has_turn(signalled, tell):
                 return
-        server = Server(settings, checkpoint, standby, doors)
+        server = Server(settings, checkpoint, standby, ports)
         if key := server.first_key():
             tell(f"API key (shown once): {key}")
         await server.start()
@@ -41,13 +41,13 @@ async def serve(
         again = asyncio.create_task(signalled.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)
         if not stopping.done():
-            os._exit(1)  # nothing is lost: what was accepted is resumed by the next start
+            os._exit(1)  # nothing is lost: accepted jobs are resumed at the next start
         again.cancel()
         await stopping
 
 
 async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> None:
-    """Wait for a signal; end the process where a part of it cannot be kept alive, for a supervisor to start it again."""
+    """Wait for a signal. If a part of the server keeps failing, end the process, for a supervisor to restart it."""
     signal_ = asyncio.create_task(signalled.get())
     failure = asyncio.create_task(server.failed())
     done, _ = await asyncio.wait((signal_, failure), return_when=asyncio.FIRST_COMPLETED)
@@ -59,7 +59,7 @@ async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> N
 
 @asynccontextmanager
 async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
-    """Collect signals to stop, as they come."""
+    """Collect stop signals as they arrive."""
     came: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -23,7 +23,7 @@ from upres.service.execution.pull.puller import PORTS
 
 OTHERS = frozenset({"UPRES_CACHE", "UPRES_KEY", "UPRES_MODEL_MIRROR", "UPRES_RANDOM_WEIGHTS", "UPRES_SERVER"})
 """Variables of other commands."""
-NEARLY = 0.8  # of difflib's likeness
+NEARLY = 0.8  # minimum similarity by difflib to suggest a setting
 EVERYWHERE = ("0.0.0.0", "::")
 
 HOSTED_UPLOAD = 52_428_800  # bytes
@@ -50,20 +50,20 @@ PRELOAD = re.compile(r"([\w.-]+)@[1-9]\d{0,4}x[1-9]\d{0,4}")
 def _preload(value: str) -> str:
     match = PRELOAD.fullmatch(value)
     if match is None or match[1] not in SLUGS:
-        raise ValueError(f"must be MODEL@WxH with one of {', '.join(SLUGS)}, as RealESRGAN_Vid_x2@1280x720")
+        raise ValueError(f"must be MODEL@WxH with one of {', '.join(SLUGS)}, such as RealESRGAN_Vid_x2@1280x720")
     return value
 
 
 def _stream(value: SecretStr) -> SecretStr:
-    """Check a stream's URL without showing it, since it may hold a password."""
+    """Check a stream's URL without showing it, because it may contain a password."""
     try:
         url = urlsplit(value.get_secret_value())
         known = bool(url.hostname and url.scheme in PORTS and (url.port or PORTS[url.scheme]))
-    except ValueError:  # brackets that are no IPv6 address, or a port that is no number
+    except ValueError:  # an invalid IPv6 address in brackets, or a port that is not a number
         known = False
     if not known:
         raise ValueError(
-            f"must be a URL of {', '.join(PORTS)} with a host, as rtsp://user:password@camera/stream; tcp with a port"
+            f"must be a URL of {', '.join(PORTS)} with a host, such as rtsp://user:password@camera/stream; tcp with a port"
         )
     return value
 
@@ -191,34 +191,34 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: arguments, then the environment, then the file."""
+        """Return the sources by precedence: arguments, then the environment, then the file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
     def address(self, port: int) -> str:
-        """Give where to listen, as it stands in a URL."""
+        """Return the listening address in the form used in URLs."""
         return joined(self.host, port)
 
     def local_url(self, port: int) -> str:
-        """Give the base of links that work on this machine: an address of all interfaces cannot be called."""
+        """Return the base URL for links on this machine: `localhost` if the server listens on all interfaces."""
         return (
             f"{self.scheme}://localhost:{port}" if self.host in EVERYWHERE else f"{self.scheme}://{self.address(port)}"
         )
 
     @property
     def scheme(self) -> str:
-        """Give what HTTP is spoken over."""
+        """The URL scheme of the HTTP endpoint."""
         return "https" if self.tls_certificate else "http"
 
     @property
     def largest_upload(self) -> int:
-        """Give the bytes that may be uploaded over HTTP."""
+        """The maximum size of an upload over HTTP in bytes."""
         if self.upload_bytes is not None:
             return self.upload_bytes
         return HOSTED_UPLOAD if self.limits == "deapi" else self.source_bytes
 
     @property
     def policy(self) -> Policy:
-        """Give the part that jobs keep to."""
+        """The settings that apply to jobs."""
         return Policy(
             Limits(
                 self.source_bytes,
@@ -238,46 +238,46 @@ class Settings(BaseSettings):
 
     @property
     def several_servers(self) -> bool:
-        """Report whether the database is one that other servers may reach."""
+        """Whether other servers may use the same database."""
         return self.database_url.startswith("postgresql")
 
     @property
     def database_url(self) -> str:
-        """Give where the rows are."""
+        """The URL of the database."""
         return self.database or f"sqlite:///{self.state / 'upres.db'}"
 
     @property
     def results_url(self) -> str:
-        """Give where the results are."""
+        """The folder or URL of the results."""
         return self.results or (f"{self.store.rstrip('/')}/results" if self.store else str(self.state / "results"))
 
     @property
     def jobs_url(self) -> str | None:
-        """Give where jobs are kept; None where that is their folders."""
+        """The URL that jobs are kept at; None if they are kept in their folders only."""
         return f"{self.store.rstrip('/')}/jobs" if self.store else None
 
 
 def joined(host: str, port: int) -> str:
-    """Write an address and a port as they stand in a URL."""
+    """Return an address and a port in the form used in URLs."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def mistyped(environment: Iterable[str]) -> list[str]:
-    """Name variables that are nearly a setting's, each with that one. All else that begins so may be for another program."""
+    """Return a hint for each variable that is similar to a setting's; other UPRES_ variables may belong to another program."""
     known = {f"UPRES_{name.upper()}" for name in Settings.model_fields} | OTHERS
     unknown = [name for name in environment if name.upper().startswith("UPRES_") and name.upper() not in known]
     meant = [(name, get_close_matches(name.upper(), known, 1, NEARLY)) for name in unknown]
-    return [f"{name} is no setting; did you mean {near[0]}?" for name, near in meant if near]
+    return [f"{name} is not a setting; did you mean {near[0]}?" for name, near in meant if near]
 
 
 def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 - checked by pydantic
-    """Read settings from the environment, a TOML file, and values that go before both; SettingsError names every wrong one."""
+    """Read settings from the environment, a TOML file, and values that precede both; SettingsError lists every invalid one."""
 
     class Configured(Settings):
         model_config = SettingsConfigDict(toml_file=file)
 
     if file is not None and not file.is_file():
-        raise SettingsError(f"{file}: there is no such file")
+        raise SettingsError(f"{file}: no such file")
     try:
         return Configured(**values)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

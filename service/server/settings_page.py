@@ -1,4 +1,4 @@
-"""All settings as a page of Markdown, made from their definitions: `upres serve --list-settings`."""
+"""A Markdown page of all settings, generated from their definitions: `upres serve --list-settings`."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ LARGE = 1 << 20
 
 
 def page() -> str:
-    """Write the page."""
+    """Return the page."""
     rows = (
         f"| `{name}` | {_default(name, field)} | {_what(field)} |\n" for name, field in Settings.model_fields.items()
     )

@@ -1,7 +1,7 @@
-"""Whose a state folder and its database are: one server's alone, or, with PostgreSQL, of several that share both.
+"""Ownership of a state folder and its database: by one server, or, with PostgreSQL, by several servers that share both.
 
-Of these all work, each on jobs of its own, and one leads. Where they cannot share the work, that one works alone, and the others
-stand by to take over when it is gone.
+If the servers can share the work, each processes its own jobs, and one of them is the leader. Otherwise one server is active, and
+the others stand by to take over when it is gone.
 """
 
 import asyncio
@@ -26,13 +26,13 @@ from upres.service.storage.lease import RENEW_SECONDS, SECONDS, Holder, Lease
 
 from .settings import Settings
 
-MARK = "database.id"  # in a state folder: which database its jobs are rows of
+MARK = "database.id"  # file in a state folder that identifies the database of its jobs
 
-SHARING = ("local",)  # executors whose devices are each server's own
-ANSWER_SECONDS = 4.0  # for one try to renew the lease, so that there are several
+SHARING = ("local",)  # executors whose devices belong to one server each
+ANSWER_SECONDS = 4.0  # for one attempt to renew the lease; allows several attempts before it expires
 PAUSE_SECONDS = 10.0
 START_SECONDS = (
-    60.0  # the longest that a server which starts keeps the lease and does nothing: one that hangs must lose it
+    60.0  # maximum time for which a starting server may hold the lease without progress: one that hangs must lose it
 )
 
 T = TypeVar("T")
@@ -42,10 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 class Standby:
-    """One server's place. address: how clients reach it, for the others to name it. joins: it can work beside others.
+    """One server's place. address: how clients reach it, shown by the other servers. joins: it can share the work.
 
-    kept: the URL of the store of jobs; None where the servers share the state folder.
-    Raises StoreError where the database cannot be used, or the state folder is of another one.
+    kept: the URL of the object store of jobs; None if the servers share the state folder. Raises StoreError if the database is
+    unavailable or the state folder belongs to another one.
     """
 
     def __init__(
@@ -54,14 +54,15 @@ class Standby:
         self.store = store
         self._lease = Lease(f"{address} of {socket.gethostname()}", joins=joins, kept=kept)
         self._tasks = WatchedTasks()
-        self._thread = ThreadPoolExecutor(1, "lease")  # its own: in the common ones it would wait for all that is slow
+        # A separate thread: in the default pool it would wait for slow tasks.
+        self._thread = ThreadPoolExecutor(1, "lease")
         self._started = threading.Event()
-        self._doubt, self._held = asyncio.Event(), asyncio.Event()  # whether another server may have the lease
+        self._doubt, self._held = asyncio.Event(), asyncio.Event()  # set while another server may (not) have the lease
         _check_shared(store, state, own=kept is not None)
 
     @classmethod
     def open(cls, settings: Settings, checkpoint: Callable[[str], None]) -> Self:
-        """Open the database and the state folder that the settings name. Raises OtherStoreError too."""
+        """Open the database and the state folder of the settings. Raises OtherStoreError too."""
         make_state(settings.state)
         store = Store(settings.database_url, checkpoint=checkpoint)
         try:
@@ -73,102 +74,104 @@ class Standby:
             raise
 
     def reached_at(self, http: str, grpc: str) -> None:
-        """Say where the others reach this server once it works: a URL, and HOST:PORT."""
+        """Set where the other servers reach this one once it is active: a URL, and HOST:PORT."""
         self._lease.http, self._lease.grpc = http, grpc
 
     async def wait(self, follow: Callable[[Holder], Awaitable[None]]) -> None:
-        """Wait until no other server works, or those that do can be joined. follow: called with the one that works, at every look.
+        """Wait until no other server is active, or the active ones can be joined. follow: called with the active server each time.
 
-        The lease is renewed from then on, until `start` or `stop`, as long as this thread does anything: see START_SECONDS.
+        From then on the lease is renewed, until `start` or `stop`, while the calling thread makes progress: see START_SECONDS.
         Raises OtherStoreError.
         """
         while True:
             try:
-                holder = await self._apart(self.store.acquire)
+                holder = await self._in_lease_thread(self.store.acquire)
             except OtherStoreError:
                 raise
             except StoreError as error:
                 logger.warning("standing by: %s", error)
             else:
                 if holder is None:
-                    threading.Thread(target=self._hold, args=(_cpu_clock(),), name="start", daemon=True).start()
+                    threading.Thread(
+                        target=self._renew_while_starting, args=(_cpu_clock(),), name="start", daemon=True
+                    ).start()
                     return
                 await follow(holder)
             await asyncio.sleep(RENEW_SECONDS)
 
     @property
     def id(self) -> str:
-        """Give what jobs name this server by, from its turn on."""
+        """The id by which jobs refer to this server, available from its turn on."""
         return self._lease.holder
 
     @property
     def url(self) -> str:
-        """Give where others reach this server over HTTP."""
+        """The URL at which others reach this server over HTTP."""
         return self._lease.http or ""
 
     @property
     def term(self) -> int:
-        """Count the servers that have led, up to this one; 0 where it does not."""
+        """The number of servers that have led, including this one; 0 if it does not lead."""
         return self._lease.term
 
     @property
     def leads(self) -> bool:
-        """Report whether this server does what only one may."""
+        """Whether this server is the leader, which does what only one server may do."""
         return self._lease.leads
 
     async def lead(self) -> None:
-        """Lead, where no other server does, or the one that does is late. Raises StoreError."""
-        # Not where it is renewed, since it waits for a turn.
+        """Become the leader, if there is none or it is late. Raises StoreError."""
+        # Not in the renewal thread, because this waits for a lock.
         await asyncio.to_thread(self.store.acquire, self._lease, late=True)
 
     def start(self, pause: Step, resume: Step, lost: Callable[[str], None]) -> None:
         """Renew the lease from now on.
 
-        pause: called when that fails for so long that another server may have taken it, until it has ended once; resume: when
-        none has, after all. lost: called when one has.
+        pause: called while renewal fails for so long that another server may have acquired the lease, until it succeeds once.
+        resume: called if no other server has. lost: called if another server has.
         """
         self._started.set()
-        self._tasks.start("lease", partial(self._keep, lost), endless=False)
+        self._tasks.start("lease", partial(self._renew, lost), endless=False)
         self._tasks.start("pauses", partial(self._pause, pause, resume))
 
     async def stop(self) -> None:
-        """Let another server take over at once."""
+        """Release the lease, so that another server can take over at once."""
         self._started.set()
         await self._tasks.stop()
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
-                await self._apart(self.store.release)
+                await self._in_lease_thread(self.store.release)
         except (StoreError, TimeoutError) as error:
-            logger.warning("another server takes over in %g s only: %s", SECONDS, error)
+            logger.warning("the lease could not be released; another server takes over in %g s: %s", SECONDS, error)
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    async def _apart(self, step: Callable[[Lease], T]) -> T:
-        """Do a step with the lease in the thread that is for that alone."""
+    async def _in_lease_thread(self, step: Callable[[Lease], T]) -> T:
+        """Run a step with the lease in the lease's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
 
-    def _hold(self, worked: Callable[[], float]) -> None:
-        """Renew the lease while the server starts: in a thread, since that keeps the event loop busy. worked: its CPU seconds."""
+    def _renew_while_starting(self, worked: Callable[[], float]) -> None:
+        """Renew the lease while the server starts: in a thread, because startup blocks the event loop. worked: its CPU seconds."""
         before, limit = worked(), time.monotonic() + START_SECONDS
         while not self._started.wait(RENEW_SECONDS):
-            if (now := worked()) > before:  # however slowly, it gets on
+            if (now := worked()) > before:  # it makes progress, however slowly
                 before, limit = now, time.monotonic() + START_SECONDS
             elif time.monotonic() > limit:
                 return
             try:
                 self.store.renew(self._lease)
             except TakenOverError:
-                return  # `start` and whatever is written say so
+                return  # `start` and every write report it
             except StoreError as error:
                 logger.warning("the lease is not renewed yet: %s", error)
 
-    async def _keep(self, lost: Callable[[str], None]) -> None:
+    async def _renew(self, lost: Callable[[str], None]) -> None:
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
             asked = time.monotonic()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
-                    await self._apart(self.store.renew)
+                    await self._in_lease_thread(self.store.renew)
             except TakenOverError as error:
                 lost(str(error))
                 return
@@ -183,7 +186,7 @@ class Standby:
                 self._held.set()
 
     async def _pause(self, pause: Step, resume: Step) -> None:
-        """Pause while the lease is in doubt, beside what renews it: what takes long here would cost it."""
+        """Pause while the lease is in doubt; a separate task from the renewal, which a long pause must not delay."""
         while True:
             await self._doubt.wait()
             while not await _in_time(pause) and not self._held.is_set():
@@ -193,29 +196,29 @@ class Standby:
 
 
 def _cpu_clock() -> Callable[[], float]:
-    """Give the clock of the CPU seconds of this thread; of this process, where the system has none of threads."""
+    """Return the clock of this thread's CPU time; of the process's if the system has no clocks per thread."""
     if not hasattr(time, "pthread_getcpuclockid"):
         return time.process_time
     return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
 
 
 async def _in_time(step: Step) -> bool:
-    """Take a step, or leave it where it is: the step back must follow. Return whether it has ended."""
+    """Run a step and return whether it has completed; do not wait for a slow one, because the reverse step must follow."""
     try:
         async with asyncio.timeout(PAUSE_SECONDS):
             await step()
         return True
     except TimeoutError:
         logger.warning("%s has not ended within %g s", step, PAUSE_SECONDS)
-    except Exception:  # whatever it is
+    except Exception:  # any error
         logger.exception("%s has failed", step)
     return False
 
 
 def _check_shared(store: Store, state: Path, *, own: bool) -> None:
-    """Raise StoreError where a state folder is not the one that the database's jobs have their files in.
+    """Raise StoreError if the state folder is not the one that holds the files of the database's jobs.
 
-    own: it is one server's alone, and becomes one of this database's where it is none yet.
+    own: the folder belongs to one server; it is then associated with this database if it has no mark yet.
     """
     mark = state / MARK
 
@@ -230,26 +233,24 @@ def _check_shared(store: Store, state: Path, *, own: bool) -> None:
         mark.write_text(wanted)
     if not mark.exists() or mark.read_text().strip() != wanted:
         raise StoreError(
-            f"{state} is not the state folder of this database's jobs: all its servers share one, by UPRES_STATE, or a store, by"
-            f" UPRES_STORE; where its files are lost, and jobs may fail for it, write {wanted} into {mark}"
+            f"{state} is not the state folder of this database's jobs: all its servers must share one (UPRES_STATE), or a store"
+            f" (UPRES_STORE); if its files are lost and jobs may fail because of that, write {wanted} into {mark}"
         )
 
 
 def make_state(state: Path) -> None:
-    """Make the state folder where it is missing; StoreError where it cannot be."""
+    """Create the state folder if it is missing; StoreError if that fails."""
     try:
         state.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreError(f"the state folder {state} cannot be made ({error.strerror})") from error
+        raise StoreError(f"the state folder {state} cannot be created ({error.strerror})") from error
 
 
 def locked(state: Path) -> FileLock:
-    """Make the state folder this server's alone, for as long as it lives."""
+    """Lock the state folder for this server, for as long as it lives."""
     lock = FileLock(state / "server.lock", timeout=0)
     try:
         lock.acquire()
     except Timeout as error:
-        raise StoreError(
-            f"another server runs on {state}; stop it, or set UPRES_STATE to a folder of its own"
-        ) from error
+        raise StoreError(f"another server runs on {state}; stop it, or set UPRES_STATE to a separate folder") from error
     return lock

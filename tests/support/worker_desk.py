@@ -9,7 +9,7 @@ from dataclasses import asdict
 import fake
 
 from upres.service.domain.spec import Limits, Spec
-from upres.service.execution.base import NEWS
+from upres.service.execution.base import UPDATES
 from upres.service.execution.order import Order
 from upres.service.execution.worker import Worker
 from upres.service.storage.job_folder import JobFolder
@@ -45,7 +45,7 @@ class Desk:
             if report.pop("request_id", None) == REQUEST:
                 if report["report"] != "started":
                     yield report
-                if report["report"] not in (*NEWS, "started", "read"):
+                if report["report"] not in (*UPDATES, "started", "read"):
                     return
 
     def verdict(self):
@@ -58,7 +58,7 @@ def working(folder, load=fake.load, **options):
     (orders_in, orders_out), (reports_in, reports_out) = os.pipe(), os.pipe()
     with os.fdopen(orders_in) as taken, os.fdopen(reports_out, "w") as said:
         worker = Worker(load, said, **options)
-        thread = threading.Thread(target=worker.obey, args=(taken,))
+        thread = threading.Thread(target=worker.run_orders, args=(taken,))
         thread.start()
         with os.fdopen(reports_in) as reports:
             with os.fdopen(orders_out, "w") as orders:

@@ -239,4 +239,4 @@ def test_servers_of_one_database_agree_on_where_jobs_are_kept(two, tmp_path):
         assert "UPRES_STORE" in server.log.read_text() and two.store in server.log.read_text()
     server = ServerProcess(two.first.settings["state"], "4", database=two.database, store=two.store)
     server.start()
-    assert server.wait() == 1 and "UPRES_STATE to a folder of its own" in server.log.read_text()
+    assert server.wait() == 1 and "UPRES_STATE to a separate folder" in server.log.read_text()

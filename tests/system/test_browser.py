@@ -413,7 +413,7 @@ def test_a_wrong_key_is_told_so_and_asked_for(browser, server):
     page.fill("#key", "wrong")
     page.click("#key-form button")
     page.wait_for_selector("#message:not([hidden])")
-    assert page.text_content("#message") == "This key is not known to the server."
+    assert page.text_content("#message") == "The server does not know this key."
     page.fill("#key", KEY)
     page.click("#key-form button")
     page.wait_for_selector("#studio:not([hidden])")

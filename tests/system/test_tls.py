@@ -92,4 +92,4 @@ def test_the_health_check_knows_of_it(server, files):
 def test_a_certificate_without_its_key_is_told_at_the_start(files, tmp_path, missing):
     set_ = {f"UPRES_{name.upper()}": value for name, value in files.settings.items() if name != missing}
     told = upres("serve", UPRES_STATE=str(tmp_path / "state"), UPRES_HTTP_PORT="0", UPRES_GRPC_PORT="0", **set_)
-    assert told.returncode == 2 and "go together" in told.stderr
+    assert told.returncode == 2 and "must be set together" in told.stderr

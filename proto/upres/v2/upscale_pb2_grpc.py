@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class UpscaleServiceStub(object):
-    """Upscaling while the source still arrives.
+    """Upscaling of a source while it is being received.
     """
 
     def __init__(self, channel):
@@ -48,20 +48,20 @@ class UpscaleServiceStub(object):
 
 
 class UpscaleServiceServicer(object):
-    """Upscaling while the source still arrives.
+    """Upscaling of a source while it is being received.
     """
 
     def Upscale(self, request_iterator, context):
-        """Send a configuration, then the source's bytes; get what the log publishes as it is published, and the totals at the end.
-        After a lost connection, attach again with the request_id and the cursors of what has arrived: the first response says from
-        which offset to resume sending.
+        """Send a configuration and then the source's bytes; receive the log as it is published, and the totals at the end.
+        After a lost connection, attach again with the request_id and the cursors of the last received fragments: the first response
+        contains the offset from which to resume sending.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListLiveSources(self, request, context):
-        """The streams that the server pulls by itself, which `live_source` may name.
+        """List the streams that the server can pull, which `live_source` may name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_UpscaleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class UpscaleService(object):
-    """Upscaling while the source still arrives.
+    """Upscaling of a source while it is being received.
     """
 
     @staticmethod
@@ -148,7 +148,7 @@ class UpscaleService(object):
 
 
 class JobServiceStub(object):
-    """Jobs whose source is uploaded whole before they are accepted.
+    """Jobs whose source is uploaded completely before they are accepted.
     """
 
     def __init__(self, channel):
@@ -195,33 +195,33 @@ class JobServiceStub(object):
 
 
 class JobServiceServicer(object):
-    """Jobs whose source is uploaded whole before they are accepted.
+    """Jobs whose source is uploaded completely before they are accepted.
     """
 
     def CreateJob(self, request_iterator, context):
-        """Upload a source in chunks. After a lost connection, call again with the same request_id: GetJob has the offset to resume
-        from. The job is accepted when a message with `end` was answered.
+        """Upload a source in chunks. After a lost connection, call again with the same request_id: GetJob returns the offset to resume
+        from. The job is accepted once a message with `end` is answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """One job.
+        """Return one job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """The caller's jobs, newest first.
+        """List the caller's jobs, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """End a job now.
+        """Cancel a job.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -235,14 +235,14 @@ class JobServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """The events of a job, from a cursor on, until it has ended.
+        """Stream the events of a job, from a cursor on, until it has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ReadResult(self, request, context):
-        """The result: fragments from cursors on, following a job that still runs; or the joined file from a byte on.
+        """Read the result: fragments from cursors on, following a job that is still running, or the joined file from an offset on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,7 +295,7 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService(object):
-    """Jobs whose source is uploaded whole before they are accepted.
+    """Jobs whose source is uploaded completely before they are accepted.
     """
 
     @staticmethod
@@ -510,7 +510,7 @@ class ModelServiceServicer(object):
     """
 
     def ListModels(self, request, context):
-        """The models, with their limits.
+        """List the models and their limits.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -1,4 +1,4 @@
-"""What every gRPC call passes: its caller is identified, its errors become statuses, its first message has a time limit."""
+"""Common handling of gRPC calls: authentication, conversion of errors to statuses, and a time limit for the first message."""
 
 import asyncio
 import time
@@ -25,8 +25,9 @@ from .status import status_of
 FIRST_SECONDS = 30.0
 OURS = "/upres."
 PACKAGE = pb.DESCRIPTOR.package
-FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS)  # not the caller's
-RECHECK_SECONDS = 2.0  # between two checks that a stream's key is still in use
+# Errors that the caller did not cause.
+FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS)
+RECHECK_SECONDS = 2.0  # between two checks that a stream's key is still valid
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 S = TypeVar("S", bound="Service")
@@ -35,7 +36,7 @@ A = TypeVar("A")
 
 
 class Service:
-    """What the three services share: the jobs, the caller's identity, its rate, and how calls end, which is counted."""
+    """Base of the three services: the jobs, the caller's identity and rate limit, and the count of calls by status."""
 
     def __init__(self, jobs: Jobs, keys: Keys, quota: Quota, telemetry: Telemetry) -> None:
         self.jobs = jobs
@@ -44,25 +45,25 @@ class Service:
         self._quota = quota
 
     async def owner(self, context: Context) -> str:
-        """Identify the caller and count the call; raises UnauthenticatedError, and BusyError where it calls too often."""
+        """Identify the caller and count the call; raises UnauthenticatedError, and BusyError if it exceeds its rate limit."""
         owner = await self.identify(context)
         self._quota.take(owner)
         return owner
 
     async def identify(self, context: Context) -> str:
-        """Find the name of the caller's key; raises UnauthenticatedError without exactly one key that is in use."""
+        """Return the name of the caller's key; raises UnauthenticatedError unless there is exactly one valid key."""
         secrets = [str(value) for name, value in context.invocation_metadata() or () if name == "authorization"]
         scheme, _, secret = (secrets[0] if len(secrets) == 1 else "").partition(" ")
         owner = await asyncio.to_thread(self._keys.owner, secret) if scheme.lower() == "bearer" else None
         if owner is None:
             raise UnauthenticatedError(
-                "the metadata must hold one `authorization: Bearer KEY`, with a key that is in use"
+                "the metadata must contain exactly one `authorization: Bearer KEY`, with a valid key"
             )
         return owner
 
     @contextmanager
     def counted(self, name: str) -> Iterator[None]:
-        """Count a call by how it ends. Its errors become statuses outside; one without an error was given up by its client."""
+        """Count a call by its status; a call without result or error was cancelled. The caller converts errors to statuses."""
         code = grpc.StatusCode.CANCELLED
         try:
             yield
@@ -75,7 +76,7 @@ class Service:
 
     @contextmanager
     def traced(self, name: str, context: Context) -> Iterator[None]:
-        """Make a span of a call whose caller is known, which continues the caller's trace."""
+        """Create a span of a call from an identified caller, which continues the caller's trace."""
         sent = [str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"]
         service, _, method = name.partition(".")
         facts = {"rpc.system": "grpc", "rpc.service": f"{PACKAGE}.{service}", "rpc.method": method}
@@ -94,7 +95,7 @@ class Service:
 
 
 def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
-    """Wrap a call with one response: identify its caller, and map its errors."""
+    """Wrap a call with a single response: identify its caller, and map its errors."""
 
     @wraps(call)
     async def respond(self: S, request: Q, context: Context) -> A:
@@ -111,7 +112,7 @@ def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], 
 
 
 def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
-    """Wrap a call with a stream of responses, likewise; the stream ends soon after its key was revoked."""
+    """Wrap a call with a stream of responses in the same way; the stream ends soon after its key is revoked."""
 
     @wraps(call)
     async def respond(self: S, request: Q, context: Context) -> AsyncGenerator[A]:
@@ -133,19 +134,19 @@ def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Cont
 
 
 async def first_of(requests: AsyncIterator[Q], missing: Q) -> Q:
-    """Wait for the first message, or what stands for a missing one; raises InvalidError where it does not come in time."""
+    """Wait for the first message and return it, or `missing` without one; raises InvalidError if it does not arrive in time."""
     try:
         async with asyncio.timeout(FIRST_SECONDS):
             return await anext(requests, missing)
     except TimeoutError as error:
-        raise InvalidError({"kind": [f"The first message must come within {FIRST_SECONDS:g} seconds."]}) from error
+        raise InvalidError({"kind": [f"The first message must arrive within {FIRST_SECONDS:g} seconds."]}) from error
 
 
 class CorruptRequests(grpc.aio.ServerInterceptor):
-    """Hands a single request that is no valid protobuf to its call as a DecodeError; gRPC itself answers UNKNOWN."""
+    """Passes an invalid protobuf message to its call as a DecodeError; gRPC itself would answer UNKNOWN."""
 
     async def intercept_service(self, continuation: Any, details: Any) -> Any:  # noqa: ANN401 - as gRPC has it
-        """Wrap the parsing of a call's request."""
+        """Wrap the parser of a call's request."""
         handler = await continuation(details)
         if handler is None or handler.request_streaming or not details.method.startswith(OURS):
             return handler
@@ -156,7 +157,7 @@ class CorruptRequests(grpc.aio.ServerInterceptor):
 
 
 def or_error(parse: Callable[[bytes], Q]) -> Callable[[bytes], Q | DecodeError]:
-    """Make a parser that returns a DecodeError in place of raising it."""
+    """Return a parser that returns a DecodeError instead of raising it."""
 
     def parsed(data: bytes) -> Q | DecodeError:
         try:

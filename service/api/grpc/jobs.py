@@ -29,11 +29,11 @@ from .messages import (
 )
 
 PAGE, MOST_A_PAGE = 25, 100
-DIGITS = 18  # of a number that every database holds
+DIGITS = 18  # of integers that every database supports
 
 
 class JobService(Service, stubs.JobServiceServicer):
-    """Jobs whose source is uploaded whole."""
+    """Jobs whose source is uploaded completely before they start."""
 
     @one
     async def CreateJob(  # noqa: D102 - as in the contract
@@ -41,8 +41,8 @@ class JobService(Service, stubs.JobServiceServicer):
     ) -> pb.CreateJobResponse:
         first = await first_of(requests, pb.CreateJobRequest())
         if first.WhichOneof("kind") != "begin":
-            raise InvalidError({"kind": ["The first message must hold `begin`."]})
-        job = await self._started(first.begin, owner)
+            raise InvalidError({"kind": ["The first message must contain `begin`."]})
+        job = await self._find_or_create(first.begin, owner)
         with self.jobs.sending(job.request_id):
             async with aclosing(self._arriving(requests, job)) as arriving:
                 async for request in arriving:
@@ -52,31 +52,31 @@ class JobService(Service, stubs.JobServiceServicer):
     async def _arriving(
         self, requests: AsyncIterator[pb.CreateJobRequest], job: Job
     ) -> AsyncGenerator[pb.CreateJobRequest]:
-        """Yield requests as they come; raises SilentError where none does for as long as a sender may pause."""
+        """Yield requests as they arrive; raises SilentError after the longest pause that a sender may make."""
         seconds = self.jobs.policy.source_idle_seconds
         while True:
             try:
                 async with asyncio.timeout(seconds):
                     request = await anext(requests, None)
             except TimeoutError as error:
-                how = f"upload again with the same request_id, {job.request_id}, from the source_offset of GetJob"
-                raise SilentError(f"nothing came for {counted(seconds, 'second')}; {how}") from error
+                how = f"resume the upload with the same request_id, {job.request_id}, from the source_offset of GetJob"
+                raise SilentError(f"nothing was received for {counted(seconds, 'second')}; {how}") from error
             if request is None:
                 return
             yield request
 
     async def _take(self, request: pb.CreateJobRequest, job: Job, *, named: bool) -> Job:
         if job.accepted:
-            return job  # all of it came before; only the answer was lost
+            return job  # the source was complete already; only the response was lost
         match request.WhichOneof("kind"):
             case "chunk":
                 await self.jobs.write(job.request_id, request.chunk.offset, request.chunk.data)
                 return job
             case "end":
                 return await self.jobs.end_source(job.request_id, named=named)
-        raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
+        raise InvalidError({"kind": ["Messages after the first must contain `chunk` or `end`."]})
 
-    async def _started(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
+    async def _find_or_create(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
         spec = spec_of(begin.config, streamed=False)
         if not begin.request_id:
             return (await self.jobs.create(spec, owner))[0]
@@ -85,7 +85,7 @@ class JobService(Service, stubs.JobServiceServicer):
         except NotFoundError:
             return (await self.jobs.create(spec, owner, request_id=begin.request_id))[0]
         if job.spec != spec.as_json():
-            raise ConflictError("this request_id came with another configuration before; use a new one")
+            raise ConflictError("this request_id was used with another configuration before; use a new one")
         return job
 
     @one
@@ -96,9 +96,9 @@ class JobService(Service, stubs.JobServiceServicer):
     async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
         token = request.page_token
         if token and not (token.isascii() and token.isdigit() and len(token) <= DIGITS):
-            raise InvalidError({"page_token": ["The page_token must be one that ListJobs gave."]})
+            raise InvalidError({"page_token": ["The page_token must be one returned by ListJobs."]})
         if request.status and request.status not in STATUSES.values():
-            raise InvalidError({"status": ["The status must be one of the contract's."]})
+            raise InvalidError({"status": ["The status must be one defined by the API."]})
         size = min(request.page_size or PAGE, MOST_A_PAGE)
         status = next((status for status, number in STATUSES.items() if number == request.status), None)
         page = await self.jobs.page(owner, status=status, below=int(token) if token else None, limit=size + 1)
@@ -119,7 +119,7 @@ class JobService(Service, stubs.JobServiceServicer):
     @many
     async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
         if len(str(request.cursor)) > DIGITS:
-            raise InvalidError({"cursor": ["The cursor must be one that WatchJob gave."]})
+            raise InvalidError({"cursor": ["The cursor must be one returned by WatchJob."]})
         request_id = checked_id(request.request_id)
         async with aclosing(follow_events(self.jobs, request_id, owner, request.cursor)) as events:
             async for event, job in events:
@@ -132,7 +132,7 @@ class JobService(Service, stubs.JobServiceServicer):
     ) -> AsyncGenerator[pb.ReadResultResponse]:
         request_id = checked_id(request.request_id)
         if request.WhichOneof("what") is None:
-            raise InvalidError({"what": ["The request must hold `log` or `file`."]})
+            raise InvalidError({"what": ["The request must contain `log` or `file`."]})
         read = self._file if request.WhichOneof("what") == "file" else self._log
         async with aclosing(read(request, request_id, owner)) as responses:
             async for response in responses:
@@ -144,7 +144,7 @@ class JobService(Service, stubs.JobServiceServicer):
         key, offset = await self.jobs.result_key(request_id, owner), request.file.offset
         size = await self.jobs.result_size(key)
         if offset > size:
-            raise OffsetError(f"bytes from offset {offset} on were asked for, the file has {size}")
+            raise OffsetError(f"the requested offset is {offset}, but the file has {size} bytes")
         async with aclosing(self.jobs.read_result(key, offset, size)) as chunks:
             async for data in chunks:
                 for start in range(0, len(data), FRAGMENT_BYTES):
@@ -171,7 +171,7 @@ class JobService(Service, stubs.JobServiceServicer):
 
 
 class ModelService(Service, stubs.ModelServiceServicer):
-    """What can be run here."""
+    """The models that this server can run."""
 
     @one
     async def ListModels(self, request: pb.ListModelsRequest, owner: str) -> pb.ListModelsResponse:  # noqa: D102

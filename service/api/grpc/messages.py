@@ -1,4 +1,4 @@
-"""Conversions between the contract's messages and the service's own types."""
+"""Conversions between the API's messages and the service's types."""
 
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -17,8 +17,8 @@ from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 
 N = TypeVar("N", bound=str)
-MOST_CURSORS = 64
-FRAGMENT_BYTES = 1 << 20  # of one message; every client takes 4 MiB
+MAX_CURSORS = 64
+FRAGMENT_BYTES = 1 << 20  # per message; every client accepts 4 MiB
 
 STATUSES = {
     Status.PENDING: pb.Job.STATUS_PENDING,
@@ -32,7 +32,7 @@ OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds", "li
 
 
 def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
-    """Make the spec that a configuration asks for, with defaults for what it leaves out."""
+    """Return the spec of a configuration, with defaults for fields that are not set."""
     options: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
     return Spec(
         model=config.model or next(iter(config.models), ""),
@@ -40,17 +40,17 @@ def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
         prefilters=tuple(config.prefilters),
         split=config.split,
         tonemap=config.tonemap,
-        delivery=_named("delivery", config.delivery, DELIVERIES, "frames" if config.live else "segments"),
+        delivery=_choice_name("delivery", config.delivery, DELIVERIES, "frames" if config.live else "segments"),
         live=config.live,
-        when_slow=_named("when_slow", config.when_slow, WHEN_SLOW, "wait"),
+        when_slow=_choice_name("when_slow", config.when_slow, WHEN_SLOW, "wait"),
         step_down=config.step_down,
         streamed=streamed,
         **options,
     )
 
 
-def _named(field: str, number: int, names: dict[N, Any], default: N) -> N:
-    """Name a choice by its number; raises InvalidError for a number that only newer servers know."""
+def _choice_name(field: str, number: int, names: dict[N, Any], default: N) -> N:
+    """Return the name of a choice by its number; raises InvalidError for an unknown number."""
     if not number:
         return default
     for name, known in names.items():
@@ -60,7 +60,7 @@ def _named(field: str, number: int, names: dict[N, Any], default: N) -> N:
 
 
 def config_of(spec: Spec) -> pb.UpscaleConfig:
-    """Make the configuration that a job has, defaults included."""
+    """Return a job's configuration, including defaults."""
     return pb.UpscaleConfig(
         model=spec.model,
         models=spec.models,
@@ -82,7 +82,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
 
 
 def job_of(job: Job, source_bytes: int) -> pb.Job:
-    """Convert a job. source_bytes: how much of its source is here."""
+    """Convert a job. source_bytes: number of bytes of its source that are stored here."""
     state = job.state
     return pb.Job(
         request_id=job.request_id,
@@ -115,7 +115,7 @@ def _warnings(totals: dict[str, Any]) -> list[str]:
 
 
 def totals_of(state: dict[str, Any]) -> pb.Totals:
-    """Convert the counts that an attempt reports."""
+    """Convert the totals that an attempt reports."""
     return pb.Totals(
         frames_in=state.get("frames_in", 0),
         frames_out=state.get("frames_out", 0),
@@ -128,7 +128,7 @@ def totals_of(state: dict[str, Any]) -> pb.Totals:
 
 
 def progress_of(job: Job, report: dict[str, Any], late: float | None) -> pb.Progress:
-    """Report the progress of a job, by its row and its attempt's report or, once ended, its totals. late: seconds, if live."""
+    """Return the progress of a job from its row and its attempt's report or, once ended, its totals. late: seconds, if live."""
     report = report or job.totals
     return pb.Progress(
         percent=job.state.progress,
@@ -182,13 +182,13 @@ def fragments_of(fragment: Fragment, data: bytes, start: int = 0) -> Iterator[pb
 
 
 def dropped_of(dropped: Dropped) -> pb.Dropped:
-    """Convert what a slow reader of a live log has lost."""
+    """Convert the fragments that a slow reader of a live log has missed."""
     fragment = dropped.fragment
     return pb.Dropped(track=fragment.track, segment=fragment.segment, fragment=fragment.number, frames=dropped.frames)
 
 
 def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:
-    """Convert a model, with its limits."""
+    """Convert a model and its limits."""
     longest = limits.longest(Spec(slug.slug))
     return pb.Model(
         slug=slug.slug,
@@ -200,7 +200,7 @@ def model_of(slug: Slug, limits: Limits, unavailable: str | None) -> pb.Model:
 
 
 def cursors_of(cursors: Any) -> Cursors:  # noqa: ANN401 - a repeated field
-    """Convert the cursors of a client; raises InvalidError for more than there can be tracks."""
-    if len(cursors) > MOST_CURSORS:
-        raise InvalidError({"cursors": [f"There may be at most {MOST_CURSORS} cursors."]})
+    """Convert a client's cursors; raises InvalidError if there are more than the maximum number of tracks."""
+    if len(cursors) > MAX_CURSORS:
+        raise InvalidError({"cursors": [f"There may be at most {MAX_CURSORS} cursors."]})
     return {cursor.track: (cursor.segment, cursor.fragment) for cursor in cursors}

@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses with their details. Metadata holds 8 KiB in all, so what a request said is cut short in them."""
+"""Errors as gRPC statuses with details. Metadata is limited to 8 KiB in total, so quoted parts of a request are truncated."""
 
 import json
 import logging
@@ -17,18 +17,18 @@ from upres.service.domain.errors import BusyError, InvalidError, OffsetError, St
 
 DOMAIN = "upres"
 RETRY_SECONDS = 5
-MESSAGE_BYTES, VIOLATION_BYTES = 800, 2000  # sent percent-encoded and in base64: up to 3 and 4/3 times as large
+MESSAGE_BYTES, VIOLATION_BYTES = 800, 2000  # up to 3 and 4/3 times as large in percent-encoding and base64
 
 logger = logging.getLogger(__name__)
 
 
 def status_of(error: Exception) -> GrpcStatus:
-    """Map an exception to code, message and details; an error that is not ours discloses nothing."""
+    """Map an exception to code, message and details; an unknown error discloses nothing."""
     error = known(error)
     status = answer(error)
     ours = status.reason != "INTERNAL"
     if not ours:
-        logger.error("an error that is not disclosed: %s", json.dumps(str(error)), exc_info=error)
+        logger.error("internal error, not disclosed to the client: %s", json.dumps(str(error)), exc_info=error)
     where = error.where if isinstance(error, OffsetError) else {}
     details: list[Message] = [ErrorInfo(reason=status.reason, domain=DOMAIN, metadata=where)]
     if isinstance(error, InvalidError):
@@ -41,12 +41,12 @@ def status_of(error: Exception) -> GrpcStatus:
 
 
 def _message(error: Exception) -> str:
-    """Join all that is wrong, where HTTP's own form has the first problem and a number."""
+    """Join all problems; the HTTP form contains the first one and their number instead."""
     return " ".join(v.description for v in _violations(error)) if isinstance(error, InvalidError) else str(error)
 
 
 def _violations(error: InvalidError) -> list[BadRequest.FieldViolation]:
-    """Name every problem, as far as they fit."""
+    """Return every problem, as far as they fit."""
     violations, left = [], VIOLATION_BYTES
     for name, messages in error.problems.items():
         for message in messages:

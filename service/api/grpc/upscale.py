@@ -1,4 +1,4 @@
-"""The gRPC service that upscales while the source still arrives."""
+"""The gRPC service that upscales a source while it is being received."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -25,7 +25,7 @@ from .messages import config_of, cursors_of, dropped_of, fragments_of, init_of, 
 
 
 class UpscaleService(Service, stubs.UpscaleServiceServicer):
-    """Upscaling while the source still arrives. live_url: makes where players find a live job."""
+    """Upscaling of a source while it is being received. live_url: creates the URL at which players find a live job."""
 
     def __init__(
         self, jobs: Jobs, keys: Keys, quota: Quota, telemetry: Telemetry, live_url: Callable[[str], str]
@@ -79,12 +79,12 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
             case "attach":
                 job = await self.jobs.get(checked_id(first.attach.request_id), owner)
                 return job, cursors_of(first.attach.cursors)
-        raise InvalidError({"kind": ["The first message must hold `config` or `attach`."]})
+        raise InvalidError({"kind": ["The first message must contain `config` or `attach`."]})
 
     async def _receive(self, requests: AsyncIterator[pb.UpscaleRequest], job: Job, *, takes: bool, ends: bool) -> None:
-        """Receive the source. An error in it after the job has ended is not raised: the job says how it ended.
+        """Receive the source. An error after the job has ended is not raised, because the job reports how it ended.
 
-        takes: whether this call sends it. ends: whether it may end it, or a source that the server pulls.
+        takes: whether this call sends the source. ends: whether it may end the source, including one that the server pulls.
         """
         request_id = job.request_id
         try:
@@ -96,11 +96,11 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
                         await self.jobs.end_source(request_id)
                     case "chunk" | "end":
                         raise TransitionError(
-                            "a live job takes its source only from the call that started it, or from the stream that it names; "
-                            "this call reads"
+                            "a live job accepts its source only from the call that started it, or from the stream that it names; "
+                            "this call can only read"
                         )
                     case _:
-                        raise InvalidError({"kind": ["Messages after the first must hold `chunk` or `end`."]})
+                        raise InvalidError({"kind": ["Messages after the first must contain `chunk` or `end`."]})
             if takes and (relay := self.jobs.live(request_id)):
                 relay.end_source()
         except UpresError:

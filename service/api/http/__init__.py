@@ -1,1 +1,1 @@
-"""The HTTP door: the v2 contract, its socket and downloads."""
+"""The HTTP API: the v2 contract, its WebSockets and downloads."""

@@ -1,4 +1,4 @@
-"""Requests counted by route and answer, before anything else looks at them."""
+"""Counts of requests by route and status; the outermost middleware."""
 
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -6,32 +6,32 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from upres.service.telemetry.tally import Tally
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH")
-OTHER = "other"  # in place of a path that is no route's, which is a client's word
-SWITCHED, FOREIGN, LOST = 101, 403, 499  # of WebSockets; where the client left, or the server failed, before an answer
+OTHER = "other"  # replaces paths without a route, which clients choose freely
+SWITCHED, FOREIGN, LOST = 101, 403, 499  # statuses of WebSockets, and of requests that ended without a response
 
 
 class Counted:
-    """Counts every request once it is over."""
+    """Middleware that counts every request when it ends."""
 
     def __init__(self, app: ASGIApp, tally: Tally) -> None:
         self._app = app
         self._tally = tally
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, and count it."""
+        """Pass a request on, and count it."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        scope, code = dict(scope), LOST  # what routes it writes into the scope
+        scope, code = dict(scope), LOST  # a copy, because the router modifies the scope
 
-        async def noting(message: Message) -> None:
+        async def observed_send(message: Message) -> None:
             nonlocal code
             if code == LOST:
                 code = _code(message)
             await send(message)
 
         try:
-            await self._app(scope, receive, noting)
+            await self._app(scope, receive, observed_send)
         finally:
             self._tally.http.labels(method_of(scope), route_of(scope), code).inc()
 
@@ -48,16 +48,16 @@ def _code(message: Message) -> int:
 
 
 def method_of(scope: Scope) -> str:
-    """Return the method of a request; a WebSocket begins as a GET."""
+    """Return the method of a request; GET for a WebSocket."""
     method: str = scope.get("method", "GET")
     return method if method in METHODS else OTHER
 
 
 def route_of(scope: Scope) -> str:
-    """Return the route of a request that was routed, as it was registered: its path with names in place of what clients choose."""
+    """Return the route of a request as registered: its path with parameter names in place of their values."""
     route = scope.get("route")
     if not isinstance(route, Route | WebSocketRoute):
         return OTHER
     names = {str(value): f"{{{name}}}" for name, value in scope.get("path_params", {}).items()}
     path = "/".join(names.get(part, part) for part in scope["path"].split("/"))
-    return path if path.endswith(route.path_format) else OTHER  # where a value was not one part of the path
+    return path if path.endswith(route.path_format) else OTHER  # OTHER if a parameter is not a whole path component

@@ -1,4 +1,4 @@
-"""A result's file over HTTP: Range (RFC 9110, section 14) and HEAD, streamed from the store while the client listens."""
+"""Download of a result file: Range (RFC 9110, section 14) and HEAD, streamed from the store while the client is connected."""
 
 import re
 from collections.abc import AsyncGenerator, Mapping
@@ -12,9 +12,9 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 def part(header: str | None, size: int) -> tuple[int, int] | None:
-    """Find the first byte of a Range header and the one behind its last; None where it cannot be satisfied.
+    """Return the start and end offset (exclusive) of a Range header; None if it cannot be satisfied.
 
-    A header that is missing, malformed or of several ranges asks for everything.
+    A missing or malformed header, or one with several ranges, selects everything.
     """
     match = RANGE.fullmatch(header.strip()) if header else None
     if match is None or match.groups() == ("", ""):
@@ -28,7 +28,7 @@ def part(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 class Download(StreamingResponse):
-    """Chunks sent as they are read. Reading ends when the client disconnects, and the reader is closed in every case."""
+    """A response whose chunks are sent as they are read. The reader is closed in every case, also if the client disconnects."""
 
     def __init__(self, chunks: AsyncGenerator[bytes], status: int, headers: Mapping[str, str]) -> None:
         super().__init__(chunks, status, headers)

@@ -1,4 +1,4 @@
-"""Errors as the v2 contract's JSON responses."""
+"""Errors as the JSON responses of the v2 contract."""
 
 import logging
 from typing import Any
@@ -21,41 +21,41 @@ logger = logging.getLogger(__name__)
 
 
 def response_of(error: Exception) -> JSONResponse:
-    """Map an exception to status, body and headers; an error that is not ours discloses nothing."""
+    """Map an exception to status, body and headers; an unknown error discloses nothing."""
     error = known(error)
     status = answer(error)
     body: dict[str, object] = {"message": FIXED.get(status.http, public(str(error)))}
     headers = {}
     if status.http == 500:
-        logger.error("an error that is not disclosed", exc_info=error)
+        logger.error("internal error, not disclosed to the client", exc_info=error)
     if status.http == 422:
         problems = error.problems if isinstance(error, InvalidError) else {status.reason.lower(): [str(error)]}
         body["errors"] = {public(name, 100): [public(text) for text in texts] for name, texts in problems.items()}
     if isinstance(error, BusyError):
         headers = {"X-RateLimit-Type": error.kind, "Retry-After": str(error.retry_seconds)}
     if status.http == 408:
-        headers = {"Connection": "close"}  # the rest of the body would be taken for the next request
+        headers = {"Connection": "close"}  # otherwise the rest of the body would be parsed as the next request
     if status.http == 503:
         headers = {"Retry-After": "5"}
     return JSONResponse(body, status.http, headers)
 
 
 async def handle_error(request: Request, error: Any) -> Response:  # noqa: ANN401 - Starlette's handlers take any error
-    """Answer an exception."""
+    """Respond to an exception."""
     return response_of(error)
 
 
 async def handle_http(request: Request, error: Any) -> Response:  # noqa: ANN401
-    """Answer a route or a method that does not exist."""
+    """Respond to an unknown route or method."""
     return JSONResponse({"message": FIXED.get(error.status_code, error.detail)}, error.status_code, error.headers)
 
 
 async def handle_invalid(request: Request, error: Any) -> Response:  # noqa: ANN401
-    """Answer what FastAPI found wrong with a request."""
+    """Respond to a request that FastAPI has rejected."""
     return response_of(InvalidError({str(each["loc"][-1]): [str(each["msg"])] for each in error.errors()}))
 
 
 async def handle_gone(request: Request, error: Any) -> Response:  # noqa: ANN401
-    """Answer a client that disconnected in the middle of its request, which reads nothing any more."""
+    """End a request whose client disconnected before sending it completely; the response is not read."""
     logger.info("the client disconnected before its request was complete")
     return Response(None, 400)

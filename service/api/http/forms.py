@@ -1,7 +1,7 @@
-"""The forms of requests as Pydantic models, and the route that reads them: multipart, URL-encoded or JSON, within limits.
+"""Request forms as Pydantic models, and the route class that reads them: multipart, URL-encoded or JSON, within limits.
 
-A value of the wrong type does not end the validation: it becomes a Problem in its field's place, so that one answer can name it
-together with what `domain.checks` finds wrong.
+A value of the wrong type does not abort the validation. It becomes a Problem in its field, so that one response can list it
+together with the problems that `domain.checks` finds.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from upres.service.domain.errors import InvalidError, TooLargeError
 from upres.service.domain.spec import Spec
 
 UPLOAD_SECONDS = 600
-JSON_BYTES = 1 << 18  # parsed at once, in the event loop
+JSON_BYTES = 1 << 18  # parsed in one step in the event loop
 FIELD_BYTES = 1 << 16
 FIELDS, FILES = 64, 4
 SPEC_FIELDS = (
@@ -41,7 +41,7 @@ Problems = dict[str, list[str]]
 
 
 class Problem(str):
-    """What the value of a field must be, where it is something else."""
+    """The description of what a field's value must be, in place of an invalid value."""
 
 
 def _or_problem(kind: str) -> WrapValidator:
@@ -55,14 +55,14 @@ def _or_problem(kind: str) -> WrapValidator:
 
 
 def _names(value: object) -> object:
-    """Split a list of names, given as one text with commas, as repeated fields, or as a JSON array."""
+    """Split a list of names, given as comma-separated text, as repeated fields, or as a JSON array."""
     parts = value if isinstance(value, list) else [value]
     return [name.strip() for part in parts for name in str(part).split(",") if name.strip()]
 
 
 Text = Annotated[str | None, BeforeValidator(lambda value: value.strip() or None if isinstance(value, str) else value)]
 Word = Annotated[Text, _or_problem("text")]
-Secret = Annotated[str | None, _or_problem("text")]  # every character of it counts
+Secret = Annotated[str | None, _or_problem("text")]  # not stripped: every character counts
 Integer = Annotated[int | None, _or_problem("an integer")]
 Number = Annotated[FiniteFloat | None, _or_problem("a number")]
 Flag = Annotated[bool, _or_problem("true or false")]
@@ -73,9 +73,9 @@ File = Annotated[
 
 
 class UpscaleForm(BaseModel):
-    """A video to be upscaled. Only `video`, `model` and, for models with a range, `scale` are known to other servers.
+    """A video to be upscaled. The hosted API knows only `video`, `model` and, for models with several scales, `scale`.
 
-    models: several, one after the other, in place of `model`, which may be the first of them.
+    models: several models, applied one after the other, instead of `model`, which may be the first of them.
     """
 
     model_config = ConfigDict(json_schema_extra={"required": ["video", "model"]}, protected_namespaces=())
@@ -95,7 +95,7 @@ class UpscaleForm(BaseModel):
     webhook_secret: Secret = None
 
     def problems(self) -> Problems:
-        """Name the fields that are missing or of the wrong type."""
+        """Return the problems of fields that are missing or of the wrong type."""
         wrong = {name: value for name, value in self if isinstance(value, Problem)}
         found = {name: [f"The {name.replace('_', ' ')} {value}."] for name, value in wrong.items()}
         if self.model is None and not self.models:
@@ -103,7 +103,7 @@ class UpscaleForm(BaseModel):
         return found
 
     def spec(self) -> Spec:
-        """Make the spec, with defaults for what is absent or wrong."""
+        """Return the spec, with defaults for absent or invalid fields."""
         values = {name: value for name, value in self if name in SPEC_FIELDS and not isinstance(value, Problem)}
         present = {name: value for name, value in values.items() if value is not None}
         if not present.get("webhook_secret", "").strip():
@@ -113,7 +113,7 @@ class UpscaleForm(BaseModel):
 
 
 class PriceForm(UpscaleForm):
-    """An upscale to be estimated: of a video, or of one of these measures. duration: seconds."""
+    """An upscale to be estimated, given by a video or by its properties. duration: seconds."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["model"]}, protected_namespaces=())
 
@@ -123,7 +123,7 @@ class PriceForm(UpscaleForm):
 
 
 class ChannelForm(BaseModel):
-    """A channel of the progress socket that one connection wants to hear."""
+    """A subscription of one connection to a channel of the progress socket."""
 
     model_config = ConfigDict(json_schema_extra={"required": ["socket_id", "channel_name"]})
 
@@ -132,22 +132,22 @@ class ChannelForm(BaseModel):
 
 
 class FormRequest(Request):
-    """A request whose form has been read."""
+    """A request whose form was read already."""
 
     def __init__(self, request: Request, fields: FormData) -> None:
         super().__init__(request.scope, request.receive)
         self._fields = fields
 
     async def form(self, **limits: Any) -> FormData:  # type: ignore[override]  # noqa: ANN401 - FastAPI awaits it
-        """Give the form; FastAPI's own limits do not apply to it."""
+        """Return the form; FastAPI's own limits do not apply to it."""
         return self._fields
 
 
 class FormRoute(APIRoute):
-    """A route that takes JSON in place of a form, and refuses a form that is broken, too large, or too slow."""
+    """A route that also accepts JSON as a form, and rejects forms that are malformed, too large, or too slow."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Read the form before FastAPI does."""
+        """Return a handler that reads the form before FastAPI does."""
         handle = super().get_route_handler()
 
         async def read(request: Request) -> Response:
@@ -157,7 +157,7 @@ class FormRoute(APIRoute):
 
 
 def fingerprint(spec: Spec, file: UploadFile) -> str:
-    """Hash what an idempotency key stands for: the settings and the file's bytes. Reads the file from its beginning."""
+    """Hash what an idempotency key identifies: the settings and the file's bytes. Reads the file from its beginning."""
     file.file.seek(0)
     digest = hashlib.sha256(json.dumps(spec.as_json(), sort_keys=True).encode())
     while chunk := file.file.read(1 << 20):
@@ -174,7 +174,7 @@ async def _fields(request: Request) -> FormData:
             return await request.form(max_files=FILES, max_fields=FIELDS, max_part_size=FIELD_BYTES)
     except TimeoutError as error:
         raise InvalidError({"video": [f"The upload must finish within {UPLOAD_SECONDS} seconds."]}) from error
-    except HTTPException as error:  # Starlette's word for a form that cannot be parsed
+    except HTTPException as error:  # Starlette's error for a form that cannot be parsed
         raise InvalidError({"body": [f"The form cannot be read: {error.detail}"]}) from error
 
 
@@ -198,7 +198,7 @@ def _json(body: bytes) -> dict[str, Any]:
 
 
 def _items(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Flatten a JSON object into the fields of a form: an array is a repeated field, null is absent."""
+    """Flatten a JSON object into form fields: an array is a repeated field, null is absent."""
     for name, value in values.items():
         for item in value if isinstance(value, list) else [value]:
             if item is not None:

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: one, the list of a key's, cancelled, deleted."""
+"""Routes for jobs: status, list, cancellation, deletion and advice."""
 
 import asyncio
 from typing import Annotated
@@ -15,13 +15,13 @@ from . import schemas
 from .schemas import CHANNELS, LARGEST_PAGE, PAGE, Advice, Data, JobEntry, JobList, JobStatus, Message, documented
 from .signed_links import Links
 
-DIGITS = 18  # of a number that every database holds
-Cursor = Annotated[str, Query(description="`next` of the page before; absent for the newest jobs.")]
+DIGITS = 18  # of integers that every database supports
+Cursor = Annotated[str, Query(description="`next` of the previous page; absent for the newest jobs.")]
 Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Jobs on a page.")]
 
 
 class JobRoutes:
-    """public_url: how clients reach this server, if not as they just did."""
+    """The routes. public_url: URL at which clients reach this server; by default that of the request."""
 
     def __init__(self, jobs: Jobs, links: Links, public_url: str | None) -> None:
         self._jobs = jobs
@@ -29,7 +29,7 @@ class JobRoutes:
         self._public_url = public_url
 
     def add_to(self, router: APIRouter, path: str) -> None:
-        """Add all of them under a path, as in /jobs."""
+        """Add all routes below a path, e.g. /jobs."""
         one = f"{path}/{{request_id}}"
         self.add_status(router, path)
         router.add_api_route(path, self.list_jobs, methods=["GET"], response_model_exclude_unset=True)
@@ -41,7 +41,7 @@ class JobRoutes:
         router.add_api_route(one, self.delete, methods=["DELETE"], responses=documented(404))
 
     def add_status(self, router: APIRouter, path: str) -> None:
-        """Add the status of one job alone."""
+        """Add only the route for the status of one job."""
         router.add_api_route(
             f"{path}/{{request_id}}",
             self.job,
@@ -51,19 +51,19 @@ class JobRoutes:
         )
 
     async def job(self, request: Request, request_id: str) -> Data[JobStatus]:
-        """Report where a job stands."""
+        """Return the status of a job."""
         job = await self._jobs.get(_checked(request_id), request.state.owner)
         return Data(data=await self._status(request, job))
 
     async def advice(self, request_id: str, request: Request) -> Data[Advice]:
-        """Look at a job's source, and advise on its model and what to do before."""
+        """Analyze a job's source, and advise on its model and pre-filters."""
         clip = await self._jobs.measure(_checked(request_id), request.state.owner)
         return Data(data=schemas.advice(clip))
 
     async def list_jobs(self, request: Request, limit: Limit = PAGE, cursor: Cursor = "") -> JobList:
         """List the jobs of this key, newest first."""
         if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= DIGITS):
-            raise InvalidError({"cursor": ["The cursor must be the `next` of the page before."]})
+            raise InvalidError({"cursor": ["The cursor must be the `next` of the previous page."]})
         below = int(cursor) if cursor else None
         found = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
         entries = [await self._entry(request, job) for job in found[:limit]]
@@ -71,7 +71,7 @@ class JobRoutes:
         return JobList(data=entries, next=following, channel=CHANNELS + request.state.owner)
 
     async def cancel(self, request: Request, request_id: str) -> Data[JobStatus]:
-        """End a job now; 422 where it has ended already."""
+        """Cancel a job; 422 if it has already ended."""
         job = await self._jobs.cancel(_checked(request_id), request.state.owner)
         return Data(data=await self._status(request, job))
 
@@ -95,7 +95,7 @@ class JobRoutes:
 
 
 def _checked(request_id: str) -> str:
-    """Give an id of the contract's form; anything else names no job."""
+    """Return a valid id; any other cannot name a job."""
     try:
         return checked_id(request_id)
     except InvalidError as error:

@@ -1,4 +1,4 @@
-"""What every request passes first: a key, a rate, a size, no long pause, and other origins. Responses leave with rate headers."""
+"""Checks of every request: key, rate limit, size, pauses and origin. Adds rate-limit headers to responses."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -19,10 +19,10 @@ from .errors import response_of
 from .traced import Traced
 
 KEYED = ("/api/", "/broadcasting/")
-UNLIMITED = ("/models", "/balance")  # clients ask for these before and after each job
-LARGEST_BODY = 75_000_000  # the contract's: beyond it the answer is 413; larger where the operator takes larger videos
-FORM_BYTES = 1 << 20  # of a request beside its video, generously; as much of a body lies in memory before it is spooled
-ROOM_BYTES = 8 << 20  # of a body between two looks at the disk
+UNLIMITED = ("/models", "/balance")  # not rate-limited: clients request these before and after each job
+LARGEST_BODY = 75_000_000  # from the contract: larger ones get 413; higher if the operator accepts larger videos
+FORM_BYTES = 1 << 20  # upper limit of a request besides its video; bodies up to this size stay in memory
+ROOM_BYTES = 8 << 20  # of a body between two checks of the free disk space
 RATE_HEADERS = ("Limit", "Remaining", "Daily-Limit", "Daily-Remaining", "Source", "Type")
 
 
@@ -37,10 +37,10 @@ def protect(
     check_room: Callable[[int], None],
     telemetry: Telemetry,
 ) -> None:
-    """Put the gate in front of an application, and in front of that the answers to pages of other origins.
+    """Add the gate to an application, and in front of it the handling of cross-origin requests.
 
-    origins: those whose pages may call the API, `*` for any; a preflight carries no key, and needs none. upload_bytes: the
-    largest video. check_room: raises DiskFullError where the disk does not take so many bytes.
+    origins: those whose pages may call the API, `*` for any; a preflight request carries no key, and needs none. upload_bytes: the
+    largest video. check_room: raises DiskFullError if the disk has no room for that many bytes.
     """
     largest = max(LARGEST_BODY, upload_bytes + FORM_BYTES)
     if telemetry.tracing.on:
@@ -58,7 +58,7 @@ def protect(
 
 
 class Gate:
-    """Puts the owner of the key into `scope["state"]["owner"]`. idle_seconds: the longest that a sender may pause."""
+    """Middleware that sets `scope["state"]["owner"]` to the key's owner. idle_seconds: longest pause of a sender."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Gate:
         self._check_room = check_room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let a request through, or answer it."""
+        """Pass a request on, or reject it."""
         if scope["type"] == "http":
             scope["path"] = scope["path"].rstrip("/") or "/"
         if scope["type"] != "http" or not scope["path"].startswith(KEYED) or scope["method"] == "OPTIONS":
@@ -88,7 +88,7 @@ class Gate:
         owner: str | None = None
         started = False
 
-        async def labelled(message: Message) -> None:
+        async def send_with_rates(message: Message) -> None:
             nonlocal started
             started = True
             if message["type"] == "http.response.start":
@@ -102,13 +102,13 @@ class Gate:
             length = _length(headers)
             self._check_length(length)
             if length > FORM_BYTES:
-                self._check_room(2 * length)  # it is spooled, then copied
+                self._check_room(2 * length)  # it is spooled and then copied
             scope["state"] = {**scope.get("state", {}), "owner": owner}
-            await self._app(scope, self._counted(receive), labelled)
-        except Exception as error:  # every error is answered
+            await self._app(scope, self._checked(receive), send_with_rates)
+        except Exception as error:  # every error gets a response
             if started:
                 raise
-            await response_of(error)(scope, receive, labelled)
+            await response_of(error)(scope, receive, send_with_rates)
 
     async def _owner(self, headers: Headers) -> str:
         scheme, _, secret = headers.get("authorization", "").partition(" ")
@@ -118,7 +118,7 @@ class Gate:
         return owner
 
     def _rates(self, owner: str | None) -> dict[str, str]:
-        """Make the rate headers. Where the day's requests are used up, none is left this minute either."""
+        """Return the rate-limit headers. If no requests are left today, none are left this minute either."""
         rates = self._quota.rates(owner)
         return {
             "X-RateLimit-Limit": str(rates.per_minute),
@@ -132,23 +132,23 @@ class Gate:
         if length > self._largest:
             raise TooLargeError(f"The request must not be larger than {self._largest} bytes.")
 
-    def _counted(self, receive: Receive) -> Receive:
-        """Pass the body on; refuse it as soon as it is too large, whatever its announced length, or pauses for too long.
+    def _checked(self, receive: Receive) -> Receive:
+        """Pass the body on; reject it once it is too large, regardless of its declared length, or pauses for too long.
 
-        Or as soon as the disk takes no more of it: others may fill it, too.
+        Also reject it once the disk has no room for more, which others may fill too.
         """
         received, complete, looked = 0, False, FORM_BYTES - ROOM_BYTES
 
         async def counting() -> Message:
             nonlocal received, complete, looked
-            if complete:  # what may still come is that the client disconnects
+            if complete:  # only a disconnect can follow
                 return await receive()
             try:
                 async with asyncio.timeout(self._idle_seconds):
                     message = await receive()
             except TimeoutError as error:
                 raise SilentError(
-                    f"No byte of the request came for {counted(self._idle_seconds, 'second')}."
+                    f"No byte of the request was received for {counted(self._idle_seconds, 'second')}."
                 ) from error
             complete = not message.get("more_body", False)
             received += len(message.get("body", b""))

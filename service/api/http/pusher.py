@@ -1,12 +1,12 @@
-"""The progress of jobs over the Pusher protocol, versions 5 to 7: `GET /app/{key}`, and `POST /broadcasting/auth`.
+"""Progress of jobs over the Pusher protocol, versions 5 to 7: `GET /app/{key}`, and `POST /broadcasting/auth`.
 
 A client receives the events of its API key's jobs on the channel `private-client.{client_id}`. A self-hosted server has no
-accounts: client_id is the name of the API key (`default`, unless the operator named others). The app key in the address is
-public and only names the app; any is taken, so that clients of the hosted API need not learn another one. What opens a
-channel is the signature that `/broadcasting/auth` gives to the bearer of the API key; it holds for one connection, which ends
-when the key is revoked.
+accounts: client_id is the name of the API key (`default`, unless the operator named others). The app key in the URL is public and
+only names the app; any value is accepted, so that clients of the hosted API need not be configured. A channel is opened with the
+signature that `/broadcasting/auth` returns to the bearer of the API key; it is valid for one connection, which ends when the key is
+revoked.
 
-Events are read from the event log, in its order, from the subscription on: none from before it, and none twice.
+Events are read from the event log, in order, from the subscription on: no earlier ones, and none twice.
 """
 
 import asyncio
@@ -38,19 +38,19 @@ from .schemas import CHANNELS, Authorization, documented
 from .signed_links import Links
 
 KEY = "upres"
-VERSIONS = ("5", "6", "7")  # what their messages look like here is the same
+VERSIONS = ("5", "6", "7")  # the messages used here are the same in all versions
 EVENT = "request.status.updated"
-MOST_SOCKETS = 2000
-WORDS = {"processing": "processing", "progress": "in_progress", "done": "done"}  # of each kind of event that is sent
+MAX_SOCKETS = 2000
+STATUS_WORDS = {"processing": "processing", "progress": "in_progress", "done": "done"}  # by kind of event
 SOCKET_ID = re.compile(r"\d{1,20}\.\d{1,20}", re.ASCII)
-POLL_SECONDS = 10.0  # the longest that an event or a revoked key goes unnoticed where no change is signalled
+POLL_SECONDS = 10.0  # maximum delay of an event, or of a revoked key, that was not signalled
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """An event of a job that its owner's clients receive. joined: whether there is a file."""
+    """A job event for its owner's clients. joined: whether there is a result file."""
 
     event: Event
     owner: str
@@ -58,7 +58,7 @@ class Update:
 
 
 class Pusher:
-    """The sockets of one server. secret: known to it only. wait: returns when the next ping is due (the contract: 30 s)."""
+    """The progress sockets of one server. secret: known only to it. wait: returns when the next ping is due (contract: 30 s)."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Pusher:
         self._secret = secret.encode()
         self._public_url = public_url
         self._wait = wait
-        # With the base of the links that its client can open, and the cursor of the newest event before it.
+        # Each with the base URL of its client's links, and the cursor of the newest event before it connected.
         self._connections: dict[str, tuple[Connection, str, int]] = {}
         self._cursor = 0
 
@@ -109,7 +109,7 @@ class Pusher:
             known = ", ".join(VERSIONS)
             await refuse(websocket, WRONG_VERSION, f"Unsupported protocol version; this server speaks {known}")
             return
-        if len(self._connections) >= MOST_SOCKETS:
+        if len(self._connections) >= MAX_SOCKETS:
             await refuse(websocket, OVER_CAPACITY, "Over capacity")
             return
         url = websocket.url
@@ -120,7 +120,7 @@ class Pusher:
         except UpresError:
             await refuse(websocket, OVER_CAPACITY, "The server is busy")
             return
-        if not self._connections:  # nobody has read on meanwhile
+        if not self._connections:  # no events were read in the meantime
             self._cursor = newest
         self._connections[connection.id] = connection, base, newest
         try:
@@ -135,12 +135,12 @@ class Pusher:
             try:
                 if self._connections:
                     await self._send_all()
-            except UpresError:  # a full disk, a locked database: it may pass
-                logger.exception("events cannot be read; trying again")
+            except UpresError:  # e.g. a full disk or a locked database, which may be temporary
+                logger.exception("cannot read events; retrying")
             await wait_for(change, POLL_SECONDS)
 
     async def _send_all(self) -> None:
-        """Send what has happened since the last call."""
+        """Send the events since the last call."""
         self._end_revoked(await asyncio.to_thread(self._keys.in_use))
         while events := await self._jobs.events(self._cursor):
             for event in events:
@@ -148,7 +148,7 @@ class Pusher:
                 self._cursor = max(self._cursor, event.cursor)
 
     def _end_revoked(self, in_use: Set[str]) -> None:
-        """End the connections that receive the events of a revoked key, at once."""
+        """Close the connections that receive the events of a revoked key."""
         allowed = {CHANNELS + name for name in in_use}
         for connection, _, _ in self._connections.values():
             if connection.channels - allowed:
@@ -165,8 +165,8 @@ class Pusher:
                 connection.put(EVENT, self._data(update, base), channel)
 
     async def _update(self, event: Event) -> Update | None:
-        """Find what an event says to its job's owner; None where that is nothing."""
-        if event.kind not in WORDS:
+        """Return the update that an event causes for its job's owner, if any."""
+        if event.kind not in STATUS_WORDS:
             return None
         try:
             job = await self._jobs.find(event.request_id)
@@ -179,8 +179,8 @@ class Pusher:
         video, _ = file_names(event.request_id)
         return {
             "request_id": event.request_id,
-            "status": WORDS[event.kind],
-            "preview": None,  # as the contract has it for video
+            "status": STATUS_WORDS[event.kind],
+            "preview": None,  # always null for video in the contract
             "result_url": self._links.make(base, video) if update.joined else None,
             "progress": f"{event.progress:.2f}",
         }

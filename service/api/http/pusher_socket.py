@@ -1,7 +1,7 @@
-"""One WebSocket that speaks the Pusher protocol: its messages, its send queue, and when it is closed.
+"""One WebSocket of the Pusher protocol: its messages, its send queue, and when it is closed.
 
-Knows nothing of jobs. Everything that leaves goes through one bounded queue, so that a client which does not read costs a
-known amount of memory and then its connection, and nobody else anything.
+It does not depend on jobs. All outgoing messages pass through one bounded queue, so a client that does not read uses a limited
+amount of memory and then loses its connection, without affecting others.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 QUEUE = 256  # messages
-ACTIVITY_SECONDS = 120  # after which an idle client of this protocol pings by itself
+ACTIVITY_SECONDS = 120  # after which an idle client sends a ping, by this protocol
 CLOSE_SECONDS = 5.0
 NORMAL, WRONG_VERSION, OVER_CAPACITY, UNAUTHORIZED, MALFORMED, NO_PONG = 1000, 4007, 4100, 4009, 4200, 4201
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class Connection:
-    """One client. wait: returns when the next ping is due. allowed: checks a socket id's signature for a channel."""
+    """One client. wait: returns when the next ping is due. allowed: verifies the signature of a socket id and a channel."""
 
     def __init__(self, websocket: WebSocket, *, wait: Wait, allowed: Allowed) -> None:
         self.id = f"{secrets.randbelow(10**9)}.{secrets.randbelow(10**9)}"
@@ -34,10 +34,10 @@ class Connection:
         self._allowed = allowed
         self._queue: asyncio.Queue[str] = asyncio.Queue(QUEUE)
         self._ended: asyncio.Future[tuple[int, str]] = asyncio.get_running_loop().create_future()
-        self._heard = True
+        self._active = True
 
     def put(self, event: str, data: object, channel: str | None = None) -> None:
-        """Queue an event; a client that is too far behind loses its connection."""
+        """Queue an event; close the connection of a client that is too far behind."""
         message = {"event": event, "data": json.dumps(data)} | ({"channel": channel} if channel else {})
         try:
             self._queue.put_nowait(json.dumps(message))
@@ -45,12 +45,12 @@ class Connection:
             self.end(OVER_CAPACITY, "The client reads too slowly")
 
     def end(self, code: int, reason: str) -> None:
-        """Close the connection; the first reason counts."""
+        """Close the connection; only the first reason counts."""
         if not self._ended.done():
             self._ended.set_result((code, reason))
 
     async def run(self) -> None:
-        """Exchange messages until either side ends it."""
+        """Exchange messages until either side ends the connection."""
         self.put("pusher:connection_established", {"socket_id": self.id, "activity_timeout": ACTIVITY_SECONDS})
         tasks = [asyncio.create_task(work) for work in (self._send(), self._receive(), self._ping())]
         for task in tasks:
@@ -66,7 +66,7 @@ class Connection:
     def _ended_by(self, task: asyncio.Task[None]) -> None:
         error = None if task.cancelled() else task.exception()
         if error is not None and not isinstance(error, WebSocketDisconnect):
-            logger.error("a socket ends", exc_info=error)
+            logger.error("a progress socket ends with an error", exc_info=error)
         self.end(NORMAL, "")
 
     async def _send(self) -> None:
@@ -76,9 +76,9 @@ class Connection:
     async def _ping(self) -> None:
         while True:
             await self._wait()
-            if not self._heard:
+            if not self._active:
                 self.end(NO_PONG, "Pong reply not received in time")
-            self._heard = False
+            self._active = False
             self.put("pusher:ping", {})
 
     async def _receive(self) -> None:
@@ -86,7 +86,7 @@ class Connection:
             message = await self._websocket.receive()
             if message["type"] == "websocket.disconnect":
                 return
-            self._heard = True
+            self._active = True
             try:
                 received = json.loads(message.get("text") or message.get("bytes") or "")
                 event, data = received["event"], received.get("data") or {}
@@ -110,7 +110,7 @@ class Connection:
 
 
 async def refuse(websocket: WebSocket, code: int, message: str) -> None:
-    """Say why, and close."""
+    """Send an error, and close."""
     await websocket.send_text(
         json.dumps({"event": "pusher:error", "data": json.dumps({"code": code, "message": message})})
     )
@@ -118,9 +118,9 @@ async def refuse(websocket: WebSocket, code: int, message: str) -> None:
 
 
 async def close(websocket: WebSocket, code: int, reason: str) -> None:
-    """Close, if the client is still there, within a few seconds where it does not read."""
+    """Close the socket, if the client is still there; wait a few seconds for a client that does not read."""
     try:
         async with asyncio.timeout(CLOSE_SECONDS):
             await websocket.close(code, reason)
     except (TimeoutError, RuntimeError, WebSocketDisconnect) as error:
-        logger.debug("a socket was gone before it was closed: %r", error)
+        logger.debug("a socket was already gone when it was closed: %r", error)

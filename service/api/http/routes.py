@@ -1,4 +1,4 @@
-"""The v2 HTTP contract, its v1 aliases, result files and health, as an ASGI application."""
+"""The v2 HTTP contract, its v1 aliases, result files and health checks, as an ASGI application."""
 
 from collections.abc import Awaitable, Callable
 from typing import Annotated
@@ -41,14 +41,14 @@ def _or_default(default: int) -> WrapValidator:
     return WrapValidator(validate)
 
 
-Limit = Annotated[int, _or_default(PAGE), Query(description="At most 50; anything else counts as absent.")]
-Number = Annotated[int, _or_default(1), Query(description="From 1; anything else counts as absent.")]
-Types = Annotated[str, Query(alias="filter[inference_types]", description="Names with commas between.")]
+Limit = Annotated[int, _or_default(PAGE), Query(description="At most 50; invalid values count as absent.")]
+Number = Annotated[int, _or_default(1), Query(description="From 1; invalid values count as absent.")]
+Types = Annotated[str, Query(alias="filter[inference_types]", description="Comma-separated names.")]
 Expires = Annotated[int, _or_default(0), Query(description="Unix seconds.")]
 
 
 class Web:
-    """The routes. public_url: how clients reach this server, if not as they just did. metrics: text and its media type."""
+    """The routes. public_url: URL at which clients reach this server; by default that of the request. metrics: text, media type."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ class Web:
         self._metrics = metrics
 
     def app(self) -> FastAPI:
-        """Make the application, without the middleware in front of it. The pages at /docs need no other host."""
+        """Return the application, without the middleware in front of it. The pages at /docs load nothing from other hosts."""
         app = FastAPIOffline(
             title="upres",
             version="2",
@@ -111,7 +111,7 @@ class Web:
         if jobs == "jobs":
             routes.add_to(router, "/jobs")
             router.add_api_route("/live/sources", self.live_sources, methods=["GET"])
-        else:  # v1 is what it was
+        else:  # v1 has only the status
             routes.add_status(router, f"/{jobs}")
         router.add_api_route("/models", self.models, methods=["GET"])
         router.add_api_route(f"/{balance}", self.balance, methods=["GET"])
@@ -120,7 +120,7 @@ class Web:
     async def models(
         self, request: Request, limit: Limit = PAGE, page: Number = 1, inference_types: Types = "vid-upscale"
     ) -> Page[Model]:
-        """List what can run here; nothing before models are loaded for the first time."""
+        """List the models that can run here; empty before models are loaded for the first time."""
         available = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.unavailable]
         wanted = "vid-upscale" in inference_types.split(",")
         models = [schemas.model(slug, self._jobs.policy.limits) for slug in available] if wanted else []
@@ -132,13 +132,13 @@ class Web:
         return Data(data=[LiveSource(name=name) for name in self._jobs.policy.limits.live_sources])
 
     async def balance(self) -> Data[Balance]:
-        """Answer a constant: a self-hosted server has no price."""
+        """Return a constant: a self-hosted server charges nothing."""
         return Data(data=Balance())
 
     async def result(self, request: Request, name: str, expires: Expires = 0, signature: str = "") -> Response:
-        """Send a result's file, by a signed link; the whole or a range."""
+        """Send a result file, or a range of it, for a signed link."""
         if not self._links.holds(name, expires, signature):
-            raise NotFoundError("the link is none of ours, or has expired; ask for the job again")
+            raise NotFoundError("the link is invalid or has expired; request the job's status again")
         kind = TYPES[name.rpartition(".")[2]]
         if kind == "image/jpeg" and (picture := await self._jobs.local_preview(name.rpartition(".")[0])):
             return Response(picture, media_type=kind)
@@ -156,11 +156,11 @@ class Web:
         return Download(self._jobs.read_result(key, start, end), 206 if "Content-Range" in headers else 200, headers)
 
     async def health(self) -> Health:
-        """Answer, which shows that the process does."""
+        """Report that the process responds."""
         return Health(status="ok")
 
     async def ready(self) -> Response:
-        """Report whether models are loaded and new jobs are taken."""
+        """Report whether models are loaded and new jobs are accepted."""
         reason = self._jobs.unready
         if reason is not None:
             return JSONResponse({"status": "not ready", "reason": reason}, 503)

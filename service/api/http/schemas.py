@@ -1,4 +1,4 @@
-"""The responses of the v2 contract as Pydantic models, and how jobs and models are put into them."""
+"""The responses of the v2 contract as Pydantic models, and conversions of jobs and models to them."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,19 +14,19 @@ from upres.service.domain.states import Status
 from upres.service.storage.job_store import Job
 
 T = TypeVar("T")
-CHANNELS = "private-client."  # with a key's name: where the progress socket reports on its jobs
+CHANNELS = "private-client."  # followed by a key's name: the progress channel of its jobs
 PAGE, LARGEST_PAGE = 25, 50
-BALANCE = 1_000_000.0  # a self-hosted server has no price; clients refuse to submit at 0
+BALANCE = 1_000_000.0  # a self-hosted server charges nothing, but clients refuse to submit at 0
 
 
 class Data(BaseModel, Generic[T]):
-    """The envelope of a single thing."""
+    """The envelope of a single object."""
 
     data: T
 
 
 class LiveSource(BaseModel):
-    """A stream that the server pulls; its address is the operator's alone."""
+    """A stream that the server pulls; only the operator knows its URL."""
 
     name: str
 
@@ -38,23 +38,23 @@ class Submitted(BaseModel):
 
 
 class Estimate(BaseModel):
-    """What an upscale would cost: nothing, and about how many seconds."""
+    """The estimated cost of an upscale: always 0, and the approximate time in seconds."""
 
     price: float
     estimated_seconds: float
 
 
 class Price(BaseModel):
-    """What a job has cost."""
+    """The cost of a job."""
 
     amount: float
     is_estimated: bool
 
 
 class JobStatus(BaseModel):
-    """Where a job stands. The fields from error_code to failed_at are there only while the status is error.
+    """The status of a job. The fields from error_code to failed_at are present only while the status is error.
 
-    progress: 0 to 100. result_url: opens without a key, for a while; ask again for a fresh one.
+    progress: 0 to 100. result_url: opens without a key for a limited time; request the status again for a new link.
     """
 
     status: Literal["pending", "processing", "done", "error"]
@@ -73,7 +73,7 @@ class JobStatus(BaseModel):
 
 
 class Rule(BaseModel):
-    """What is advised, with the reason. setting, value: of a request, where it is one that follows it."""
+    """A piece of advice with its reason. setting, value: the request's setting that follows the advice, if there is one."""
 
     rule: str
     say: str
@@ -82,7 +82,7 @@ class Rule(BaseModel):
 
 
 class Advice(BaseModel):
-    """What was measured on a source's first frames, each as none, little or much, and what follows, in that order."""
+    """Measurements of a source's first frames, each none, little or much, and the resulting advice."""
 
     interlaced: str
     blocks: str
@@ -91,7 +91,7 @@ class Advice(BaseModel):
 
 
 class JobEntry(JobStatus):
-    """A job in a list. Times are ISO 8601 in UTC. hls_url: of a live job while it runs, for players, which need no key."""
+    """A job in a list. Times are ISO 8601 in UTC. hls_url: of a live job while it runs; players need no key for it."""
 
     request_id: str
     model: str
@@ -103,9 +103,9 @@ class JobEntry(JobStatus):
 
 
 class JobList(BaseModel):
-    """One page of jobs, newest first. next: the cursor of the page behind it; null on the last one.
+    """One page of jobs, newest first. next: the cursor of the next page; null on the last one.
 
-    channel: of the progress socket, that reports a change of any of them.
+    channel: of the progress socket that reports changes of these jobs.
     """
 
     data: list[JobEntry]
@@ -114,7 +114,7 @@ class JobList(BaseModel):
 
 
 class ModelLimits(BaseModel):
-    """Limits of a model's sources; scales are null where the scale is fixed, the duration where it has no limit."""
+    """Limits of a model's sources; scales are null if the scale is fixed, the duration is null if it is unlimited."""
 
     min_width: int
     max_width: int
@@ -126,7 +126,7 @@ class ModelLimits(BaseModel):
 
 
 class ModelInfo(BaseModel):
-    """Facts of a model."""
+    """Properties of a model."""
 
     limits: ModelLimits
     features: dict[str, Any] = {}
@@ -134,7 +134,7 @@ class ModelInfo(BaseModel):
 
 
 class Model(BaseModel):
-    """A model that runs here."""
+    """A model that runs on this server."""
 
     name: str
     slug: str
@@ -145,7 +145,7 @@ class Model(BaseModel):
 
 
 class PageLinks(BaseModel):
-    """The addresses of pages."""
+    """The URLs of other pages."""
 
     first: str
     last: str
@@ -154,7 +154,7 @@ class PageLinks(BaseModel):
 
 
 class PageMeta(BaseModel):
-    """Where a page stands among all."""
+    """The position of a page among all pages."""
 
     current_page: int
     last_page: int
@@ -171,31 +171,31 @@ class Page(BaseModel, Generic[T]):
 
 
 class Balance(BaseModel):
-    """A constant: a self-hosted server has no price."""
+    """A constant: a self-hosted server charges nothing."""
 
     balance: float = BALANCE
 
 
 class Authorization(BaseModel):
-    """The signature that opens a channel to one connection."""
+    """The signature that opens a channel for one connection."""
 
     auth: str
 
 
 class Health(BaseModel):
-    """Whether the process answers, or whether jobs can run."""
+    """Whether the process responds, or whether jobs can run."""
 
     status: Literal["ok", "ready", "not ready"]
 
 
 class Message(BaseModel):
-    """An error."""
+    """A message, usually an error."""
 
     message: str
 
 
 class Invalid(Message):
-    """A request that is wrong; errors: every wrong field with all that is wrong with it."""
+    """An invalid request. errors: every invalid field with its problems."""
 
     errors: dict[str, list[str]]
 
@@ -204,19 +204,19 @@ Responses = dict[int | str, dict[str, Any]]
 
 
 def documented(*codes: int) -> Responses:
-    """Describe the errors of a route, for OpenAPI."""
+    """Return the error responses of a route, for OpenAPI."""
     return {code: {"model": Invalid if code == 422 else Message} for code in codes}
 
 
 def advice(clip: Clip) -> Advice:
-    """Put what was measured, and what is advised by it, into the form of an answer."""
+    """Convert measurements, and the advice based on them, to a response."""
     rules = [(rule, *(rule.setting or (None, None))) for rule in advise(clip)]
     said = [Rule(rule=rule.name, say=rule.advice, setting=setting, value=value) for rule, setting, value in rules]
     return Advice(**in_words(clip.measured), advice=said)
 
 
 def job_entry(job: Job, status: JobStatus, hls_url: str | None) -> JobEntry:
-    """Put a job and its status into the form that a list has."""
+    """Convert a job and its status to a list entry."""
     return JobEntry(
         **status.model_dump(exclude_unset=True),
         request_id=job.request_id,
@@ -230,7 +230,7 @@ def job_entry(job: Job, status: JobStatus, hls_url: str | None) -> JobEntry:
 
 
 def job_status(job: Job, *, preview: str | None, result_url: str | None) -> JobStatus:
-    """Put a job into the contract's form."""
+    """Convert a job to the contract's status."""
     state = job.state
     done = state.status is Status.DONE and not job.spec.get("live")
     fields: dict[str, object] = {
@@ -260,7 +260,7 @@ def moment(seconds: float | None) -> str | None:
 
 
 def model(slug: Slug, limits: Limits) -> Model:
-    """Put a model into the contract's form."""
+    """Convert a model to the contract's form."""
     low, high = SIDES
     ranged = len(slug.scales) > 1
     return Model(
@@ -281,7 +281,7 @@ def model(slug: Slug, limits: Limits) -> Model:
 
 
 def page(items: Sequence[Model], url: str, *, limit: int, number: int) -> Page[Model]:
-    """Cut one page out of a list, with its links."""
+    """Return one page of a list, with links to the others."""
     size = min(max(1, limit), LARGEST_PAGE)
     last = max(1, -(-len(items) // size))
     number = max(1, number)

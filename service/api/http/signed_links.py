@@ -1,4 +1,4 @@
-"""Addresses that open without a key for a while: of results, signed and expiring, and of live jobs."""
+"""URLs that can be opened without a key for a limited time: signed links to results, and URLs of live jobs."""
 
 import hmac
 import time
@@ -9,28 +9,28 @@ LIVE = "/live/"
 
 
 class Links:
-    """Links of one server. secret: known to it only. seconds: how long a link is valid."""
+    """Links of one server. secret: known only to it. seconds: how long a link is valid."""
 
     def __init__(self, secret: str, seconds: float) -> None:
         self._secret = secret.encode()
         self._seconds = seconds
 
     def make(self, base: str, name: str) -> str:
-        """Make a link to a result's file."""
+        """Return a link to a result file."""
         expires = int(time.time() + self._seconds)
         return f"{base.rstrip('/')}{PATH}{name}?expires={expires}&signature={self._sign(name, expires)}"
 
     def holds(self, name: str, expires: int, signature: str) -> bool:
-        """Check that a link is one of ours, and not expired."""
+        """Return whether a link was signed by this server and has not expired."""
         ours = hmac.compare_digest(self._sign(name, expires).encode(), signature.encode())
         return ours and expires >= time.time()
 
     def make_live(self, base: str, request_id: str) -> str:
-        """Make the address of a live job for players of HLS, which holds until the job ends."""
+        """Return the URL of a live job for HLS players, valid until the job ends."""
         return f"{base.rstrip('/')}{LIVE}{request_id}/{self._sign(request_id, None)}/index.m3u8"
 
     def holds_live(self, request_id: str, token: str) -> bool:
-        """Check that a live job's token is one of ours."""
+        """Return whether the token of a live job was created by this server."""
         return hmac.compare_digest(self._sign(request_id, None).encode(), token.encode())
 
     def _sign(self, name: str, expires: int | None) -> str:

@@ -1,4 +1,4 @@
-"""The two routes that take a video: submit it as a job, or ask what it would take."""
+"""The two routes that accept a video: submit it as a job, or estimate its cost."""
 
 import asyncio
 import shutil
@@ -25,14 +25,14 @@ from .schemas import Data, Estimate, Submitted
 VIDEO = "The video must be a file of type: mp4, mpeg, mov, avi, wmv, ogg"
 MULTIPART = "multipart/form-data"
 SHORTEST_SECONDS = 0.1
-FRAME_RATE = 30  # of a clip of which only the measures are known
+FRAME_RATE = 30  # assumed for a clip given only by its size and duration
 LONGEST_KEY = 255
 
 
 class Submissions:
-    """Takes videos. upload_bytes: the largest one. incoming: a folder for uploads that are not accepted yet.
+    """The routes. upload_bytes: size of the largest video. incoming: folder for uploads before acceptance.
 
-    url_problems: finds what is wrong with a webhook's URL, by field, once its host was looked up.
+    url_problems: returns the problems of a webhook's URL, by field; it resolves the host name.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Submissions:
         form: Annotated[UpscaleForm, Form(media_type=MULTIPART)],
         idempotency_key: Annotated[str | None, Header()] = None,
     ) -> Data[Submitted]:
-        """Take a video to be upscaled; every problem of the request is named in one response."""
+        """Accept a video to be upscaled; one response lists every problem of the request."""
         spec, problems = form.spec(), form.problems()
         problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
         problems = {**await self._url_problems(spec.webhook_url), **problems}
@@ -62,16 +62,16 @@ class Submissions:
             problems["idempotency_key"] = [f"The Idempotency-Key must have at most {LONGEST_KEY} characters."]
         with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
             path = Path(folder) / "source"
-            wrong, _ = await self._probed(form.video, path, spec, request.state.owner)
+            wrong, _ = await self._probe_upload(form.video, path, spec, request.state.owner)
             problems |= {"video": wrong} if wrong else {}
             if problems or not isinstance(form.video, UploadFile):
                 raise InvalidError(problems)
-            job = await self._created(request, spec, form.video, idempotency_key or None)
+            job = await self._create_job(request, spec, form.video, idempotency_key or None)
             job = await self._jobs.accept_source(job, path)
         return Data(data=Submitted(request_id=job.request_id))
 
     async def price(self, request: Request, form: Annotated[PriceForm, Form(media_type=MULTIPART)]) -> Data[Estimate]:
-        """Estimate an upscale: its price, which is nothing, and about how many seconds it would take."""
+        """Estimate an upscale: its price, which is 0, and the approximate time in seconds."""
         spec, problems = form.spec(), form.problems()
         problems = {**problems_of(spec, self._jobs.policy.limits, self._jobs.refused), **problems}
         if form.video is None:
@@ -79,7 +79,7 @@ class Submissions:
             facts = None if problems else _facts(form)
         else:
             with tempfile.TemporaryDirectory(dir=self._incoming) as folder:
-                wrong, facts = await self._probed(form.video, Path(folder) / "source", spec, request.state.owner)
+                wrong, facts = await self._probe_upload(form.video, Path(folder) / "source", spec, request.state.owner)
             problems |= {"video": wrong} if wrong else {}
         if problems or facts is None:
             raise InvalidError(problems)
@@ -88,13 +88,13 @@ class Submissions:
         return Data(data=Estimate(price=0, estimated_seconds=round(seconds, 2)))
 
     def _measure_problems(self, form: PriceForm, spec: Spec) -> Problems:
-        """Check the measures of a clip as they would be checked in the clip itself; the duration may be missing."""
+        """Check a clip's size and duration as those of a video would be checked; the duration may be missing."""
         problems: Problems = {}
         low, high = SIDES
         for name in ("width", "height"):
             side = getattr(form, name)
             if side is None:
-                problems[name] = [f"The {name} field is required where there is no video."]
+                problems[name] = [f"The {name} field is required without a video."]
             elif isinstance(side, int) and not low <= side <= high:
                 problems[name] = [f"The {name} must be between {low} and {high}."]
         longest = self._jobs.policy.limits.longest(spec)
@@ -107,8 +107,8 @@ class Submissions:
                 ]
         return problems
 
-    async def _probed(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
-        """Copy an upload to `path`, where there is room, and probe it; gives what is wrong, and its facts where nothing is."""
+    async def _probe_upload(self, video: object, path: Path, spec: Spec, owner: str) -> tuple[list[str], Facts | None]:
+        """Copy an upload to `path`, if there is room, and probe it; return its problems, and its facts if it has none."""
         if not isinstance(video, UploadFile):
             return ["The video field is required."], None
         if (video.size or 0) > self._upload_bytes:
@@ -124,7 +124,7 @@ class Submissions:
         except SourceError as error:
             return [f"{VIDEO} ({error})."], None
 
-    async def _created(self, request: Request, spec: Spec, video: UploadFile, idempotency: str | None) -> Job:
+    async def _create_job(self, request: Request, spec: Spec, video: UploadFile, idempotency: str | None) -> Job:
         body = await asyncio.to_thread(fingerprint, spec, video) if idempotency else None
         base_url = str(request.base_url)  # for links in webhooks
         job, _ = await self._jobs.create(

@@ -1,1 +1,1 @@
-"""One attempt at one job: a source to a log and a joined file, in a process of its own."""
+"""The process of one attempt at one job: from a source to a log and a joined file."""

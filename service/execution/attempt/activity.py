@@ -1,7 +1,7 @@
-"""What shows that an attempt gets on: bytes read for the first time, frames, bytes written.
+"""Liveness of an attempt: bytes of the source read for the first time, frames processed, bytes written.
 
-Code that loops, or reads the same bytes again and again, moves none of them, whatever it burns. The worker ends an attempt that
-it has not heard of for long, so what moves is reported, and nothing else.
+Code in an endless loop, or that reads the same bytes repeatedly, changes none of these, regardless of the CPU time that it uses.
+The worker ends an attempt that has not reported for long, so only a change in these figures is reported.
 """
 
 import errno
@@ -18,7 +18,7 @@ REPORT_SECONDS = 1.0
 
 
 class ReadAhead:
-    """A seekable file that knows how far it was read. furthest: bytes from its beginning."""
+    """A seekable file that records how far it was read. furthest: largest offset read, in bytes."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -31,7 +31,7 @@ class ReadAhead:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """Go to an offset; one that cannot be is answered as libavformat's own files do, for a damaged source may ask for it."""
+        """Seek to an offset; return -EINVAL if it is invalid, as libavformat's own files do: damaged sources may request it."""
         try:
             return self._file.seek(offset, whence)
         except (OSError, ValueError, OverflowError):
@@ -42,14 +42,14 @@ class ReadAhead:
         return self._file.tell()
 
     def seekable(self) -> bool:
-        """Whether it can be read in any order."""
+        """Return True: it can be read in any order."""
         return True
 
 
 class Activity:
-    """Reports while an attempt gets on. folder: where it writes. read: bytes of the source read so far, set by who reads it.
+    """Reports that an attempt makes progress. folder: its output folder. read: returns the bytes of the source read so far.
 
-    report: called at most once a second, from a thread of its own. waiting: whether it waits for somebody else.
+    report: callback, called at most once a second from a separate thread. waiting: whether the attempt waits for another process.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Activity:
 
     @contextmanager
     def reported(self) -> Iterator[None]:
-        """Report while inside."""
+        """Report progress while the context is active."""
         thread = threading.Thread(target=self._keep_reporting, name="activity", daemon=True)
         thread.start()
         try:
@@ -79,7 +79,7 @@ class Activity:
 
     @contextmanager
     def excused(self) -> Iterator[None]:
-        """Report whatever comes while inside: others work on what it waits for, who are watched themselves."""
+        """Report unconditionally while the context is active: the attempt waits for processes that are watched themselves."""
         before, self._waiting = self._waiting, lambda: True
         try:
             yield
@@ -94,7 +94,7 @@ class Activity:
                 try:
                     self._report()
                 except OSError:
-                    return  # the worker has gone, and this process goes with it
+                    return  # the worker is gone, and this process will end with it
             before = now
 
     def _figures(self) -> tuple[int, int, int, int]:
@@ -102,7 +102,7 @@ class Activity:
 
 
 def _bytes_in(folder: Path) -> int:
-    """Sum the sizes of all files under a folder, some of which may be gone by now."""
+    """Return the total size of all files under a folder; files that disappear meanwhile are skipped."""
     total = 0
     for path, _, names in os.walk(folder):
         for name in names:

@@ -1,6 +1,6 @@
-"""The lock of a job's folder, or of one of its ranges: one attempt at a time has it, on all machines, and says who it is.
+"""The lock of a job's folder or of one of its ranges: one attempt on any machine holds it, and records its identity.
 
-The log that is written under it has a lock of its own, by which it is known to nobody but who writes it.
+The log that is written under this lock has its own lock, which does not record its holder.
 """
 
 import os
@@ -15,12 +15,12 @@ from filelock import FileLock, Timeout
 from upres.engine.core.errors import LogLockedError
 from upres.engine.segments.folder import FolderLog
 
-NOBODY_KNOWN = "an attempt that has not said where it runs"
-MOST_CHARACTERS = 200  # of who it is: an attempt writes it, which may have been taken over
+UNKNOWN_HOLDER = "an attempt that has not recorded where it runs"
+MAX_CHARACTERS = 200  # of the holder's description, which a compromised attempt may have written
 
 
 class LockedError(Exception):
-    """Raised where another attempt holds a lock. holder: which."""
+    """Raised if another attempt holds a lock. holder: description of that attempt."""
 
     def __init__(self, holder: str) -> None:
         super().__init__(f"it is held by {holder}")
@@ -29,30 +29,30 @@ class LockedError(Exception):
 
 @contextmanager
 def locked(path: Path, log: Path, seconds: float) -> Iterator[None]:
-    """Hold a lock while inside; LockedError where another attempt holds it, or that of the log's folder, for so long.
+    """Hold a lock while the context is active; LockedError if another attempt holds it or the log folder's lock for `seconds`.
 
-    Of an attempt that has died the two may be released one after the other, by the file server of some machines much later.
+    After an attempt has died, its two locks may be released at different times, and by some machines' file server much later.
     """
-    lock, said, until = FileLock(path, timeout=seconds), path.with_suffix(".holder"), time.monotonic() + seconds
+    lock, holder_file, until = FileLock(path, timeout=seconds), path.with_suffix(".holder"), time.monotonic() + seconds
     try:
         lock.acquire()
     except Timeout as error:
-        raise LockedError(_holder(said)) from error
+        raise LockedError(_holder(holder_file)) from error
     try:
         try:
             FolderLog.wait(log, max(0.0, until - time.monotonic()))
         except LogLockedError as error:
-            raise LockedError(_holder(said)) from error
-        with suppress(OSError):  # a full disk, which the attempt meets by itself
-            said.write_text(f"process {os.getpid()} on {socket.gethostname()}")
+            raise LockedError(_holder(holder_file)) from error
+        with suppress(OSError):  # the disk is full, which the attempt will report itself
+            holder_file.write_text(f"process {os.getpid()} on {socket.gethostname()}")
         yield
     finally:
         lock.release()
 
 
-def _holder(said: Path) -> str:
+def _holder(holder_file: Path) -> str:
     try:
-        with said.open() as file:
-            return " ".join(file.read(MOST_CHARACTERS).split()) or NOBODY_KNOWN
+        with holder_file.open() as file:
+            return " ".join(file.read(MAX_CHARACTERS).split()) or UNKNOWN_HOLDER
     except (OSError, ValueError):
-        return NOBODY_KNOWN
+        return UNKNOWN_HOLDER

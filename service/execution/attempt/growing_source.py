@@ -1,18 +1,18 @@
-"""A source that is still arriving in a job's folder."""
+"""A source that is still being written to a job's folder."""
 
 import time
 from collections.abc import Callable
 
 from upres.service.storage.job_folder import JobFolder
 
-POLL_SECONDS = 0.02  # between two looks for more
+POLL_SECONDS = 0.02  # between two checks for more data
 REPORT_SECONDS = 1.0  # between two reports that the attempt waits
 
 
 class GrowingSource:
-    """A file that grows: reads wait for bytes until the folder says that it is whole.
+    """A growing file: reads wait for bytes until the folder reports that the source is complete.
 
-    waiting: called at times while no byte comes. furthest: bytes read so far.
+    waiting: callback, called at intervals while no byte arrives. furthest: bytes read so far.
     """
 
     def __init__(self, folder: JobFolder, waiting: Callable[[], None]) -> None:
@@ -23,7 +23,7 @@ class GrowingSource:
         self.furthest = 0
 
     def read(self, size: int = 65536, /) -> bytes:
-        """Read at most `size` bytes; empty at the end. Waits no longer than the worker lets the attempt live."""
+        """Read at most `size` bytes; empty at the end. The worker's stall time limits the wait."""
         while True:
             whole = self._folder.is_source_complete
             if (data := self._file.read(size)) or whole:

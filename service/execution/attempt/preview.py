@@ -15,9 +15,9 @@ QUALITY = 5  # libavcodec's scale for MJPEG: 2 is best, 31 worst
 
 
 def jpeg(fragment: bytes) -> bytes:
-    """Encode the first frame of a playable fMP4, at its own size; high dynamic range is brought down for it."""
+    """Encode the first frame of a playable fMP4 at its own size; HDR is tone-mapped to SDR."""
     with av.open(io.BytesIO(fragment), mode="r", format="mp4") as container:
-        container.streams.video[0].codec_context.thread_count = 1  # a single frame gains nothing by more
+        container.streams.video[0].codec_context.thread_count = 1  # more threads do not speed up a single frame
         frame = next(container.decode(video=0))
     color = resolve(frame)
     shown = as_frame(ToRGB(color)(frame)) if color.transfer in HDR else frame

@@ -1,4 +1,4 @@
-"""Encoders of the GPU that the worker holds, as an attempt sees them: what encodes segments, over a channel for each."""
+"""GPU encoders held by the worker, as seen by an attempt: segment encoders over a channel each."""
 
 import io
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, resolved
 from upres.service.execution.channel import Channel
-from upres.service.execution.encoding.began import nvenc_began
 from upres.service.execution.encoding.encoder_host import SETTINGS
+from upres.service.execution.encoding.log_encoder import started_by_nvenc
 
 from .remote_model import RemoteModel, value_of
 
@@ -33,18 +33,18 @@ from .remote_model import RemoteModel, value_of
 def with_memory(
     model: RemoteModel, job: Job, reader: Reader, frames: int | None = None, *, log: Path | None = None
 ) -> Job:
-    """Wait for the memory that the run is predicted to take, and return the job with the encoders that it may have.
+    """Wait for the memory that the run is predicted to need, and return the job with the encoders that it may use.
 
-    frames: of the result; None where that is unknown. log: its folder, where a run may continue one: where NVENC began that, an
-    encoder of the GPU is waited for, too; else the CPU encodes where none is free. Raises SettingsError for a size that no encoder
-    takes.
+    frames: number of frames of the result; None if unknown. log: the log's folder if the run may resume one; if NVENC started that
+    log, wait for a GPU encoder too. Otherwise the CPU encodes if no GPU encoder is free. Raises SettingsError for a size that no
+    encoder supports.
     """
     shape = reader.info.shape
     _, encoding = resolved(job, shape)
     media = media_memory(shape, encoding, job.scale, frames, keep_up=job.keep_up) + reader.ahead
     encoder = another_encoder(shape, encoding, job.scale, frames)
     nvenc = encoding.library in NVENC.values()
-    waits = log is not None and bool(nvenc_began(log))
+    waits = log is not None and bool(started_by_nvenc(log))
     count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc, waits=waits)
     if not nvenc:
         return replace(job, encoders=count)
@@ -55,7 +55,7 @@ def with_memory(
 
 
 class RemoteEncoders:
-    """Opens encoders: the worker's for what NVENC encodes, as many at once as there are channels; else one in this process."""
+    """Factory of encoders: the worker's for NVENC, one per channel at a time; otherwise an encoder in this process."""
 
     def __init__(self, channels: Sequence[Channel]) -> None:
         self._free: SimpleQueue[Channel] = SimpleQueue()
@@ -63,14 +63,14 @@ class RemoteEncoders:
             self._free.put(channel)
 
     def __call__(self, encoding: Encoding, shape: Shape) -> SegmentEncoding:
-        """Open an encoder, whose errors are raised once its result is taken."""
+        """Open an encoder. Errors of a remote encoder are raised when its result is read."""
         if encoding.library not in NVENC.values():
             return SegmentEncoder(encoding, shape)
         return RemoteEncoder(self._free, encoding, shape)
 
 
 class RemoteEncoder:
-    """One encoder, as SegmentEncoder. free: channels that no encoder uses, of which it takes one and gives it back."""
+    """One remote encoder with the interface of SegmentEncoder. free: queue of idle channels; it uses one and puts it back."""
 
     def __init__(self, free: SimpleQueue[Channel], encoding: Encoding, shape: Shape) -> None:
         self.start = 0
@@ -79,13 +79,13 @@ class RemoteEncoder:
         self._codec = next(codec for codec, library in NVENC.items() if library == encoding.library)
         self._time_base = shape.time_base
         self._captions: dict[int, bytes] = {}
-        self._kept = ExitStack()  # what the piece that was taken last lies in
+        self._kept = ExitStack()  # keeps open the container of the last returned piece
         self._free = free
         self._channel: Channel | None = free.get_nowait()
         self._channel.send({"do": "begin", "encoder": _settings(self._codec, encoding), "shape": _facts(shape)})
 
     def encode(self, picture: VideoFrame, frame: Frame, *, key: bool = False) -> None:
-        """Send a picture in planes, and keep its captions, which the worker is spared."""
+        """Send a picture as planes; its captions are kept here, so that the worker need not parse them."""
         assert self._channel is not None
         if self._first:
             self.start = frame.pts
@@ -95,19 +95,19 @@ class RemoteEncoder:
         self._channel.send({"do": "encode", "key": key}, replace(frame, pixels=to_planes(picture)))
 
     def take(self, *, last: bool) -> Piece:
-        """Return what was encoded since the last call."""
+        """Return what was encoded since the previous call."""
         return self._taken({"do": "take", "last": last}, last=last)
 
     def finish(self) -> Piece:
-        """Return the rest, which ends a segment."""
+        """Return the remaining packets, which end a segment."""
         return self._taken({"do": "finish"}, last=True)
 
     def close(self) -> None:
-        """Release the encoder; safe to call twice."""
+        """Release the encoder. Safe to call twice."""
         self._kept.close()
         if self._channel is not None:
             channel, self._channel = self._channel, None
-            with suppress(OSError):  # the worker is gone, and this process goes with it
+            with suppress(OSError):  # the worker is gone, and this process will end with it
                 channel.send({"do": "end"})
             self._free.put(channel)
 
@@ -125,7 +125,7 @@ class RemoteEncoder:
         return Piece(packets, self._template(stream), **facts)
 
     def _template(self, stream: VideoStream) -> VideoStream:
-        """Return a stream like this one, but without the rate of this file's bits, which every segment's header would say."""
+        """Return a stream like this one but without its bit rate, which would otherwise appear in every segment's header."""
         container = self._kept.enter_context(av.open(io.BytesIO(), "w", format="mp4"))
         template = add_copy(container, stream)
         assert isinstance(template, VideoStream)
@@ -134,7 +134,7 @@ class RemoteEncoder:
         return template
 
     def _placed(self, packet: "Packet[VideoStream]", facts: dict[str, Any]) -> "Packet[VideoStream]":
-        """Return a packet of the worker's MP4 in the result's times, with the captions of its picture."""
+        """Convert a packet of the worker's MP4 to the result's timestamps, and attach its picture's captions."""
         ticks = packet.time_base / self._time_base
         pts, dts = (round((time or 0) * ticks) + facts["pts"] for time in (packet.pts, packet.dts))
         if captions := self._captions.get(pts):

@@ -1,4 +1,4 @@
-"""A model that the worker holds, as an attempt sees it: the engine's protocol over a channel."""
+"""A model held by the worker, as seen by an attempt: the engine's model protocol over a channel."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -13,19 +13,19 @@ from upres.service.execution.channel import Channel, Message
 
 
 class RemoteModel:
-    """Keeps the engine's protocol `Model`. note: a line for the user where a better model exists; None otherwise.
+    """Client of the worker's models that implements `Model`. note: a line for the user if a better model exists, else None.
 
-    eight_bits: why it takes 8 bits a channel and no more; None where it can be deepened. planar: whether it takes planes.
-    nvenc: whether the worker's GPU has an encoder free; may_have_nvenc: it has, or will once others leave one.
-    levels: networks of which one works, if there are several; level: which of them, from its next frame on.
+    eight_bits: why only 8 bits per channel are supported; None if `deep` works. planar: whether it accepts planes.
+    nvenc: whether an encoder of the worker's GPU is free. may_have_nvenc: whether one is free or will be once others release it.
+    levels: alternative networks, of which one works at a time. level: index of the network for the next frames.
     """
 
     def __init__(
         self, channel: Channel, models: Sequence[tuple[str, int]], content: str, *, steps: bool = False
     ) -> None:
-        """Let the worker load models, each a slug and its scale, that work one after the other as one.
+        """Request the worker to load models, given as pairs of slug and scale, that are applied one after the other.
 
-        steps: and lighter ones that can take the place of a single one, where there are any.
+        steps: also load lighter networks that can replace a single model, if there are any.
         """
         self._channel = channel
         self.planar = False
@@ -37,12 +37,12 @@ class RemoteModel:
         self._describe(facts)
 
     def deep(self) -> "RemoteModel":
-        """Let the worker take the same models for frames of 16 bits, instead."""
+        """Request the worker to switch to the same models for frames of 16 bits."""
         self._describe(_ask(self._channel, {"do": "deepen"}))
         return self
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "RemoteModel | None":
-        """Let the worker take the same model for frames in planes, instead; None where it takes RGB."""
+        """Request the worker to switch to the same model for planar frames; None if RGB suits it better."""
         color = {"matrix": layout.color.matrix, "range": layout.color.range, "siting": layout.siting}
         facts = _ask(self._channel, {"do": "on planes", **color, "width": width, "height": height})
         if facts is None:
@@ -66,17 +66,17 @@ class RemoteModel:
         return _RemoteSession(self, self._channel, number)
 
     def memory(self, width: int, height: int) -> int:
-        """Predict the bytes that a session needs in the worker."""
+        """Predict the memory of a session in the worker, in bytes."""
         return int(_ask(self._channel, {"do": "memory", "width": width, "height": height}))
 
     def reserve(
         self, width: int, height: int, media: int, encoder: AnotherEncoder, *, nvenc: bool = False, waits: bool = False
     ) -> int:
-        """Wait until the worker has memory for frames of this size, and `media` bytes for all but the model; share some of it.
+        """Wait until the worker has memory for frames of this size and `media` bytes besides the model; attach the shared memory.
 
-        encoder: what more than one of them take. nvenc: whether they are its GPU's; waits: until that has one, too. Returns how
-        many there may be: none where the GPU has none by then, and nothing is reserved. Raises SourceError where it never has the
-        memory, NoRoomError where it has not in its time; for a live source, where it has none now.
+        encoder: requirements of each additional encoder. nvenc: use the worker's GPU encoders. waits: wait until one is free.
+        Returns the number of encoders that may be used; 0, with nothing reserved, if the GPU has none free. Raises SourceError if
+        there will never be enough memory, NoRoomError if there is not within the time limit; a live source does not wait.
         """
         sizes = {"width": width, "height": height, "media": media}
         asked = {"encoder": asdict(encoder), "nvenc": nvenc, "waits": waits}
@@ -89,14 +89,14 @@ class RemoteModel:
         return int(value_of(message))
 
     def merge(self, media: int) -> None:
-        """Wait until the worker has so many bytes for an attempt that merges what others make.
+        """Wait until the worker has `media` bytes for an attempt that merges ranges made by others.
 
-        Raises SourceError where it never has, NoRoomError where it has none in its time.
+        Raises SourceError if it never will, NoRoomError if it does not within the time limit.
         """
         _ask(self._channel, {"do": "merge", "media": media})
 
     def open_encoder(self) -> Channel:
-        """Open the channel of one of the worker's encoders, of those that were reserved."""
+        """Open the channel of one of the worker's encoders that were reserved."""
         self._channel.send({"do": "encoder"})
         message, _ = self._channel.receive()
         if "channel" not in message:
@@ -108,7 +108,7 @@ class RemoteModel:
         return channel
 
     def check_live(self, width: int, height: int, rate: float) -> None:
-        """Check that it keeps up with a live source of this size and frames a second; ModelError where it does not."""
+        """Check that the model is fast enough for a live source of this size and frame rate; ModelError if it is not."""
         _ask(self._channel, {"do": "check live", "width": width, "height": height, "rate": rate})
 
 
@@ -131,7 +131,7 @@ class _RemoteSession:
 
 
 def _frames(channel: Channel) -> Iterator[Frame]:
-    """Yield the frames of a reply; all are taken even if the consumer stops early, so that the next reply is the next."""
+    """Yield the frames of a reply. If the consumer stops early, the rest is read and dropped, so that the next reply is in step."""
     ended = False
     try:
         while True:
@@ -152,7 +152,7 @@ def _ask(channel: Channel, message: Message) -> Any:  # noqa: ANN401 - JSON
 
 
 def value_of(message: Message) -> Any:  # noqa: ANN401 - JSON
-    """Return what a reply says; raise the error that it says."""
+    """Return the value of a reply, or raise the error that it contains."""
     if "error" not in message:
         return message["end"]
     kind = NoRoomError if message["error"] == NoRoomError.__name__ else getattr(errors, message["error"], None)

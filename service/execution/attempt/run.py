@@ -1,7 +1,7 @@
-"""One attempt at one job, in a process of its own: a source to a log and a joined file, from where the log ends.
+"""One attempt at one job, in a separate process: from a source to a log and a joined file, resuming at the end of the log.
 
-It holds no model, and nothing but its job's folder, so that a poison file takes down this process only. What it has made lies
-in the folder; what it reports is only news of that.
+It holds no model and can access only its job's folder, so a malicious file can take down this process only. All results are in
+the folder; the reports only announce them.
 """
 
 import logging
@@ -35,7 +35,7 @@ from upres.service.domain.checks import check_source, too_long
 from upres.service.domain.errors import NoRoomError, TooLargeError
 from upres.service.domain.spec import FORMATS, Limits, Spec
 from upres.service.execution.channel import Channel
-from upres.service.execution.encoding.began import nvenc_began
+from upres.service.execution.encoding.log_encoder import started_by_nvenc
 from upres.service.execution.order import Order
 from upres.service.execution.pull.process import CONTAINER
 from upres.service.live.attempt_socket import LiveReader, LiveSocket, SentLog
@@ -47,20 +47,20 @@ from .preview import jpeg
 from .remote_encoder import with_memory
 from .remote_model import RemoteModel
 from .reporting import Reporter
-from .split import Asked
+from .split import RemoteRanges
 
-MERGED_FRAMES = 10  # of the source's, for an attempt that decodes no more than the first: 104 MiB were measured at 4K
-LIVE_RATE = Fraction(60)  # frames a second that a live source has at most: where libavformat says more, it has guessed
+MERGED_FRAMES = 10  # source frames of memory for an attempt that decodes only the first: 104 MiB were measured at 4K
+LIVE_RATE = Fraction(60)  # maximum frame rate of a live source; higher rates from libavformat are guesses
 
-LATE = "this MP4's index lies at its end, so nothing can be decoded before all of it has come"
-NO_NVENC = "an NVIDIA GPU began to encode this, and the worker that goes on with it has no NVENC: the CPU encodes it from the start"
-SUBTITLES = "a stream carries picture and sound; subtitles are in the joined result, which `upres get` brings"
+INDEX_AT_END = "this MP4's index is at its end, so nothing can be decoded before the whole file has arrived"
+NO_NVENC = "an NVIDIA GPU started to encode this, but the worker that resumes it has no NVENC: the CPU encodes it from the start"
+SUBTITLES = "a stream carries video and audio only; subtitles are in the joined result, which `upres get` downloads"
 
 logger = logging.getLogger(__name__)
 
 
 class Attempt:
-    """The run itself. What is wrong with the job is an UpresError; anything else is a fault of ours and ends the process."""
+    """The run itself. An UpresError means that the job is at fault; any other exception is a bug and ends the process."""
 
     def __init__(self, order: Order, channel: Channel, live: LiveSocket | None, reporter: Reporter) -> None:
         self._live = live
@@ -80,7 +80,7 @@ class Attempt:
         self._devices = order.devices
 
     def run(self) -> dict[str, Any]:
-        """Make the log, and return the totals: of a live source as it comes, else what is missing of it, and joined."""
+        """Write the log and return the totals; a live source is processed as it arrives, any other is resumed and then joined."""
         model = self._model()
         self._progress.note_models((model,))
         if model.note:
@@ -90,11 +90,11 @@ class Attempt:
             return self._run_whole(job, model) if self._live is None else self._run_live(job, model, self._live)
 
     def _job(self, model: RemoteModel) -> Job:
-        """Give the job. What began a log goes on with it, the GPU or the CPU: no log mixes the two.
+        """Return the engine's job. A resumed log keeps its encoder, GPU or CPU, because a log cannot mix the two.
 
-        A new one is the GPU's where an encoder of it is free.
+        A new log uses the GPU if one of its encoders is free.
         """
-        began = nvenc_began(self._folder.log)
+        began = started_by_nvenc(self._folder.log)
         return self._spec.job(model, nvenc=model.nvenc if began is None else began and model.may_have_nvenc)
 
     def _model(self) -> RemoteModel:
@@ -119,7 +119,7 @@ class Attempt:
             return self._reporter.totals(self._progress.frames_out, seconds, paced=True)
 
     def _check_pace(self, model: RemoteModel, shape: Shape) -> None:
-        """Raise ModelError where the model is not made for frames of this shape as they come."""
+        """Raise ModelError if the model is not fast enough for live frames of this shape."""
         shape = after_prefilters(replace(shape, rate=min(shape.rate, LIVE_RATE)), self._spec.prefilters)
         model.check_live(shape.width, shape.height, float(shape.rate))
 
@@ -131,19 +131,19 @@ class Attempt:
             if self._spec.streamed and reader.subtitles:
                 self._progress.warnings.append(SUBTITLES)
             self._reporter.expected = reader.info.frames or round((reader.info.seconds or 0) * reader.info.shape.rate)
-            # Memory first: then the log is opened, which says who encodes it, and which nobody else may write from then on.
+            # Reserve memory first: opening the log locks it for other processes and fixes which encoder writes it.
             ranges = Ranges(self._folder.log, _header(job))
             planned = plan_of(reader, job, ranges, self._devices) if self._in_ranges(ranges) else None
             merges = planned is not None and self._merges(planned, reader, model)
             if not merges:
-                reader, job = self._for_one(reader, job, model, closes)
-            with closing(self._log(job)) as log, _contradictions(fresh=not log.tracks):
+                reader, job = self._undivided(reader, job, model, closes)
+            with closing(self._log(job)) as log, _as_source_errors(fresh=not log.tracks):
                 if planned is not None and ranges.plan is None:
                     ranges.keep(planned)
                 for fragment in self._fragments(reader, job, log, model, planned if merges else None):
-                    self._published(fragment, log)
+                    self._on_fragment(fragment, log)
                 self._reporter.tick()
-                self._show_first(log)
+                self._write_preview(log)
                 join(log, self._folder.joined, job.container)
                 video = log.fragments("video")
                 seconds = float((video[-1].pts + video[-1].duration) * log.tracks["video"].time_base)
@@ -154,11 +154,11 @@ class Attempt:
         return Reader(source, formats=FORMATS, tonemap=self._spec.tonemap, eight_bits=model.eight_bits)
 
     def _in_ranges(self, ranges: Ranges) -> bool:
-        """Tell whether others make the job in ranges, or have made some."""
+        """Return whether other attempts process the job's ranges, or have processed some."""
         return not self._spec.streamed and bool(self._devices > 1 or (self._devices and ranges.plan))
 
     def _merges(self, planned: Plan, reader: Reader, model: RemoteModel) -> bool:
-        """Wait for the memory to merge the ranges that were planned; False where there is one only, or never the memory."""
+        """Wait for the memory to merge the planned ranges; False if there is only one range, or the memory never suffices."""
         if len(planned.spans) == 1:
             logger.info("one device works on it: %s", planned.why)
             return False
@@ -169,8 +169,8 @@ class Attempt:
             return False
         return True
 
-    def _for_one(self, reader: Reader, job: Job, model: RemoteModel, closes: ExitStack) -> tuple[Reader, Job]:
-        """Wait for the memory of a job that is made as one; give it with its source, as it is before anything of it was read."""
+    def _undivided(self, reader: Reader, job: Job, model: RemoteModel, closes: ExitStack) -> tuple[Reader, Job]:
+        """Wait for the memory to process a job as a whole; return it with a source of which nothing was read yet."""
         if not reader.fresh:
             model = self._model()
             reader = closes.enter_context(self._reader(closes.enter_context(self._source()), model))
@@ -180,23 +180,30 @@ class Attempt:
     def _fragments(
         self, reader: Reader, job: Job, log: FolderLog, model: RemoteModel, planned: Plan | None
     ) -> Generator[Fragment]:
-        """Make the log, of the ranges that were planned, as far as others make them."""
+        """Write the log, from the planned ranges if others process them."""
         if planned is None:
             yield from run(reader, job, log, self._progress, self._reporter.tick)
             return
 
-        def alone(why: str | None) -> Generator[Fragment]:
+        def undivided(why: str | None) -> Generator[Fragment]:
             logger.info("one device works on it: %s", why)
             with ExitStack() as closes:
-                yield from run(*self._for_one(reader, job, model, closes), log, self._progress, self._reporter.tick)
+                yield from run(*self._undivided(reader, job, model, closes), log, self._progress, self._reporter.tick)
 
-        asked = Asked(self._channel, self._activity.excused, self._reporter.tick)
+        ranges_elsewhere = RemoteRanges(self._channel, self._activity.excused, self._reporter.tick)
         yield from run_split(
-            reader, job, log, Ranges(log.folder, _header(job)), planned, asked.made, alone, self._progress
+            reader,
+            job,
+            log,
+            Ranges(log.folder, _header(job)),
+            planned,
+            ranges_elsewhere.request,
+            undivided,
+            self._progress,
         )
 
     def run_range(self, number: int) -> None:
-        """Make one range of a job, whose plan lies in its log's folder, unless it is made already."""
+        """Process one range of a job whose plan is in its log's folder, unless it is complete already."""
         if Ranges(self._folder.log, {}).is_made(number):
             return
         model = self._model()
@@ -211,9 +218,9 @@ class Attempt:
 
     @contextmanager
     def _source(self) -> Iterator[Source]:
-        """Open the source without its name, which nobody outside shall read in a message."""
-        if self._spec.streamed and not self._comes_late():
-            with self._growing() as growing:
+        """Open the source without its name, which must not appear in messages to clients."""
+        if self._spec.streamed and not self._index_at_end():
+            with self._open_growing() as growing:
                 yield growing
         else:
             with self._folder.source.open("rb") as file:
@@ -222,40 +229,40 @@ class Attempt:
                 yield source
 
     @contextmanager
-    def _growing(self) -> Iterator[GrowingSource]:
+    def _open_growing(self) -> Iterator[GrowingSource]:
         with closing(GrowingSource(self._folder, partial(self._reporter.send, "waiting"))) as growing:
             self._activity.read = lambda: growing.furthest
             yield growing
 
-    def _comes_late(self) -> bool:
-        """Whether nothing can be decoded before all of the source has come; then says so, and waits for it."""
-        with self._growing() as growing:
+    def _index_at_end(self) -> bool:
+        """Return whether the source can be decoded only once it is complete; if so, add a warning and wait for the rest."""
+        with self._open_growing() as growing:
             late = peek(growing)[1]
             if late:
-                self._progress.warnings.append(LATE)
+                self._progress.warnings.append(INDEX_AT_END)
                 self._reporter.report()
                 while growing.read():
                     pass
         return late
 
     def _log(self, job: Job) -> FolderLog:
-        """Open the job's log; one that another build, model or device made cannot be resumed and is restarted."""
+        """Open the job's log. A log of another build, model or device cannot be resumed and is restarted."""
         header = _header(job)
         try:
             return FolderLog(self._folder.log, header)
-        except LogLockedError:  # which says nothing of what is in it
+        except LogLockedError:  # says nothing about the log's content
             raise
         except LogError as error:
             logger.warning("the log is restarted: %s", error)
-            if nvenc_began(self._folder.log) and not job.encoder.nvenc:
+            if started_by_nvenc(self._folder.log) and not job.encoder.nvenc:
                 self._progress.warnings.append(NO_NVENC)
             FolderLog.discard(self._folder.log)
             return FolderLog(self._folder.log, header)
 
-    def _published(self, fragment: Fragment, log: FolderLog) -> None:
+    def _on_fragment(self, fragment: Fragment, log: FolderLog) -> None:
         track = log.tracks[fragment.track]
         if fragment.track == "video":
-            self._show_first(log)
+            self._write_preview(log)
         self._reporter.send("fragment")
         if fragment.track == "video" and fragment.last:
             self._reporter.report()
@@ -265,8 +272,8 @@ class Attempt:
             raise NoRoomError("the server's disk is nearly full; submit the job again later")
         self._check_length(float((fragment.pts + fragment.duration) * track.time_base))
 
-    def _show_first(self, log: FolderLog) -> None:
-        """Make the preview of the result's first frame, where no attempt has: one may have been ended between the two."""
+    def _write_preview(self, log: FolderLog) -> None:
+        """Write the preview of the result's first frame, unless an earlier attempt has: it may have ended between the two."""
         first = log.fragments("video")[0]
         if first.independent and not self._folder.preview.exists():
             self._folder.put_preview(jpeg(log.tracks["video"].init + log.read(first)))
@@ -278,8 +285,8 @@ class Attempt:
 
 
 @contextmanager
-def _contradictions(*, fresh: bool) -> Iterator[None]:
-    """Raise LogError as SourceError where the log is of this attempt alone: then only the source can contradict itself."""
+def _as_source_errors(*, fresh: bool) -> Iterator[None]:
+    """Convert LogError to SourceError if this attempt wrote the whole log: then the source must contradict itself."""
     try:
         yield
     except LogError as error:

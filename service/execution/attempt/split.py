@@ -1,4 +1,4 @@
-"""The ranges of an attempt's job, each made by an attempt of its own on any device: which are asked for, and waited for."""
+"""Requests for the ranges of a job, each of which an attempt on any device processes, and waits for their results."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -7,12 +7,17 @@ from contextlib import AbstractContextManager, contextmanager
 from upres.engine.ranges.merger import SeamError, Wait
 from upres.service.execution.channel import Channel
 
-POLL_SECONDS = 0.05  # between two looks for ranges that are being made
-AWAIT_SECONDS = 10.0  # between two reports that one is not there: more than any folder takes to show what was made
+POLL_SECONDS = 0.05  # between two checks for finished ranges
+AWAIT_SECONDS = (
+    10.0  # between two reports that a range is missing: longer than any shared folder takes to show new files
+)
 
 
-class Asked:
-    """Ranges made by the executor's devices. excused: while its `with` is entered, others are waited for. tick: after a look."""
+class RemoteRanges:
+    """Ranges that are processed by the executor's devices.
+
+    excused: context in which the attempt waits for other processes. tick: called after each check.
+    """
 
     def __init__(
         self, channel: Channel, excused: Callable[[], AbstractContextManager[None]], tick: Callable[[], None]
@@ -21,8 +26,8 @@ class Asked:
         self._reported = time.monotonic()
 
     @contextmanager
-    def made(self, numbers: Sequence[int]) -> Iterator[Wait]:
-        """Ask for ranges, and give what waits for one; where they are not to be used, they are no more asked for."""
+    def request(self, numbers: Sequence[int]) -> Iterator[Wait]:
+        """Request ranges, and yield a function that waits for one; withdraw the request if the ranges cannot be used."""
         if numbers:
             self._channel.send({"report": "ranges", "numbers": list(numbers)})
         try:

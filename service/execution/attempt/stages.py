@@ -1,6 +1,6 @@
-"""When the stages of an attempt worked whose job is traced: one report at its end, however many frames there were.
+"""Timing of the stages of a traced attempt: one report at its end, regardless of the number of frames.
 
-An attempt knows nothing of where spans go. It says how long ago a stage began, so that clocks of other machines do not matter.
+An attempt does not know where spans are sent. It reports how long ago a stage began, so other machines' clocks do not matter.
 """
 
 import time
@@ -16,7 +16,7 @@ from upres.service.execution.report_shape import StageName
 
 @dataclass(slots=True)
 class Stage:
-    """On the monotonic clock, in seconds. busy: of them."""
+    """Start and end on the monotonic clock, in seconds. busy: seconds of work in between."""
 
     began: float
     ended: float
@@ -25,13 +25,13 @@ class Stage:
 
 @dataclass(slots=True)
 class TimedProgress(Progress):
-    """Progress that also keeps when each stage began and ended. stages: those that this process worked at, by name."""
+    """Progress that also records when each stage began and ended. stages: by name, those of this process."""
 
     stages: dict[str, Stage] = field(default_factory=dict)
 
     @contextmanager
     def busy(self, stage: str, clock: Callable[[], float] = time.perf_counter) -> Iterator[None]:
-        """Count the time spent inside."""
+        """Count the time spent in the context."""
         now = time.monotonic()
         times = self.stages.setdefault(stage, Stage(now, now))
         try:
@@ -42,7 +42,7 @@ class TimedProgress(Progress):
             times.busy += times.ended - now
 
     def report(self) -> dict[str, Any]:
-        """Make the report `stages`."""
+        """Return the report `stages`."""
         now = time.monotonic()
         return {
             "report": "stages",
@@ -62,7 +62,7 @@ class TimedProgress(Progress):
 
 @contextmanager
 def reported(progress: Progress, channel: Channel) -> Iterator[None]:
-    """Report the stages worked at inside, however that ends, where they are timed."""
+    """Report the stages of the context when it ends, also after an error, if they are timed."""
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""An order carried out in this process: confined, under the lock of what it works on, and reported to its end."""
+"""Execution of an order in this process: confined, under the lock of its folder or range, and reported to the end."""
 
 import logging
 import tempfile
@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 
 
 def run_order(order: Order, channel: Channel) -> None:
-    """Carry out an order in this process, which gives up everything but the job's folder, and report how it ended."""
+    """Execute an order in this process, which gives up access to everything but the job's folder, and report the verdict."""
     job_logging.bind_job_id(order.logged, order.traceparent)
     name_process("upres-attempt")
     reporter = Reporter(channel, Progress() if order.traceparent is None else TimedProgress())
@@ -36,18 +36,18 @@ def run_order(order: Order, channel: Channel) -> None:
         # The live socket is opened before sockets are given up.
         with _live_socket(order, reporter) as live, reported(reporter.progress, channel):
             _confine(order)
-            verdict = _made(order, channel, live, reporter)
+            verdict = _execute(order, channel, live, reporter)
     except LockedError as error:
         channel.send({"report": "locked", "holder": error.holder})
     except UpresError as error:
-        message = str(error).replace(f"{order.folder}/", "")  # nobody outside shall read a path of the server's
+        message = str(error).replace(f"{order.folder}/", "")  # clients must not see the server's paths
         channel.send({"report": "failed", "error": type(error).__name__, "message": message})
     else:
         channel.send(verdict)
 
 
-def _made(order: Order, channel: Channel, live: LiveSocket | None, reporter: Reporter) -> dict[str, Any]:
-    """Make what the order is for, and return the verdict."""
+def _execute(order: Order, channel: Channel, live: LiveSocket | None, reporter: Reporter) -> dict[str, Any]:
+    """Execute the order and return the verdict."""
     folder, number = JobFolder(Path(order.folder)), order.range_number
     if number is not None:
         with locked(folder.range_lock(number), Ranges(folder.log, {}).place(number), order.lock_seconds):
@@ -69,6 +69,6 @@ def _live_socket(order: Order, reporter: Reporter) -> Iterator[LiveSocket | None
 
 
 def _confine(order: Order) -> None:
-    tempfile.tempdir = order.folder  # the only place that it can write to
+    tempfile.tempdir = order.folder  # the only writable folder
     bounds = Bounds(memory_bytes=order.memory_bytes, cpu_seconds=order.cpu_seconds, file_bytes=order.file_bytes)
     confine(bounds, writable=[Path(order.folder)])

@@ -1,1 +1,1 @@
-"""The executor on a cluster of Ray: one actor a device, on any number of machines that share a folder."""
+"""The executor on a Ray cluster: one actor per device, on any number of machines that share a folder."""

@@ -1,4 +1,4 @@
-"""What is found on every node of a cluster, for `upres doctor`: whether it has upres, and the server's folder."""
+"""Checks of every node of a cluster for `upres doctor`: the installed version of upres, and the server's folder."""
 
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -11,19 +11,19 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from .nodes import Node, connect, nodes
 from .shared_folder import Mark, Marked, problem
 
-ANSWER_SECONDS = 60.0  # for a process of Ray's to start there
+ANSWER_SECONDS = 60.0  # for a Ray process to start on the node
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A node, and why it cannot be used; None where it can."""
+    """A node, and the reason why it cannot be used; None if it can."""
 
     node: Node
     problem: str | None
 
 
 def check(folder: Path) -> list[Checked]:
-    """Look at all nodes of the cluster that this machine belongs to. SettingsError where it belongs to none."""
+    """Check all nodes of the cluster that this machine belongs to. SettingsError if it belongs to none."""
     connect()
     marked = Marked(folder)
     try:
@@ -42,7 +42,7 @@ def _asked(node: Node, mark: Mark) -> ray.ObjectRef:
 
 
 def _look(mark: Mark) -> tuple[str, str | None]:
-    """Return the version of upres on this node, and what is wrong with its folder."""
+    """Return the version of upres on this node, and the problem with its folder, if any."""
     return version("upres"), problem(mark)
 
 

@@ -1,4 +1,4 @@
-"""The executor on Ray: a worker on every device of the cluster's nodes, which may join and leave at any time."""
+"""The executor on Ray: a worker for every device of the cluster's nodes, which may join and leave at any time."""
 
 import asyncio
 import logging
@@ -16,14 +16,14 @@ from .nodes import Node, connect, nodes, places
 from .shared_folder import Marked
 from .worker import NodeWorker, Setup
 
-LOOK_SECONDS = 2.0  # between two looks at which nodes there are
-ANSWER_SECONDS = 60.0  # for the cluster's head to say so
+LOOK_SECONDS = 2.0  # between two checks for new and lost nodes
+ANSWER_SECONDS = 60.0  # for the cluster's head to answer
 
 logger = logging.getLogger(__name__)
 
 
 class RayExecutor(Pool):
-    """A pool of workers on a cluster, by the options of any executor; `workers` and `memory_bytes` are those of each node."""
+    """A pool of workers on a cluster that is configured by ExecutorOptions; `workers` and `memory_bytes` apply to each node."""
 
     def __init__(self, options: ExecutorOptions) -> None:
         super().__init__((), options.on_failing)
@@ -34,7 +34,7 @@ class RayExecutor(Pool):
         self._allowed.set()
 
     async def start(self, on_report: OnReport) -> None:
-        """Connect to the cluster. SettingsError where there is none, or no folder to share with it."""
+        """Connect to the cluster. SettingsError if there is no cluster, or no folder to share with it."""
         options = self._options
         if options.folder is None:
             raise SettingsError("the executor `ray` needs the folder of jobs, which its nodes share")
@@ -49,10 +49,10 @@ class RayExecutor(Pool):
         self._tasks.start("nodes", self._follow)
 
     def _worker_failing(self, name: str, error: Exception) -> None:
-        """Leave it at what was logged: what is wrong on a node is not mended by another start of the server."""
+        """Ignore it, as it was logged: a restart of the server does not repair a node."""
 
     async def _follow(self) -> None:
-        """Use nodes that join, and none that have left."""
+        """Add workers for nodes that join, and remove those of nodes that have left."""
         while True:
             async with asyncio.timeout(ANSWER_SECONDS):
                 found = {node.id: node for node in await asyncio.to_thread(nodes)}
@@ -65,7 +65,7 @@ class RayExecutor(Pool):
 
     def _joined(self, node: Node) -> list[NodeWorker]:
         options = self._options
-        live_slots = options.live_slots if node.id == self._own else 0  # their sockets lie in the server's own memory
+        live_slots = options.live_slots if node.id == self._own else 0  # live sockets are on the server's machine
         workers = [
             NodeWorker(place, self._setup, options.slots, live_slots)
             for place in places(node, options.workers, options.runtime)
@@ -77,16 +77,16 @@ class RayExecutor(Pool):
         return workers
 
     async def pause(self) -> None:
-        """Leave the devices, but those of live jobs."""
+        """Detach from all devices except those of live jobs."""
         self._allowed.clear()
         await asyncio.gather(*(worker.leave() for workers in self._nodes.values() for worker in workers))
 
     async def resume(self) -> None:
-        """Attach to them again."""
+        """Allow workers to attach to the devices again."""
         self._allowed.set()
 
     async def stop(self) -> None:
-        """End every attempt; the devices keep their models for a while, for this server's next start and for others."""
+        """End every attempt; the devices keep their models for a while, for the next start of this server and for others."""
         await super().stop()
         if self._marked is not None:
             await asyncio.to_thread(self._marked.remove)
@@ -94,7 +94,7 @@ class RayExecutor(Pool):
 
 
 def _take_signals_back() -> None:
-    """Have signals to stop go to those again who had them: connecting has put a handler before theirs that ends the process."""
+    """Restore the handlers of the termination signals: connecting has installed one that ends the process before they run."""
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, signal.getsignal(number))

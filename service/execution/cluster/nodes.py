@@ -1,4 +1,4 @@
-"""The nodes of a cluster, and the devices that upres has on each."""
+"""The nodes of a cluster, and the devices that upres uses on each."""
 
 import logging
 import os
@@ -19,7 +19,7 @@ HOW = "start one by `ray start --head` here, or join one by `ray start --address
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One machine, or what stands for one. name: its address. cpus, gpus: that it offers."""
+    """One node of the cluster. name: its address. cpus, gpus: the resources that it offers."""
 
     id: str
     name: str
@@ -29,7 +29,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A device on a node. count: of devices there. cpus, gpus: that Ray reserves for it."""
+    """A device on a node. count: number of devices there. cpus, gpus: resources that Ray reserves for it."""
 
     node: Node
     number: int
@@ -39,17 +39,17 @@ class Place:
 
 
 def connect() -> str:
-    """Connect this process to the cluster that this machine belongs to; return the id of its node. SettingsError without one."""
-    # It warns of signals, which are the server's own business.
+    """Connect this process to the cluster of this machine; return the id of its node. SettingsError if there is none."""
+    # Ray warns that it cannot handle signals outside the main thread; the server handles them itself.
     logging.getLogger("ray._private.worker").setLevel(logging.ERROR)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
-        if (address := os.environ.get("RAY_ADDRESS", "auto")) != "auto":  # Ray would try for minutes
+        if (address := os.environ.get("RAY_ADDRESS", "auto")) != "auto":  # Ray itself would retry for minutes
             host, _, port = address.rpartition(":")
             socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
         ray.init("auto", namespace=NAMESPACE, log_to_driver=False, configure_logging=False, ignore_reinit_error=True)
     except (OSError, RuntimeError, ValueError) as error:
-        raise SettingsError(f"no Ray cluster is found ({error}); {HOW}") from error
+        raise SettingsError(f"no Ray cluster was found ({error}); {HOW}") from error
     node: str = ray.get_runtime_context().get_node_id()
     return node
 
@@ -65,14 +65,14 @@ def _node(found: dict[str, Any]) -> Node:
 
 
 def places(node: Node, workers: int | None, runtime: str) -> Iterator[Place]:
-    """Yield the devices of a node: as many as `workers`, else one for each GPU that the runtime may use, or one for its CPUs.
+    """Yield the devices of a node: `workers` of them, or else one for each GPU that the runtime may use, or one for its CPUs.
 
-    None on a node that offers nothing. More of them than GPUs share these.
+    Yield none for a node that offers no resources. If there are more devices than GPUs, they share the GPUs.
     """
     gpus = int(node.gpus) if runtime == runtimes.AUTO or runtimes.load(runtime).device == "cuda" else 0
     if not gpus and not node.cpus:
         return
-    # Where the runtime is found by itself, it may be the CPU: two workers would share that.
+    # An automatically selected runtime may be the CPU's, which two workers would then share.
     count = workers if workers is not None else max(1, gpus) if runtime != runtimes.AUTO else 1
     for number in range(count):
         yield Place(node, number, count, min(1.0, node.cpus / count), min(1.0, gpus / count))

@@ -1,4 +1,4 @@
-"""Whether a machine has the folder of jobs that the server has: at the same path, with the same bytes and locks."""
+"""Check that a machine shares the server's job folder: the same path, content and locks."""
 
 import os
 import socket
@@ -14,9 +14,9 @@ REMEDY = "mount one shared folder, with locks (as NFS 4 has), at the same path o
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A file that a server has written among the folders of jobs, and whose lock it holds. text: what is in it.
-
-    term: of its lease, where several servers share the folder.
+    """A file that a server has written to its job folder and holds the lock of. text: the file's content.
+    term: of the server's lease, if several servers share the folder.
+        term: of its lease, where several servers share the folder.
     """
 
     path: str
@@ -25,7 +25,7 @@ class Mark:
 
 
 class Marked:
-    """The mark of this server, for as long as this lives."""
+    """The mark of this server, which exists until `remove`."""
 
     def __init__(self, folder: Path, term: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,13 +37,13 @@ class Marked:
         self.mark = Mark(str(path), text, term)
 
     def remove(self) -> None:
-        """Remove it."""
+        """Remove the mark."""
         _remove(Path(self.mark.path))
         self._lock.release()
 
 
 def problem(mark: Mark) -> str | None:
-    """Say why this machine cannot work in the marked folder, and what to do about it; None where it can."""
+    """Return why this machine cannot work in the marked folder, with the remedy; None if it can."""
     path = Path(mark.path)
     here = f"on {socket.gethostname()}, {path.parent}"
     try:
@@ -76,7 +76,7 @@ def _remove_left(folder: Path) -> None:
             with FileLock(lock, timeout=0):
                 _remove(lock.with_suffix(""))
         except Timeout:
-            continue  # it lives
+            continue  # its server is alive
 
 
 def _remove(path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A worker on a node, as its pool sees it: the actor of its device, asked for reports until it ends or cannot be reached."""
+"""A worker on a node as seen by its pool: polls the device's actor for reports until it ends or is unreachable."""
 
 import asyncio
 import zlib
@@ -21,17 +21,17 @@ from .device import LEASE_SECONDS, Device
 from .nodes import NAMESPACE, Place
 from .shared_folder import Mark
 
-START_SECONDS = 120.0  # for an actor's process, which imports all that is needed
-ANSWER_SECONDS = LEASE_SECONDS  # for any answer of an actor's
+START_SECONDS = 120.0  # for an actor's process to start and import everything
+ANSWER_SECONDS = LEASE_SECONDS  # for any reply of an actor
 DETACH_SECONDS = 5.0
-MOST_REPORTS = 100  # that wait here for what is done with them; more wait on the device, which needs only the latest
+MAX_REPORTS = 100  # queued here to be handled; the device keeps the rest, the latest of each kind
 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What all devices of a server have in common. arguments, engine: of workers. memory_bytes: of a node.
-
-    allowed: set while the server may attach to them.
+    """Settings shared by all devices of a server. arguments, engine: of the workers. memory_bytes: per node.
+    allowed: set while the server may attach to devices.
+        allowed: set while the server may attach to them.
     """
 
     mark: Mark
@@ -42,17 +42,17 @@ class Setup:
 
     @property
     def server(self) -> str:
-        """Name the server; it has another name each time that it starts."""
+        """The server's name, which is new at each start."""
         return self.mark.path
 
     def name(self, place: Place) -> str:
-        """Name the actor of a device: servers with the same settings share it."""
+        """Return the name of a device's actor, which servers with the same settings share."""
         settings = repr((*self.arguments, *sorted(self.engine.items()), self.memory_bytes, place.count))
         return f"device {place.number} on {place.node.id} {sha256(settings.encode()).hexdigest()[:12]}"
 
 
 class NodeWorker(PooledWorker):
-    """place: where it runs."""
+    """A worker on the device `place` of a node."""
 
     def __init__(self, place: Place, setup: Setup, slots: int, live_slots: int) -> None:
         super().__init__(slots, live_slots, f"{place.node.id[:8]}/{place.number}")
@@ -61,61 +61,61 @@ class NodeWorker(PooledWorker):
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._incoming: asyncio.Queue[Report | None] = asyncio.Queue()  # None is the last
         self._attached: Any = None  # the actor
-        self._unheard = asyncio.Event()  # set where it is to be left, and has not heard of it
+        self._unconfirmed = asyncio.Event()  # set if the actor should be detached from but did not confirm it
         self._source = zlib.crc32(setup.name(place).encode())
 
     async def keep(self, on_report: OnReport) -> None:
-        """Use the actor until it ends, or does not answer; WorkerDiedError then. Its attempts are reported as died."""
+        """Use the actor until it ends or stops answering, then report its attempts as died and raise WorkerDiedError."""
         await self._report_lost(on_report)
         self._outgoing, self._incoming = asyncio.Queue(), asyncio.Queue()
         await self._setup.allowed.wait()
-        self._unheard.clear()
-        taking = asyncio.create_task(self._take_all(on_report))
+        self._unconfirmed.clear()
+        handling = asyncio.create_task(self._handle_all(on_report))
         try:
-            why = await self._used(taking)
+            why = await self._use(handling)
             self._incoming.put_nowait(None)
-            await asyncio.wait([taking])  # what has come before the end counts
+            await asyncio.wait([handling])  # reports received before the end count
         finally:
-            taking.cancel()
-            await asyncio.wait([taking])
-        if error := taking.exception():
-            why = f"{why}; its reports cannot be taken ({type(error).__name__}: {error})"
+            handling.cancel()
+            await asyncio.wait([handling])
+        if error := handling.exception():
+            why = f"{why}; its reports cannot be handled ({type(error).__name__}: {error})"
         lost = len(self._running)
         await self._report_lost(on_report)
         raise WorkerDiedError(f"the worker on {self.place.node.name} is gone with {counted(lost, 'attempt')}: {why}")
 
-    async def _take_all(self, on_report: OnReport) -> None:
-        """Take reports one by one, which may last long, as where the database is away: nobody asks for others meanwhile."""
+    async def _handle_all(self, on_report: OnReport) -> None:
+        """Handle reports one by one. This may block for long, e.g. while the database is unavailable; polling pauses meanwhile."""
         while (report := await self._incoming.get()) is not None:
             if self._attached or report["report"] != "ready":
-                await self._take(report, on_report)
+                await self._handle(report, on_report)
 
-    async def _used(self, taking: asyncio.Task[None]) -> str:
-        """Use the actor, as long as reports are taken; return how that ended."""
+    async def _use(self, handling: asyncio.Task[None]) -> str:
+        """Use the actor for as long as reports are handled; return why that ended."""
         actor = None
         try:
             async with asyncio.timeout(START_SECONDS):
                 actor = await asyncio.to_thread(self._actor)
                 why: str | None = await actor.attach.remote(self._setup.server, version("upres"), self._setup.mark)
-            if why is None and not self._setup.allowed.is_set():  # `leave` has seen nothing to leave
-                why = "the server has left its devices meanwhile"
+            if why is None and not self._setup.allowed.is_set():  # `leave` was called before the actor was attached
+                why = "the server has released its devices in the meantime"
             elif why is None:
                 self._attached = actor
-                why = await self._served(actor, taking)
+                why = await self._serve(actor, handling)
         except TimeoutError:
-            why = "it does not answer, or its node has no place for it"
+            why = "it does not answer, or its node has no free resources for it"
             if actor is not None:
                 await asyncio.to_thread(ray.kill, actor)
                 actor = None
-        except Exception as error:  # Ray's, or any: what it was given is lost, which is to be reported
+        except Exception as error:  # any error, e.g. Ray's: the actor's orders are lost, which must be reported
             why = f"{type(error).__name__}: {error}"
-        finally:  # however it ended, what is counted as died here must end there
+        finally:  # attempts that are counted as died here must also end on the node
             self.ready, self._attached = False, None
             await run_to_completion(self._detach(actor))
         return why
 
     def _actor(self) -> Any:  # noqa: ANN401 - Ray's handles have no types of their methods
-        """Return the device's actor, which another server may have made."""
+        """Return the device's actor, which another server may have created."""
         setup, place = self._setup, self.place
         options = {
             "name": setup.name(place),
@@ -129,29 +129,29 @@ class NodeWorker(PooledWorker):
         remote = ray.remote(Device).options(**options)
         return remote.remote(setup.arguments, setup.engine, place.count, setup.memory_bytes)
 
-    async def _served(self, actor: Any, taking: asyncio.Task[None]) -> str:  # noqa: ANN401
-        """Ask for reports and send messages until the actor ends, is left, or what was asked for cannot be taken; return why."""
-        parts = self._ask(actor), self._post(actor), self._unheard.wait()
+    async def _serve(self, actor: Any, handling: asyncio.Task[None]) -> str:  # noqa: ANN401
+        """Poll for reports and send messages until the actor ends, is detached, or its reports cannot be handled; return why."""
+        parts = self._poll(actor), self._post(actor), self._unconfirmed.wait()
         tasks: list[asyncio.Task[Any]] = [asyncio.create_task(part) for part in parts]
         try:
-            await asyncio.wait([*tasks, taking], return_when=asyncio.FIRST_COMPLETED)
-            if self._unheard.is_set():
-                return "it is left without having heard of it"
+            await asyncio.wait([*tasks, handling], return_when=asyncio.FIRST_COMPLETED)
+            if self._unconfirmed.is_set():
+                return "it was detached but did not confirm that"
             ended = next((task for task in tasks if task.done()), None)
-            return "it is not listened to" if ended is None else str(ended.result())
+            return "its reports are not handled" if ended is None else str(ended.result())
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _ask(self, actor: Any) -> str:  # noqa: ANN401
-        """Ask for reports until the actor ends; return why there are no more."""
+    async def _poll(self, actor: Any) -> str:  # noqa: ANN401
+        """Poll for reports until the actor ends; return why there are no more."""
         while True:
             async with asyncio.timeout(ANSWER_SECONDS):
-                most = max(0, MOST_REPORTS - self._incoming.qsize())
+                most = max(0, MAX_REPORTS - self._incoming.qsize())
                 answer = await actor.reports.remote(self._setup.server, most)
             if answer is None:
-                return "its process has ended, or it has been left"
+                return "its process has ended, or it was detached"
             reports, lines = answer
             for line in lines:
                 job_logging.log_forwarded(line, source=self._source)
@@ -159,7 +159,7 @@ class NodeWorker(PooledWorker):
                 self._incoming.put_nowait(report)
 
     async def _post(self, actor: Any) -> None:  # noqa: ANN401
-        """Send messages in their order, without an end."""
+        """Send messages in order, indefinitely."""
         while True:
             messages = [await self._outgoing.get()]
             while not self._outgoing.empty():
@@ -171,22 +171,22 @@ class NodeWorker(PooledWorker):
         self._outgoing.put_nowait(message)
 
     async def leave(self) -> None:
-        """Leave the device, unless a live job is there; `keep` attaches to it again.
+        """Detach from the device unless it runs a live job; `keep` attaches to it again.
 
-        One that does not hear of it is asked for no more reports, so that it ends what it does by its lease.
+        If the actor does not confirm it, polling stops, so that the actor ends its attempts when the lease expires.
         """
         if not (self._live or await self._detach(self._attached)):
-            self._unheard.set()
+            self._unconfirmed.set()
 
     async def _detach(self, actor: Any) -> bool:  # noqa: ANN401
-        """Leave the actor to other servers, and to this one's next start; tell whether it has heard of it.
+        """Detach from the actor, which remains for other servers and this one's next start; return whether it confirmed that.
 
-        Where it has not, it ends what it does by its lease, once it is asked for no more reports.
+        If it did not, it ends its attempts when its lease expires, because it is no longer polled.
         """
         try:
             async with asyncio.timeout(DETACH_SECONDS):
                 if actor is not None:
                     await actor.detach.remote(self._setup.server)
             return True
-        except Exception:  # Ray's, or any
+        except Exception:  # any error, e.g. Ray's
             return False

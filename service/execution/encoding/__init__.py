@@ -1,1 +1,1 @@
-"""Encoders of a GPU that a worker opens for its attempts, which never talk to the driver themselves."""
+"""GPU encoders that a worker opens on behalf of its attempts, which have no access to the driver."""

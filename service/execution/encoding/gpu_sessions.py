@@ -1,4 +1,4 @@
-"""How many encoders of its GPU a worker may open, and which of its attempts have them."""
+"""The encoder sessions of its GPU that a worker may open, and the attempts that hold them."""
 
 import logging
 import threading
@@ -11,18 +11,18 @@ from upres.engine.machine.video_engines import video_engines
 from upres.service.domain.errors import NoRoomError
 from upres.service.execution.memory_budget import OnWait, Wait
 
-MOST_SESSIONS = 8  # of NVENC at once in a process: what drivers since 2024 open on GPUs that are no professional ones
+MAX_SESSIONS = 8  # concurrent NVENC sessions: the limit of drivers since 2024 on consumer GPUs
 
 logger = logging.getLogger(__name__)
 
 
 class Sessions:
-    """How many encoders a worker may open. Who waits for one, since a log goes on with it alone, has the next. most: in all.
+    """A pool of encoder sessions. An attempt that must wait for one, to resume a log, precedes all others. most: size of the pool.
 
-    Each is taken in the name of an order.
+    Each session is held in the name of an order.
     """
 
-    def __init__(self, most: int = MOST_SESSIONS) -> None:
+    def __init__(self, most: int = MAX_SESSIONS) -> None:
         self.most = most
         self._held: Counter[str] = Counter()
         self._waiting = 0
@@ -30,23 +30,23 @@ class Sessions:
 
     @property
     def taken(self) -> int:
-        """Count those that are in use."""
+        """The number of sessions in use."""
         return self._held.total()
 
     @property
     def free(self) -> int:
-        """Count those that `claim` would take; none while others wait for one. From any thread."""
+        """The number of sessions that `claim` can return; 0 while another attempt waits. From any thread."""
         with self._changed:
             return self._free
 
     @property
     def holders(self) -> list[str]:
-        """Name the orders that have some. From any thread."""
+        """The names of the orders that hold sessions. From any thread."""
         with self._changed:
             return [*self._held]
 
     def claim(self, most: int, name: str = "") -> int:
-        """Take up to so many, and return how many; none while others wait for one."""
+        """Acquire up to `most` sessions, and return how many; none while another attempt waits."""
         with self._changed:
             count = max(0, min(most, self._free))
             self._change(name, count)
@@ -59,22 +59,22 @@ class Sessions:
         name: str = "",
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        """Take one as soon as one is free; NoRoomError after so many seconds, TimeoutError where whom it is for is gone."""
+        """Acquire a session, waiting at most `longest` seconds; NoRoomError after that, TimeoutError once `gone()` is true."""
         wait = Wait(on_wait)
         with self._changed:
             self._waiting += 1
         try:
-            if not wait.until(partial(self._took, name), lambda: self.holders, gone, longest):
+            if not wait.until(partial(self._try_acquire, name), lambda: self.holders, gone, longest):
                 raise NoRoomError(
-                    f"every encoder of the GPU has been taken for {number(longest)} s; submit the job again later"
+                    f"all encoders of the GPU have been in use for {number(longest)} s; submit the job again later"
                 )
         finally:
             with self._changed:
                 self._waiting -= 1
             wait.over()
 
-    def _took(self, name: str, seconds: float) -> bool:
-        """Take one as soon as one is free, within so many seconds; tell whether there was one."""
+    def _try_acquire(self, name: str, seconds: float) -> bool:
+        """Acquire a session as soon as one is free, within `seconds`; return whether there was one."""
         with self._changed:
             free = self._changed.wait_for(lambda: self.taken < self.most, seconds)
             if free:
@@ -82,7 +82,7 @@ class Sessions:
             return free
 
     def release(self, count: int, name: str = "") -> None:
-        """Give some back."""
+        """Release sessions."""
         with self._changed:
             self._change(name, -count)
             self._changed.notify_all()
@@ -93,13 +93,13 @@ class Sessions:
 
     def _change(self, name: str, count: int) -> None:
         self._held[name] += count
-        self._held += Counter()  # without orders that have none
+        self._held += Counter()  # drops orders that hold none
 
 
 def open_sessions() -> Sessions | None:
-    """Try NVENC once, in a process of its own, and return its sessions; the log says which encodes."""
+    """Try NVENC once, in a separate process, and return its sessions; log whether the GPU or the CPU encodes."""
     if problem := video_engines()[0].problem:
-        logger.warning("NVENC does not open here, so the CPU encodes: %s; `upres doctor` says what is missing", problem)
+        logger.warning("NVENC is not available, so the CPU encodes: %s; `upres doctor` shows what is missing", problem)
         return None
-    logger.info("NVENC opens here: the GPU encodes 8-bit H.264 and HEVC")
+    logger.info("NVENC is available: the GPU encodes 8-bit H.264 and HEVC")
     return Sessions()

@@ -1,1 +1,1 @@
-"""Many workers as one executor, wherever each of them runs."""
+"""An executor over a pool of workers, regardless of where they run."""

@@ -1,10 +1,10 @@
-"""Reports that wait until somebody takes them."""
+"""A queue of reports that wait to be handled."""
 
 from upres.service.execution.base import Report
 
 
 class LatestReports:
-    """They stay few: of one kind on one order the latest is all that is needed, however many come. Their length: how many wait."""
+    """A short queue: only the latest report of each kind and order is kept. Its length is the number of waiting reports."""
 
     def __init__(self) -> None:
         self._reports: dict[tuple[str | None, str], Report] = {}
@@ -13,9 +13,9 @@ class LatestReports:
         return len(self._reports)
 
     def put(self, report: Report) -> None:
-        """Keep a report, in the place of an earlier one of its kind."""
+        """Add a report, replacing an earlier one of the same kind and order."""
         self._reports[report.get("request_id"), report["report"]] = report
 
     def take(self, most: int) -> list[Report]:
-        """Take out the first ones, at most so many."""
+        """Remove and return the first reports, at most `most`."""
         return [self._reports.pop(key) for key in [*self._reports][:most]]

@@ -1,4 +1,4 @@
-"""One worker as its pool sees it: what it has been asked for, what it says of that, and how much more it can take."""
+"""One worker as seen by its pool: its orders, their last known state, and the room that is left."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict
@@ -7,22 +7,19 @@ from typing import Any
 from upres.service.execution.base import VERDICTS, DeviceState, Load, OnReport
 from upres.service.execution.order import NUMBERED, Order
 
-MAKES, READ, ENDED = (
-    "makes",
-    "read",
-    "ended",
-)  # how far a range is: READ where all of its frames were read, of which some are left
+# States of a range: in READ, all of its frames were read but not all are upscaled.
+MAKES, READ, ENDED = ("makes", "read", "ended")
 
 
 class WorkerDiedError(Exception):
-    """Raised when a worker has ended; it is restarted."""
+    """Raised when a worker has ended; it is then restarted."""
 
 
 class PooledWorker(ABC):
-    """name: of its device. slots, live_slots: attempts that it runs at once. ready: whether its models are warm.
+    """A worker of a pool. name: its device's. slots, live_slots: concurrent attempts. ready: whether its models are warm.
 
-    kind: workers of one kind make the same bytes. nvenc: whether its GPU encodes, as it said last. unavailable: models that it has
-    not got, and why; None before it is ready.
+    kind: workers of the same kind produce the same bytes. nvenc: whether its GPU encodes, as last reported. unavailable: models
+    that it lacks, and why; None before it is ready.
     """
 
     def __init__(self, slots: int, live_slots: int, name: str = "") -> None:
@@ -35,51 +32,51 @@ class PooledWorker(ABC):
         self.nvenc = False
         self.unavailable: dict[str, str] | None = None
         self._running: set[str] = set()
-        self._started: set[str] = set()  # of these, orders that have reached it
+        self._started: set[str] = set()  # orders among these that the worker has received
         self._live: set[str] = set()
-        self._ranges: dict[str, str] = {}  # how far each is: MAKES, READ or ENDED
-        self._short: dict[str, set[str]] = {}  # that wait for memory, or an encoder, and those who hold some
+        self._ranges: dict[str, str] = {}  # state of each: MAKES, READ or ENDED
+        self._waits: dict[str, set[str]] = {}  # orders that wait for memory or an encoder → holders
 
     @abstractmethod
     async def keep(self, on_report: OnReport) -> None:
-        """Run the worker until it dies; WorkerDiedError then. Its attempts are reported as died."""
+        """Run the worker until it dies, then report its attempts as died and raise WorkerDiedError."""
 
     @abstractmethod
     async def _send(self, message: dict[str, Any]) -> None:
-        """Send a message; one that meets a dead worker is lost."""
+        """Send a message; it is lost if the worker is dead."""
 
     @property
     def state(self) -> DeviceState:
-        """Say what it was heard of last."""
+        """The last known state of the device."""
         return DeviceState(self.name, self.ready, len(self._running), self.load)
 
     @property
-    def short(self) -> list[tuple[str, set[str]]]:
-        """Name each order that waits for the device's memory, or an encoder, with those that hold some."""
-        return [(name, holding & self._running) for name, holding in self._short.items()]
+    def waits(self) -> list[tuple[str, set[str]]]:
+        """Each order that waits for the device's memory or an encoder, with the orders that hold some."""
+        return [(name, holding & self._running) for name, holding in self._waits.items()]
 
     @property
     def room(self) -> int:
-        """Orders that it can take now."""
+        """The number of orders that it can accept now."""
         return self._slots - len(self._running - self._live - self._ranges.keys()) if self.ready else 0
 
     @property
     def range_count(self) -> int:
-        """Count the ranges that it makes."""
+        """The number of ranges that it is processing."""
         return sum(stage != ENDED for stage in self._ranges.values())
 
     @property
     def takes_range(self) -> bool:
-        """Whether it can take a range of a job, beside its other orders: once it has read the one before, and ended that before."""
+        """Whether it can accept another range: all frames of the current one are read, and the one before has ended."""
         return self.ready and self.range_count <= 1 and MAKES not in self._ranges.values()
 
     @property
     def live_room(self) -> int:
-        """Likewise of live jobs."""
+        """The number of live orders that it can accept now."""
         return self._live_slots - len(self._live) if self.ready else 0
 
     async def run(self, order: Order) -> None:
-        """Send an order; one that meets a dead worker is reported as died, at the next start at the latest."""
+        """Send an order. If the worker is dead, the order is reported as died, at the latest when the worker restarts."""
         self._running.add(order.request_id)
         if order.live:
             self._live.add(order.request_id)
@@ -87,7 +84,7 @@ class PooledWorker(ABC):
             self._ranges[order.request_id] = MAKES
         try:
             await self._send({"run": asdict(order)})
-        except Exception:  # whatever it is, there is no attempt that holds a slot
+        except Exception:  # on any error there is no attempt that uses a slot
             self._forget(order.request_id)
             raise
 
@@ -96,7 +93,7 @@ class PooledWorker(ABC):
         if request_id in self._running:
             await self._send({"cancel": request_id})
 
-    async def _take(self, report: dict[str, Any], on_report: OnReport) -> None:
+    async def _handle(self, report: dict[str, Any], on_report: OnReport) -> None:
         request_id = report.pop("request_id", None)
         if report["report"] == "ready":
             self.ready, self.unavailable, self.kind = True, report["unavailable"], report.get("kind", "")
@@ -117,10 +114,10 @@ class PooledWorker(ABC):
 
     def _note_wait(self, request_id: str, report: dict[str, Any]) -> None:
         if report["waits"]:
-            names = report["holding"]  # that orders have on the device
-            self._short[request_id] = {name.partition(NUMBERED)[0] for name in names}
+            names = report["holding"]  # the orders' names on the device
+            self._waits[request_id] = {name.partition(NUMBERED)[0] for name in names}
         else:
-            self._short.pop(request_id, None)
+            self._waits.pop(request_id, None)
 
     async def _report_lost(self, on_report: OnReport) -> None:
         for request_id in list(self._running):
@@ -132,6 +129,6 @@ class PooledWorker(ABC):
         self._started.discard(request_id)
         self._live.discard(request_id)
         self._ranges.pop(request_id, None)
-        self._short.pop(request_id, None)
-        for holding in self._short.values():
+        self._waits.pop(request_id, None)
+        for holding in self._waits.values():
             holding.discard(request_id)

@@ -1,1 +1,1 @@
-"""Sources looked at before their jobs are accepted: who asks for it, and what the process of each look does."""
+"""Inspection of sources before their jobs are accepted: the server's side (`probe`) and the process of each (`process`)."""

@@ -1,4 +1,4 @@
-"""The probe of uploaded sources before their jobs are accepted: a few at once, every key in turn, each in a process of its own."""
+"""The probe of uploaded sources before acceptance: a few concurrently, round-robin over API keys, each in a separate process."""
 
 import asyncio
 import socket
@@ -20,36 +20,36 @@ from .process import SECONDS, Facts
 
 T = TypeVar("T")
 AT_ONCE = 4
-START_SECONDS = 60.0  # for the first, which waits for the process that it is forked from
+START_SECONDS = 60.0  # for the first probe, which waits for the fork parent to start
 NO_PROCESS = (
-    f"no process that opens media could be started within {START_SECONDS:g} s; see what the log says of it, and whether the "
+    f"no process that opens media could be started within {START_SECONDS:g} s; check the log, and whether the "
     "system has memory and processes left"
 )
-TRIES = 2  # one that was killed may have been killed by another process's need of memory
+TRIES = 2  # a probe may have been killed because another process needed memory
 
 
 class ProbeKilledError(Exception):
-    """Raised when a probe's process could not be started, or ended or ran out of time without an answer."""
+    """Raised if a probe's process could not be started, or ended or timed out without a reply."""
 
 
 class Probe:
-    """Probes sources in processes that it owns."""
+    """Inspector of sources that owns the processes it uses."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._server = ForkServer()
-        self._slots = FairSlots(AT_ONCE, what="uploads wait to be looked at")
+        self._slots = FairSlots(AT_ONCE, what="uploads wait to be inspected")
 
     async def __call__(self, path: Path, spec: Spec, owner: str) -> Facts:
-        """Look at a source. SourceError where it is no video that can be read, TooLargeError where it exceeds the limits.
+        """Inspect a source. SourceError if it is not a readable video, TooLargeError if it exceeds the limits.
 
-        Raises BusyError where too many wait, UnavailableError where its process could not start, or was killed, twice.
+        Raises BusyError if too many sources wait, UnavailableError if the process could not start or was killed twice.
         """
-        return await self._inspect(path, spec, owner, _facts)
+        return await self._inspect(path, spec, owner, _parse_facts)
 
     async def measure(self, path: Path, spec: Spec, owner: str) -> Clip:
-        """Measure on a source what advice goes by; raises as a call does."""
-        return await self._inspect(path, spec, owner, _clip, measured=True)
+        """Measure the properties of a source on which advice is based; raises the same errors as a call."""
+        return await self._inspect(path, spec, owner, _parse_clip, measured=True)
 
     async def _inspect(
         self, path: Path, spec: Spec, owner: str, read: Callable[[dict[str, Any]], T], *, measured: bool = False
@@ -62,15 +62,15 @@ class Probe:
                 except ProbeKilledError:
                     continue
         raise UnavailableError(
-            "the source could not be looked at: its probe could not start, was killed or took too long; try again later"
+            "the source could not be inspected: its probe could not start, was killed or took too long; try again later"
         )
 
     def start(self) -> None:
-        """Start the process that probes are forked from ahead of the first."""
+        """Start the process that probes are forked from, before the first probe."""
         self._server.start()
 
     async def confinement(self) -> Confinement:
-        """Try what this system cuts a process off from; UnavailableError where no process can be started."""
+        """Test from what this system can confine a process; UnavailableError if no process can be started."""
         try:
             reply = await self._ask({"confine": {}}, START_SECONDS)
         except ProbeKilledError as error:
@@ -82,9 +82,9 @@ class Probe:
         self._server.close()
 
     async def _ask(self, request: dict[str, Any], seconds: float = SECONDS) -> dict[str, Any]:
-        """Fork a process for a request, and return its reply; ProbeKilledError where there is none."""
+        """Fork a process for a request, and return its reply; ProbeKilledError if there is none."""
         try:
-            child = self._server.fork()  # takes no time; in a thread, a cancellation could lose it
+            child = self._server.fork()  # does not block; in a thread, a cancellation could leak the child
         except OSError as error:
             raise ProbeKilledError from error
         try:
@@ -107,8 +107,8 @@ async def _exchange(end: socket.socket, request: dict[str, Any]) -> dict[str, An
     return header
 
 
-def _clip(reply: dict[str, Any]) -> Clip:
-    """Read what was measured by a process that may have been taken over."""
+def _parse_clip(reply: dict[str, Any]) -> Clip:
+    """Parse the measurements of a process that may be compromised."""
     match reply.get("clip"):
         case {
             "height": int(height),
@@ -118,11 +118,11 @@ def _clip(reply: dict[str, Any]) -> Clip:
             "content": str(content),
         }:
             return Clip(height, seconds, content, Measured(interlaced, blocks, noise), hdr)
-    _facts(reply)  # raises what is wrong with the source
+    _parse_facts(reply)  # raises the source's error
     raise ProbeKilledError
 
 
-def _facts(reply: dict[str, Any]) -> Facts:
+def _parse_facts(reply: dict[str, Any]) -> Facts:
     match reply:
         case {"facts": {"width": int(width), "height": int(height), "frames": int(frames)}}:
             return Facts(width, height, frames)

@@ -1,4 +1,4 @@
-"""What a probe's process does: look at one uploaded source, which may end it. `probe` starts it."""
+"""The process of a probe: inspects one uploaded source, which may crash it. `probe` starts it."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -18,7 +18,7 @@ BOUNDS = Bounds(memory_bytes=1 << 30, cpu_seconds=round(SECONDS), file_bytes=0)
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a look finds. frames: 0 where the container does not say."""
+    """Properties of a source. frames: 0 if the container does not state the number."""
 
     width: int
     height: int
@@ -26,12 +26,12 @@ class Facts:
 
 
 def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any], measured: bool = False) -> dict[str, Any]:
-    """Return `facts` about a source, or the `error` and `text` of what is wrong with it.
+    """Return `facts` about a source, or `error` and `text` if it cannot be used.
 
-    measured: return its `clip`, too, which is what advice goes by.
+    measured: also return its `clip`, the properties on which advice is based.
     """
     name_process("upres-probe")
-    with open(path, "rb") as file:  # noqa: PTH123 - opened without its name, which no message may hold
+    with open(path, "rb") as file:  # noqa: PTH123 - opened without its name, which messages must not contain
         confine(BOUNDS)
         try:
             wanted = Spec.from_json(spec)

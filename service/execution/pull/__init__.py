@@ -1,1 +1,1 @@
-"""Streams that the server pulls by itself: who asks for them, and what the process of each does."""
+"""Streams that the server pulls: the server's side (`puller`) and the process of each (`process`)."""

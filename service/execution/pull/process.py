@@ -1,7 +1,7 @@
-"""What a pulled stream's process does: bring it from the one address that it may reach, as one stream of NUT. `puller` starts it.
+"""The process of a pulled stream: reads it from the one address that it can reach, and remuxes it to NUT. `puller` starts it.
 
-Its messages are those of `framing`: bytes of the stream as the payload of an empty header, `interruptions` whenever that count
-rises, and at last `ended`, or `failed` with the reason where it cannot be opened.
+Its messages use `framing`: bytes of the stream as the payload of an empty header, `interruptions` whenever that count rises, and
+finally `ended`, or `failed` with the reason if it cannot be opened.
 """
 
 import os
@@ -21,15 +21,15 @@ from upres.service.execution.sandbox.limits import Bounds, name_process
 from upres.service.live import framing
 
 BOUNDS = Bounds(memory_bytes=2 << 30, cpu_seconds=None, file_bytes=0)
-CONTAINER = "nut"  # takes every codec, and each packet is whole when it has come: nothing waits for the next
-OPTIONS = {"flush_packets": "1", "fflags": "+bitexact", "write_index": "0"}  # an index would grow as long as it lasts
+CONTAINER = "nut"  # supports every codec; a packet can be used as soon as it has arrived, without the next
+OPTIONS = {"flush_packets": "1", "fflags": "+bitexact", "write_index": "0"}  # an index would grow without bound
 
 
 def run(end: socket.socket, *, name: str, url: str, options: dict[str, str], allow_unconfined: bool) -> None:
-    """Send a stream until it ends, and breaks off for good, or nobody takes it. name: for people, who must not see the URL.
+    """Send a stream until it ends, fails permanently or the server is gone. name: shown to users, who must not see the URL.
 
-    First comes one byte, with the descriptor at which connections are asked for, or without where the system cannot confine.
-    options: of libavformat, beside those of the URL's own kind. allow_unconfined: send it in that case, too.
+    First send one byte, with the file descriptor on which connections are requested, or without one if the system cannot confine.
+    options: of libavformat, in addition to those of the URL's scheme. allow_unconfined: send the stream in that case too.
     """
     name_process("upres-puller")
     listener = confine_to_peer(BOUNDS)
@@ -39,7 +39,7 @@ def run(end: socket.socket, *, name: str, url: str, options: dict[str, str], all
             return
     else:
         socket.send_fds(end, [b"\0"], [listener])
-        os.close(listener)  # or this process could answer itself
+        os.close(listener)  # otherwise this process could answer its own requests
     try:
         Stream(end, name, url, options).send()
     except UpresError as error:
@@ -49,7 +49,7 @@ def run(end: socket.socket, *, name: str, url: str, options: dict[str, str], all
 
 
 class Stream:
-    """The stream on its way from the source's packets to the server."""
+    """Conversion of the source's packets to a stream for the server."""
 
     def __init__(self, end: socket.socket, name: str, url: str, options: dict[str, str]) -> None:
         self._end = end
@@ -60,7 +60,7 @@ class Stream:
         self._newest: InputContainer | None = None
 
     def send(self) -> None:
-        """Send it to its end. Raises SourceError where it cannot be opened, OSError where nobody takes it."""
+        """Send the stream to its end. Raises SourceError if it cannot be opened, OSError if the server is gone."""
         container, tracks = self._open()
         opener = opener_for(self._url)
         packets = Demuxer(container, tracks, self._repairs, live=True, reopen=self._reopen, reconnect=opener.reconnect)
@@ -71,7 +71,7 @@ class Stream:
                 output.mux(packet)
 
     def write(self, data: bytes) -> int:
-        """Send bytes of the result, as PyAV makes them."""
+        """Send muxed bytes; called by PyAV."""
         framing.send(self._end, {}, bytes(data))
         return len(data)
 
@@ -84,14 +84,14 @@ class Stream:
         return container, choose(self._name, container, live=True)
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:
-        """Close the connection that broke off and open another; the first stays open, whose tracks all packets are given to."""
+        """Close the broken connection and open another; the first container stays open because all packets use its tracks."""
         if self._newest is not None:
             self._newest.close()
         self._newest, tracks = self._open()
         return self._newest, tracks
 
     def _timed(self, packets: Demuxer) -> Iterator[MediaPacket]:
-        """Yield what has content, with decoding times that rise in every track, and report interruptions."""
+        """Yield packets with content, with increasing decoding timestamps in each track, and report interruptions."""
         for packet in packets:
             if self._repairs.interruptions > self._reported:
                 self._reported = self._repairs.interruptions

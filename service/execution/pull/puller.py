@@ -1,4 +1,4 @@
-"""Streams that the server pulls by itself, each by a process of its own, which reaches the address of that and nothing else."""
+"""Streams that the server pulls, each in a separate process that can reach only the stream's address."""
 
 import asyncio
 import socket
@@ -10,17 +10,17 @@ from urllib.parse import urlsplit
 from upres.engine.core.errors import SourceError
 from upres.engine.decode.live.network import WAIT_SECONDS
 from upres.service.domain.errors import UnavailableError
-from upres.service.execution.report_shape import MOST_CHARACTERS
+from upres.service.execution.report_shape import MAX_CHARACTERS
 from upres.service.execution.sandbox import one_peer
 from upres.service.execution.sandbox.fork_server import ForkServer
 from upres.service.live import framing
 
 PORTS = {"rtsp": 554, "rtmp": 1935, "tcp": None}
-"""Kinds of streams that need nothing but TCP connections to one address, with their usual ports."""
-START_SECONDS = 60.0  # for a process to be forked and confined; the first waits for the one that it is forked from
+"""URL schemes that need only TCP connections to one address, with their default ports."""
+START_SECONDS = 60.0  # to fork and confine a process; the first waits for the fork parent to start
 MESSAGE_BYTES = 1 << 20
 UNCONFINED = (
-    "this system cannot keep the process of a stream to its address, so that none is pulled; it takes Linux 5.13 with seccomp and "
+    "this system cannot restrict a stream's process to its address, so it is not pulled; this needs Linux 5.13 with seccomp and "
     "Landlock on x86-64 or ARM64, or the operator's allow_unconfined"
 )
 
@@ -28,7 +28,7 @@ Take = Callable[[bytes], Awaitable[object]]
 
 
 class Puller:
-    """urls: of each stream, by its name. allow_unconfined: pull where the system cannot keep a process to one address, too."""
+    """Puller of streams. urls: by stream name. allow_unconfined: pull even if a process cannot be restricted to one address."""
 
     def __init__(self, urls: Mapping[str, str], *, allow_unconfined: bool = False) -> None:
         self._urls = urls
@@ -36,7 +36,7 @@ class Puller:
         self._server = ForkServer()
 
     def start(self) -> None:
-        """Start the process that others are forked from ahead of the first, if there is anything to pull."""
+        """Start the process that pullers are forked from, before the first one, if there are streams to pull."""
         if self._urls:
             self._server.start()
 
@@ -45,19 +45,19 @@ class Puller:
         self._server.close()
 
     async def __call__(self, name: str, take: Take, interrupted: Callable[[int], None]) -> None:
-        """Pull a stream until it ends. take: awaited with its bytes as they come. interrupted: called with how often it was so far.
+        """Pull a stream until it ends. take: awaited with its bytes as they arrive. interrupted: called with the count of breaks.
 
-        Raises SourceError where it cannot be opened, UnavailableError where its process ends early or cannot be confined.
+        Raises SourceError if it cannot be opened, UnavailableError if its process ends early or cannot be confined.
         """
-        order, reach = await _addressed(name, self._urls[name])
+        order, reach = await _resolve(name, self._urls[name])
         order["allow_unconfined"] = self._allow_unconfined
         try:
-            child = self._server.fork()  # usually takes no time; in a thread, a cancellation could lose it
+            child = self._server.fork()  # usually does not block; in a thread, a cancellation could leak the child
         except OSError as error:
-            raise UnavailableError(f"{name}: no process can be started to pull it ({error.strerror})") from error
+            raise UnavailableError(f"{name}: cannot start a process to pull it ({error.strerror})") from error
         try:
             with child.end:
-                listener = await _started(child.end, order)
+                listener = await _start_pulling(child.end, order)
                 if listener is None and not self._allow_unconfined:
                     raise UnavailableError(UNCONFINED)
                 async with one_peer.supervised(listener, reach):
@@ -68,10 +68,10 @@ class Puller:
             child.kill()
 
 
-async def _addressed(name: str, address: str) -> tuple[dict[str, Any], one_peer.Connect]:
-    """Return the order for a stream's process, whose URL holds a number for its host, and how to connect to that.
+async def _resolve(name: str, address: str) -> tuple[dict[str, Any], one_peer.Connect]:
+    """Return the task for a stream's process, with a numeric host in its URL, and a function that connects to that host.
 
-    Names are looked up here: the process has no way to.
+    Names are resolved here because the process cannot do so.
     """
     url = urlsplit(address)
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
@@ -79,12 +79,12 @@ async def _addressed(name: str, address: str) -> tuple[dict[str, Any], one_peer.
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
-        raise SourceError(f"{name}: its host is not known ({error.strerror})") from error
+        raise SourceError(f"{name}: its host name cannot be resolved ({error.strerror})") from error
     number = str(found[0][4][0])
     place = f"{f'[{number}]' if ':' in number else number}:{port}"
     user, at, _ = url.netloc.rpartition("@")
     options = {}
-    if url.scheme == "rtmp":  # by which some servers tell one host from another
+    if url.scheme == "rtmp":  # some servers select a virtual host by this URL
         parts = url.path.strip("/").split("/")
         options["rtmp_tcurl"] = (
             f"rtmp://{url.netloc.rpartition('@')[2]}/{'/'.join(parts[: max(1, min(2, len(parts) - 1))])}"
@@ -93,8 +93,8 @@ async def _addressed(name: str, address: str) -> tuple[dict[str, Any], one_peer.
     return order, partial(one_peer.reach, host, port, WAIT_SECONDS)
 
 
-async def _started(end: socket.socket, order: dict[str, Any]) -> int | None:
-    """Give a process its order; return where it asks for connections, None where it is not confined."""
+async def _start_pulling(end: socket.socket, order: dict[str, Any]) -> int | None:
+    """Send a process its task; return the descriptor on which it requests connections, or None if it is not confined."""
     loop, came = asyncio.get_running_loop(), asyncio.Event()
     end.setblocking(False)
     async with asyncio.timeout(START_SECONDS):  # an OSError
@@ -111,14 +111,14 @@ async def _started(end: socket.socket, order: dict[str, Any]) -> int | None:
 
 
 async def _copy(end: socket.socket, take: Take, interrupted: Callable[[int], None]) -> None:
-    """Pass on what a process sends, to its last message. It may have been taken over."""
+    """Pass on a process's messages up to the last one. The process may be compromised."""
     count = 0
     reader, writer = await asyncio.open_unix_connection(sock=end)
     try:
         while True:
             match await framing.read_message(reader, MESSAGE_BYTES):
                 case {"failed": str(text)}, _:
-                    raise SourceError(text[:MOST_CHARACTERS].encode(errors="replace").decode())
+                    raise SourceError(text[:MAX_CHARACTERS].encode(errors="replace").decode())
                 case {"interruptions": _}, _:
                     count += 1
                     interrupted(count)

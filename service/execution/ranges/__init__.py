@@ -1,1 +1,1 @@
-"""Jobs that several devices make in ranges, for any executor."""
+"""Jobs that several devices process in ranges, for any executor."""

@@ -1,6 +1,6 @@
-"""The ranges under way on one device: made ready beside each other, upscaled one at a time.
+"""The queue of ranges on one device: prepared concurrently, upscaled one at a time.
 
-So no device waits while the last frames of a range are encoded, and the next one's process starts and opens the source.
+The device therefore does not idle while a range's last frames are encoded and the next range's process opens the source.
 """
 
 import threading
@@ -10,15 +10,15 @@ from collections.abc import Callable
 from upres.engine.core.text import number
 from upres.service.domain.errors import NoRoomError
 
-LOOK_SECONDS = 1.0  # between two looks whether the one that waits is still there
+LOOK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
 
 
 class Line:
-    """Who makes a range holds memory at first, then it has the models as well, which are for one at a time.
+    """Order in which the ranges of a device reserve memory and then use the models, which one range uses at a time.
 
-    Who waits for the models holds memory already, and who has them waits for nobody here: no two wait for each other. Who makes
-    them are any objects. All that waits does so for `longest` seconds at most, and raises NoRoomError then; TimeoutError once
-    `gone` says that nobody wants it any more.
+    A range that waits for the models already holds memory, and the range that uses the models waits for nothing here, so there is
+    no deadlock. Ranges are identified by any object. All waits last at most `longest` seconds and then raise NoRoomError; they
+    raise TimeoutError once `gone()` is true, i.e. the attempt has ended.
     """
 
     def __init__(self) -> None:
@@ -27,20 +27,20 @@ class Line:
         self._changed = threading.Condition()
 
     def is_first(self, who: object) -> bool:
-        """Tell whether no other holds memory."""
+        """Return whether no other range holds memory."""
         return self._holding <= {who}
 
     def become_first(self, who: object, gone: Callable[[], bool], longest: float) -> None:
-        """Wait until no other holds memory."""
+        """Wait until no other range holds memory."""
         self._wait(lambda: self.is_first(who), gone, longest)
 
     def hold(self, who: object) -> None:
-        """Note that one holds memory."""
+        """Record that a range holds memory."""
         with self._changed:
             self._holding.add(who)
 
     def enter(self, who: object, gone: Callable[[], bool], longest: float) -> None:
-        """Wait until no other has the models, and take them."""
+        """Wait until no other range uses the models, then acquire them."""
 
         def entered() -> bool:
             if self._upscales is None:
@@ -50,21 +50,21 @@ class Line:
         self._wait(entered, gone, longest)
 
     def exit(self, who: object) -> None:
-        """Leave the models to the next, if one has them."""
+        """Release the models, if this range uses them."""
         with self._changed:
             if self._upscales is who:
                 self._upscales = None
             self._changed.notify_all()
 
     def leave(self, who: object) -> None:
-        """Note that one has given back all that it held."""
+        """Record that a range has released everything."""
         self.exit(who)
         with self._changed:
             self._holding.discard(who)
             self._changed.notify_all()
 
-    def look(self) -> None:
-        """Have all that wait look whether they are still wanted."""
+    def wake(self) -> None:
+        """Make all waiting ranges check whether their attempts still exist."""
         with self._changed:
             self._changed.notify_all()
 
@@ -75,5 +75,5 @@ class Line:
                 if gone():
                     raise TimeoutError("the attempt is gone")
                 if (left := until - time.monotonic()) <= 0:
-                    raise NoRoomError(f"the range before it has kept the device for {number(longest)} s")
+                    raise NoRoomError(f"the previous range has used the device for {number(longest)} s")
                 self._changed.wait(min(left, LOOK_SECONDS))

@@ -1,1 +1,1 @@
-"""Processes that open strangers' media: forked from one that is ready, bounded, and cut off from network and files."""
+"""Processes that open untrusted media: forked from a prepared one, limited, and cut off from network and files."""

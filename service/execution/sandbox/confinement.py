@@ -1,4 +1,4 @@
-"""All that a process gives up before it reads a byte of a stranger's media."""
+"""All privileges that a process drops before it reads untrusted media."""
 
 import sys
 import sysconfig
@@ -22,16 +22,16 @@ LIBRARIES = ("/usr/lib", "/usr/local/lib", "/lib", "/lib64", "/usr/share/zoneinf
 
 @dataclass(frozen=True, slots=True)
 class Confinement:
-    """What a process was cut off from: the network, and files other than its own. What the system cannot do is False."""
+    """Whether a process was cut off from the network, and from files other than its own; False if that is not supported."""
 
     network: bool
     files: bool
 
 
 def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
-    """Bound this process, which has one thread only, and cut it off; what is open stays open.
+    """Limit this single-threaded process, and cut it off from network and files; open descriptors remain usable.
 
-    writable: folders it keeps. It can still read the code and the libraries it runs on, which it may load late.
+    writable: folders that stay writable. Code and libraries stay readable, because some are loaded late.
     """
     be_killed_first()
     bound(bounds)
@@ -43,9 +43,9 @@ def confine(bounds: Bounds, *, writable: Iterable[Path] = ()) -> Confinement:
 
 
 def confine_to_peer(bounds: Bounds) -> int | None:
-    """Do the same, but keep one address, to which a supervisor connects (`one_peer`), and no folder.
+    """Confine as `confine` does, but keep access to one address, to which a supervisor connects (`one_peer`), and no folder.
 
-    Returns the descriptor at which it listens, as `seccomp.restrict_to_asking`; None where the system cannot do that: then
+    Returns the listener descriptor, as `seccomp.restrict_to_asking` does; None if the system does not support that, in which case
     neither network nor files are given up.
     """
     be_killed_first()
@@ -60,13 +60,13 @@ def confine_to_peer(bounds: Bounds) -> int | None:
 
 
 def _leave_network() -> bool:
-    """Move into a network of its own, which has no way out."""
+    """Move this process into a new network namespace, which has no connection to the outside."""
     return any(libc().unshare(flags) == 0 for flags in (CLONE_NEWUSER | CLONE_NEWNET, CLONE_NEWNET))
 
 
 @cache
 def code_folders() -> frozenset[Path]:
-    """Return where Python, its packages and the libraries under them lie. Asked for once before children are forked."""
+    """Return the folders of Python, its packages and their libraries. Called once before children are forked, to fill the cache."""
     packages = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
     ours = (*upres.engine.__path__, *upres.service.__path__)
     return frozenset(map(Path, (*sysconfig.get_paths().values(), sys.prefix, *packages, *ours, *LIBRARIES)))

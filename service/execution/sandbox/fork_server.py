@@ -1,7 +1,7 @@
-"""Child processes as those who need them see them: forked, in milliseconds, from a process that has imported everything.
+"""A fork server: creates child processes within milliseconds from a process that has already imported everything.
 
-Starting Python and importing what decodes video takes a third of a second of CPU; a fork of a process that has done so takes
-a few milliseconds. Each user has a server of its own, whose children it owns: they die with it.
+Starting Python and importing the video libraries takes a third of a second of CPU time; forking a process that has done so takes
+a few milliseconds. Each user of this module has a separate server that owns its children: they die with it.
 """
 
 import os
@@ -19,18 +19,15 @@ from .environment import environment
 from .forking import FORK, KILL, NOTICE, REQUEST
 
 CHILD = "upres.service.execution.fork_parent"  # run as `python -m CHILD DESCRIPTOR`
-LINE_BYTES = 1 << 16  # of its log
+LINE_BYTES = 1 << 16  # of a log line
 STOP_SECONDS = 5.0  # for a server to end once its control socket is closed
-ONE_THREAD = {
-    "OPENBLAS_NUM_THREADS": "1",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}  # NumPy starts more on import
-FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # or glibc reserves 64 MB of a bounded address space for each decoder thread
+# Otherwise NumPy starts more threads on import.
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+FEW_ARENAS = {"MALLOC_ARENA_MAX": "2"}  # otherwise glibc reserves 64 MB of the limited address space per decoder thread
 
 
 class Child:
-    """A process. end: our end of a socket to it. ended: set once it has ended."""
+    """A child process. end: our end of a socket to it. ended: set once it has ended."""
 
     def __init__(self, server: "ForkServer", number: int, end: socket.socket) -> None:
         self.end = end
@@ -39,13 +36,13 @@ class Child:
         self._number = number
 
     def kill(self) -> None:
-        """Kill it, if it still runs. Returns at once; safe from any thread."""
+        """Kill it if it is still running. Does not wait; safe from any thread."""
         if not self.ended.is_set():
             self._server.kill(self._number)
 
 
 class ForkServer:
-    """Starts the server's process when a child is asked for, and again if it has died. Safe from several threads."""
+    """Starts the server process for the first child, and restarts it if it has died. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -55,19 +52,19 @@ class ForkServer:
         self._number = 0
 
     def start(self) -> None:
-        """Start the server's process ahead of its first child; OSError where the system has no process left."""
+        """Start the server process before its first child; OSError if the system cannot start a process."""
         with self._lock:
             self._ensure()
 
     def wait(self, seconds: float) -> None:
-        """Wait until children are forked at once, or some time has passed: imports may take longer than what else is started."""
-        with suppress(OSError):  # as who needs a child finds
+        """Wait until the server can fork without delay, i.e. its imports are done, or until `seconds` have passed."""
+        with suppress(OSError):  # the next user of `fork` gets the same error
             child = self.fork()
-            child.end.close()  # there is nothing to do, so that it ends
+            child.end.close()  # the child has no task, so it ends
             child.ended.wait(seconds)
 
     def fork(self) -> Child:
-        """Fork a child; OSError where the system has no process left."""
+        """Fork a child; OSError if the system cannot start a process."""
         with self._lock:
             self._ensure()
             try:
@@ -83,7 +80,7 @@ class ForkServer:
                 self._control.sendall(REQUEST.pack(KILL, number))
 
     def close(self) -> None:
-        """End the server and every child of it. It starts again if another child is asked for."""
+        """End the server and all its children. The next `fork` restarts it."""
         with self._lock:
             self._stop(STOP_SECONDS)
 
@@ -106,7 +103,7 @@ class ForkServer:
         return child
 
     def _start(self) -> None:
-        self._stop(0)  # what is there has died, or takes no orders: event loops fork, which must not wait
+        self._stop(0)  # the old process is dead or unresponsive; do not wait, since event loops call this
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
@@ -123,7 +120,7 @@ class ForkServer:
         threading.Thread(target=_log, args=(self._process.stdout,), name="fork-server-log", daemon=True).start()
 
     def _stop(self, seconds: float) -> None:
-        """End the server's process, which has so many seconds to do so by itself."""
+        """End the server process; kill it if it has not ended within `seconds`."""
         if self._control is not None:
             with suppress(OSError):
                 self._control.shutdown(socket.SHUT_RDWR)
@@ -139,9 +136,9 @@ class ForkServer:
 
 
 def _watch(control: socket.socket, children: dict[int, Child]) -> None:
-    """Note the end of each child, and of all of them when the server ends."""
+    """Record the end of each child, and of all of them when the server ends."""
     with control:
-        while len(notice := _received(control)) == NOTICE.size:
+        while len(notice := _receive(control)) == NOTICE.size:
             number, _ = NOTICE.unpack(notice)
             if child := children.pop(number, None):
                 child.ended.set()
@@ -150,13 +147,13 @@ def _watch(control: socket.socket, children: dict[int, Child]) -> None:
 
 
 def _log(output: IO[bytes]) -> None:
-    """Pass on what the server and its children log."""
+    """Pass on the log lines of the server and its children."""
     with output:
         while line := output.readline(LINE_BYTES):
             job_logging.log_forwarded(line.decode(errors="replace").rstrip(), source=id(output))
 
 
-def _received(control: socket.socket) -> bytes:
+def _receive(control: socket.socket) -> bytes:
     with suppress(OSError):
         return control.recv(NOTICE.size, socket.MSG_WAITALL)
     return b""

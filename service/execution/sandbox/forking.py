@@ -1,8 +1,9 @@
-"""The loop of a process that forks another for each request, and owns those until they have ended.
+"""The main loop of a fork server: forks a child per request, and owns the children until they have ended.
 
-A fork copies one thread only, with whatever locks the others hold, so this process must have no other; what it has imported
-its children need not. Requests come on a control socket as messages of one size: `FORK` with a number and a descriptor, which
-becomes the child's; `KILL` with a number. Each end goes back as a number and a status. When the control socket closes, all end.
+A fork copies only the calling thread, along with the locks that other threads hold, so this process must be single-threaded. Its
+children need not import anything again. Requests arrive on a control socket as messages of fixed size: `FORK` with a number and a
+descriptor, which becomes the child's; `KILL` with a number. Each child's end is reported as its number and exit status. When the
+control socket closes, this process and all children end.
 """
 
 import os
@@ -25,21 +26,22 @@ Run = Callable[[socket.socket], None]
 
 
 class Forking:
-    """run: what a child does with its descriptor, a socket; it may raise nothing that matters to anybody else."""
+    """The loop. run: executed in each child with its socket."""
 
     def __init__(self, control: socket.socket, run: Run) -> None:
         self._control = control
         self._run = run
         self._children: dict[int, int] = {}  # number → process
-        self._inherited: list[Callable[[], None]] = []  # closes what a child has no use for
+        self._inherited: list[Callable[[], None]] = []  # callbacks that close inherited descriptors in a child
 
     def serve(self) -> None:
-        """Fork, kill and reap until the control socket closes."""
+        """Fork, kill and reap children until the control socket closes."""
         woken, wake = socket.socketpair()
         woken.setblocking(False)
         wake.setblocking(False)
         signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # or nothing would be written to `wake`
+        # Without a handler nothing would be written to `wake`.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
         with selectors.DefaultSelector() as selector:
             selector.register(self._control, selectors.EVENT_READ)
             selector.register(woken, selectors.EVENT_READ)
@@ -53,12 +55,12 @@ class Forking:
                         return self._kill_all()
 
     def _take(self) -> bool:
-        """Take one request; whether there was one."""
+        """Handle one request; return False at the end of the control socket."""
         data, descriptors, _, _ = socket.recv_fds(self._control, REQUEST.size, 1)
         if len(data) < REQUEST.size:
             return False
         kind, number = REQUEST.unpack(data)
-        if kind == FORK and not descriptors:  # this process has too many open already
+        if kind == FORK and not descriptors:  # this process has too many open descriptors
             self._notify(number, FAILED)
         elif kind == FORK:
             self._fork(number, descriptors[0])
@@ -78,7 +80,7 @@ class Forking:
         os.close(descriptor)
 
     def _be_child(self, descriptor: int) -> None:
-        """Run, and end this process whatever happens."""
+        """Run the child's task, and end this process in every case."""
         status = FAILED
         try:
             signal.set_wakeup_fd(-1)
@@ -89,7 +91,7 @@ class Forking:
             with socket.socket(fileno=descriptor) as end:
                 self._run(end)
             status = 0
-        except BaseException:  # nothing of the loop may run in a child
+        except BaseException:  # the parent's loop must not continue in a child
             sys.excepthook(*sys.exc_info())
         finally:
             with suppress(OSError):
@@ -104,7 +106,7 @@ class Forking:
                 self._notify(number, os.waitstatus_to_exitcode(status))
 
     def _notify(self, number: int, status: int) -> None:
-        with suppress(OSError):  # the control socket has closed, which ends this process next
+        with suppress(OSError):  # the control socket has closed, which will end this process
             self._control.sendall(NOTICE.pack(number, status))
 
     def _kill_all(self) -> None:

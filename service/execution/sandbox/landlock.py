@@ -1,6 +1,6 @@
-"""Landlock: a process gives up all files but those under the folders it names. Linux 5.13 and later.
+"""Landlock: restricts a process to the files under given folders. Linux 5.13 and later.
 
-The constants are those of linux/landlock.h; what a kernel does not know yet is left out, by the version of its interface.
+The constants are from linux/landlock.h. Rights that a kernel does not support are omitted, by its interface version.
 """
 
 import ctypes
@@ -37,9 +37,9 @@ class _PathBeneath(ctypes.Structure):
 
 
 def restrict(*, readable: Iterable[Path] = (), writable: Iterable[Path] = ()) -> bool:
-    """Give up every file outside these folders, for this thread and what it starts; whether the system can do that.
+    """Give up access to every file outside these folders, for this thread and its children; return whether that is supported.
 
-    Needs no_new_privs. What is open stays open.
+    Requires no_new_privs. Open descriptors remain usable.
     """
     if not available():
         return False
@@ -63,24 +63,24 @@ def _allow(ruleset: int, folder: Path, rights: int) -> None:
     try:
         parent = os.open(folder, os.O_PATH)
     except (FileNotFoundError, PermissionError):
-        return  # it cannot be used in any case
+        return  # the folder cannot be used in any case
     try:
         if not stat.S_ISDIR(os.fstat(parent).st_mode):
             rights &= FILE
         beneath = _PathBeneath(rights, parent)
         if _syscall(ADD_RULE, ruleset, RULE_PATH_BENEATH, ctypes.byref(beneath), 0):
-            raise OSError(ctypes.get_errno(), "Landlock does not take the folder", str(folder))
+            raise OSError(ctypes.get_errno(), "Landlock rejected the folder", str(folder))
     finally:
         os.close(parent)
 
 
 def available() -> bool:
-    """Whether this system can do that."""
+    """Return whether this system supports Landlock."""
     return _version() >= 1
 
 
 def _version() -> int:
-    """Return the version of the kernel's interface; less than 1 where there is none."""
+    """Return the version of the kernel's Landlock interface; less than 1 if there is none."""
     return _syscall(CREATE_RULESET, None, 0, CREATE_RULESET_VERSION) if sys.platform == "linux" else -1
 
 

@@ -1,4 +1,4 @@
-"""The C library, by which a process asks the kernel for what Python has no call for."""
+"""The C library, for system calls that Python has no function for."""
 
 import ctypes
 from functools import cache
@@ -6,5 +6,5 @@ from functools import cache
 
 @cache
 def libc() -> ctypes.CDLL:
-    """Open it, once in a process: each opening makes a class, which costs more than most of these calls."""
+    """Open the library, once per process: each opening creates a class, which costs more than most of the calls."""
     return ctypes.CDLL(None, use_errno=True)

@@ -1,4 +1,4 @@
-"""Bounds on what a process may use, and its tie to the process that started it."""
+"""Resource limits of a process, and its dependence on its parent process."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ OOM_SCORE = Path("/proc/self/oom_score_adj")
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a process may use at most. memory_bytes: of address space. cpu_seconds None sets no bound."""
+    """Resource limits of a process. memory_bytes: of address space. cpu_seconds: None sets no limit."""
 
     memory_bytes: int
     cpu_seconds: int | None
@@ -26,7 +26,7 @@ class Bounds:
 
 
 def bound(bounds: Bounds) -> None:
-    """Bound this process, for good: what is already bounded lower stays so."""
+    """Limit this process permanently; lower existing limits are kept."""
     limits = {
         resource.RLIMIT_AS: bounds.memory_bytes,
         resource.RLIMIT_FSIZE: bounds.file_bytes,
@@ -41,7 +41,7 @@ def bound(bounds: Bounds) -> None:
 
 
 def die_with_parent() -> None:
-    """Be killed when the process that started this one dies, however it dies; on Linux only."""
+    """Arrange for this process to be killed when its parent dies, for any reason; Linux only."""
     if sys.platform == "linux":
         parent = os.getppid()
         libc().prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -50,12 +50,12 @@ def die_with_parent() -> None:
 
 
 def be_killed_first() -> None:
-    """Where the machine runs out of memory, be killed rather than the server; on Linux only."""
+    """Make the kernel kill this process before the server if memory runs out; Linux only."""
     with suppress(OSError):
         OOM_SCORE.write_text("1000")
 
 
 def name_process(name: str) -> None:
-    """Name this process, as `ps` and `top` show it; on Linux only."""
+    """Set this process's name as shown by `ps` and `top`; Linux only."""
     if sys.platform == "linux":
         libc().prctl(PR_SET_NAME, name.encode()[:NAME_BYTES], 0, 0, 0)

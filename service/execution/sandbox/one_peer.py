@@ -1,8 +1,8 @@
-"""Connections that are made for a process which may not make any: wherever it asks to go, it gets to the one address it may.
+"""Connections for a process that cannot open any itself: whatever address it requests, it is connected to the one permitted.
 
-The process runs under `seccomp.restrict_to_asking`. Each of its connect(2) waits until this process has connected a socket of its
-own, put it in the place of the one that was to be connected, and answered (seccomp_unotify(2), Linux 5.9). What the process
-asks for is not even looked at, so nothing it could say, or change while it is read, leads anywhere else.
+The process runs under `seccomp.restrict_to_asking`. Each of its connect(2) calls waits until this process has connected a socket
+of its own, installed it in place of the caller's socket, and replied (seccomp_unotify(2), Linux 5.9). The requested address is
+never read, so the process cannot reach any other address, not even by changing the arguments during the call.
 """
 
 import asyncio
@@ -18,12 +18,12 @@ from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 NOTICE = struct.Struct("<QIIiIQ6Q")  # struct seccomp_notif: id, pid, flags, then struct seccomp_data with the arguments
-ARGUMENTS = 6  # where those begin
+ARGUMENTS = 6  # index of the first argument in NOTICE
 PLACED = struct.Struct("<QIIII")  # struct seccomp_notif_addfd: id, flags, our descriptor, theirs, its flags
 ANSWER = struct.Struct("<QqiI")  # struct seccomp_notif_resp: id, value, negative error number, flags
 RECEIVE, SEND, ADD = 0xC0502100, 0xC0182101, 0x40182103  # SECCOMP_IOCTL_NOTIF_…: RECV, SEND, ADDFD
 IN_PLACE = 1  # SECCOMP_ADDFD_FLAG_SETFD
-PAUSE_SECONDS = 0.1  # behind each connection, for a process that was taken over may ask without end
+PAUSE_SECONDS = 0.1  # after each connection, because a compromised process may request them in an endless loop
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +32,7 @@ Connect = Callable[[], Awaitable[socket.socket]]
 
 @asynccontextmanager
 async def supervised(listener: int | None, connect: Connect) -> AsyncIterator[None]:
-    """Supervise a process meanwhile; as `supervise`. The descriptor is closed behind it. None supervises nothing."""
+    """Supervise a process while the context is active, as `supervise`; then close the descriptor. None supervises nothing."""
     if listener is None:
         yield
         return
@@ -46,20 +46,20 @@ async def supervised(listener: int | None, connect: Connect) -> AsyncIterator[No
 
 
 async def supervise(listener: int, connect: Connect) -> None:
-    """Make every connection that is asked for, one at a time, until the process has ended. listener: what the filter gave.
+    """Serve connection requests, one at a time, until the process has ended. listener: the seccomp filter's descriptor.
 
-    connect: gives a connected socket that does not block; an OSError of it is what the process gets.
+    connect: returns a connected non-blocking socket; an OSError is returned to the process.
     """
     while not (state := _state(listener)) & (select.POLLHUP | select.POLLERR):
-        if not state & select.POLLIN:  # receiving would wait
-            await _asked(listener)
-        elif (notice := _received(listener)) is not None:
+        if not state & select.POLLIN:  # receiving would block
+            await _wait_event(listener)
+        elif (notice := _receive(listener)) is not None:
             await _serve(listener, notice, connect)
             await asyncio.sleep(PAUSE_SECONDS)
 
 
 async def reach(host: str, port: int, seconds: float) -> socket.socket:
-    """Connect to a host by the first of its addresses that answers within this time; OSError where none does."""
+    """Connect to the first of a host's addresses that answers within `seconds`; OSError if none does."""
     loop = asyncio.get_running_loop()
     problem = OSError(errno.EHOSTUNREACH, "it has no address")
     for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
@@ -69,7 +69,7 @@ async def reach(host: str, port: int, seconds: float) -> socket.socket:
             async with asyncio.timeout(seconds):
                 await loop.sock_connect(connection, address)
             return connection
-        except OSError as error:  # TimeoutError is one, without a number
+        except OSError as error:  # including TimeoutError, which has no errno
             connection.close()
             problem = error
         except BaseException:
@@ -78,8 +78,8 @@ async def reach(host: str, port: int, seconds: float) -> socket.socket:
     raise problem
 
 
-async def _asked(listener: int) -> None:
-    """Wait for something to happen. Only then is the loop woken: what is asked meanwhile would wake it all the time."""
+async def _wait_event(listener: int) -> None:
+    """Wait for an event on the descriptor. The loop watches it only here, so that a pending request does not keep waking it."""
     asked, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_reader(listener, asked.set)
     try:
@@ -89,10 +89,10 @@ async def _asked(listener: int) -> None:
 
 
 def _close(listener: int, task: asyncio.Task[None]) -> None:
-    """End a supervision, and log the fault that ended it: its process then waits for connections until it is killed."""
+    """Close the descriptor, and log an error that ended the supervision: the process then waits for connections until killed."""
     os.close(listener)
     if not task.cancelled() and (error := task.exception()):
-        logger.error("connections are made no more: %r", error, exc_info=error)
+        logger.error("connection requests are no longer served: %r", error, exc_info=error)
 
 
 async def _serve(listener: int, notice: tuple[int, ...], connect: Connect) -> None:
@@ -109,11 +109,11 @@ async def _serve(listener: int, notice: tuple[int, ...], connect: Connect) -> No
         fcntl.ioctl(listener, SEND, ANSWER.pack(number, 0, status, 0))
 
 
-def _received(listener: int) -> tuple[int, ...] | None:
+def _receive(listener: int) -> tuple[int, ...] | None:
     buffer = bytearray(NOTICE.size)
     try:
         fcntl.ioctl(listener, RECEIVE, buffer)
-    except OSError:  # who asked is gone
+    except OSError:  # the requesting process is gone
         return None
     return NOTICE.unpack(buffer)
 

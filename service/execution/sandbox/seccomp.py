@@ -1,8 +1,8 @@
-"""Seccomp: a process gives up system calls for good. Linux on x86-64 and ARM64.
+"""Seccomp: permanently drops system calls of a process. Linux on x86-64 and ARM64.
 
-What is given up is every way to reach another process or machine: sockets (open ones stay open), programs, children, signals,
-tracing, namespaces. Threads, memory and files are left. A process that pulls a stream keeps TCP sockets, and asks its supervisor
-(`one_peer`) for every connection: the system call itself is never carried out.
+All ways to reach another process or machine are dropped: sockets (open ones remain usable), executing programs, child processes,
+signals, tracing, namespaces. Threads, memory and files remain available. A process that pulls a stream keeps TCP sockets, but its
+supervisor (`one_peer`) makes every connection: the connect(2) call itself is never executed.
 """
 
 import ctypes
@@ -18,17 +18,18 @@ from .libc import libc
 PR_SET_SECCOMP = 22  # linux/prctl.h
 SECCOMP_MODE_FILTER = 2
 SET_MODE_FILTER, NEW_LISTENER = 1, 1 << 3  # operation and flag of seccomp(2), since Linux 5.0
-ALLOW, ERRNO, ASK = 0x7FFF0000, 0x00050000, 0x7FC00000  # linux/seccomp.h: what a filter returns
+ALLOW, ERRNO, ASK = 0x7FFF0000, 0x00050000, 0x7FC00000  # linux/seccomp.h: return values of a filter
 LOAD, AND, JUMP_EQUAL, JUMP_FROM, JUMP_SET, RETURN = 0x20, 0x54, 0x15, 0x35, 0x45, 0x06  # linux/bpf_common.h
 NUMBER, ARCHITECTURE, FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 INTERNET = (2, 10)  # AF_INET, AF_INET6
-STREAM, KIND = 1, 0xF  # SOCK_STREAM, and the bits beside which a socket's kind has flags
-TCP = (0, 6)  # the default protocol of such a socket, and TCP by its number: SCTP would have ways of its own to connect
-FAST_OPEN = 0x20000000  # MSG_FASTOPEN, by which sending connects
+STREAM, KIND = 1, 0xF  # SOCK_STREAM, and the mask of a socket's type without its flags
+TCP = (0, 6)  # the default protocol and TCP; SCTP has other ways to connect
+FAST_OPEN = 0x20000000  # MSG_FASTOPEN, with which sending opens a connection
 CLONE_THREAD = 0x00010000
 CLONE3 = 435
-ALSO_DENIED = (424, 425, 434, 438)  # pidfd_send_signal, io_uring_setup, pidfd_open, pidfd_getfd: the same everywhere
-X32 = 0x40000000  # numbers of x86-64's other calling convention begin here; ARM64 has none so high
+# pidfd_send_signal, io_uring_setup, pidfd_open, pidfd_getfd: the same on all architectures
+ALSO_DENIED = (424, 425, 434, 438)
+X32 = 0x40000000  # first call number of the x32 ABI on x86-64; ARM64 has no numbers this high
 
 Instruction = tuple[int, int, int, int]
 DENY: Instruction = (RETURN, 0, 0, ERRNO | errno.EACCES)
@@ -37,9 +38,9 @@ ALLOWED: Instruction = (RETURN, 0, 0, ALLOW)
 
 @dataclass(frozen=True, slots=True)
 class _Calls:
-    """An architecture's numbers: of calls that are denied, and of those that are allowed for some arguments only.
+    """System call numbers of an architecture: those that are denied, and those that are allowed for some arguments only.
 
-    sending: of sendto, sendmsg and sendmmsg, each with the place of its flags among its arguments.
+    sending: sendto, sendmsg and sendmmsg, each with the index of its flags argument.
     """
 
     audit: int
@@ -93,7 +94,7 @@ class _Program(ctypes.Structure):
 
 
 def restrict() -> bool:
-    """Give up the calls, in this thread and what it starts; whether the system can do that. Needs no_new_privs."""
+    """Drop the system calls for this thread and its children; return whether that is supported. Requires no_new_privs."""
     calls = _calls()
     if calls is None:
         return False
@@ -102,10 +103,10 @@ def restrict() -> bool:
 
 
 def restrict_to_asking() -> int | None:
-    """Do the same, but keep TCP sockets, each of whose connections is asked for.
+    """Drop the system calls, but keep TCP sockets, whose connections a supervisor makes.
 
-    Returns the descriptor at which a supervisor hears what is asked; this process must close it, or it could answer itself.
-    None where the system cannot do that: then nothing is given up.
+    Returns the descriptor on which a supervisor receives the requests; this process must close it, or it could answer them itself.
+    Returns None, with nothing dropped, if the system does not support that.
     """
     calls = _calls()
     if calls is None:
@@ -125,7 +126,7 @@ def _program(instructions: list[Instruction]) -> _Program:
 
 
 def _common(calls: _Calls) -> Iterator[Instruction]:
-    """Yield the filter's BPF program, but for sockets: code, jump if true, jump if false, operand."""
+    """Yield the instructions of the BPF filter except those for sockets: code, jump if true, jump if false, operand."""
     yield LOAD, 0, 0, ARCHITECTURE
     yield JUMP_EQUAL, 1, 0, calls.audit
     yield DENY
@@ -134,10 +135,10 @@ def _common(calls: _Calls) -> Iterator[Instruction]:
     yield DENY
     yield from _denied(calls.denied + ALSO_DENIED)
     yield JUMP_EQUAL, 0, 1, CLONE3
-    yield RETURN, 0, 0, ERRNO | errno.ENOSYS  # its flags lie in memory, which no filter can read; libc takes clone then
-    yield from _only(
-        calls.socketpair, JUMP_EQUAL, STREAM, place=1, bits=KIND
-    )  # one of a pair that sends datagrams could send them to anybody
+    # Its flags are in memory, which filters cannot read; libc falls back to clone.
+    yield (RETURN, 0, 0, ERRNO | errno.ENOSYS)
+    # A datagram socket of a pair could send to any address.
+    yield from _only(calls.socketpair, JUMP_EQUAL, STREAM, place=1, bits=KIND)
     yield from _only(calls.clone, JUMP_SET, CLONE_THREAD)
     yield from _only(calls.tgkill, JUMP_EQUAL, os.getpid())
     yield from _only(calls.prlimit, JUMP_EQUAL, 0)
@@ -150,7 +151,7 @@ def _denied(numbers: tuple[int, ...]) -> Iterator[Instruction]:
 
 
 def _tcp(calls: _Calls) -> Iterator[Instruction]:
-    """Yield what allows TCP sockets, asks for their connections, and denies sending that connects."""
+    """Yield instructions that allow TCP sockets, defer their connections, and deny sends that open a connection."""
     yield JUMP_EQUAL, 0, 1, calls.connect
     yield RETURN, 0, 0, ASK
     for number, place in calls.sending:
@@ -175,7 +176,7 @@ def _tcp(calls: _Calls) -> Iterator[Instruction]:
 
 
 def _only(number: int, test: int, value: int, *, place: int = 0, bits: int = 0xFFFFFFFF) -> Iterator[Instruction]:
-    """Yield what allows a call where these bits of the argument at this place pass a test, and denies it elsewhere."""
+    """Yield instructions that allow a call if the masked argument at this index passes a test, and otherwise deny it."""
     yield JUMP_EQUAL, 0, 5, number
     yield LOAD, 0, 0, FIRST_ARGUMENT + 8 * place
     yield AND, 0, 0, bits

@@ -15,7 +15,7 @@ from upres.service.domain.errors import NotFoundError, StoreError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.policy import Policy
 from upres.service.domain.states import Failure, Reason, State, Status, TransitionError
-from upres.service.execution.base import NEWS, Report
+from upres.service.execution.base import UPDATES, Report
 from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.cleaning import Cleaner
 from upres.service.jobs.fair_queue import RetryDelays
@@ -106,7 +106,7 @@ class Reports:
         if report["report"] in TRACED:
             self._scheduler.attempts.trace(request_id, report)
             return
-        if report["report"] not in NEWS:
+        if report["report"] not in UPDATES:
             self._count_attempt(request_id, report)
             if report["report"] != "joined":
                 self._scheduler.attempts.mark_written(request_id)

@@ -1,1 +1,1 @@
-"""What a server does while it stands by: it passes on what comes, over HTTP and gRPC, to the one that works."""
+"""Forwarding of requests over HTTP and gRPC: by a standby server to the active one, and between servers that share the work."""

@@ -1,4 +1,4 @@
-"""What of a request's and a response's headers is passed on, and what is added: who asked, and how."""
+"""The headers of forwarded requests and responses, and the headers added about the original client."""
 
 from collections.abc import Iterable
 
@@ -13,27 +13,27 @@ HOP = frozenset({
     b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te", b"trailer",
     b"transfer-encoding", b"upgrade",
 })  # fmt: skip
-FRAMING = frozenset({b"content-length", b"host"})  # of a request: not for a sender to take away
-SAID = frozenset({
+FRAMING = frozenset({b"content-length", b"host"})  # of a request: a Connection header must not remove them
+FORWARDED = frozenset({
     b"forwarded", b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host", b"x-forwarded-port", PEER.encode(),
 })  # fmt: skip
 
 
 def end_to_end(headers: Iterable[tuple[bytes, bytes]]) -> Pairs:
-    """Leave out what is of one connection alone: what HTTP names, and what the sender names."""
+    """Drop hop-by-hop headers: those defined by HTTP, and those listed in Connection."""
     pairs = [(name.lower(), value) for name, value in headers]
     named = {token.strip().lower() for name, value in pairs if name == b"connection" for token in value.split(b",")}
     return [(name, value) for name, value in pairs if name not in HOP and name not in named - FRAMING]
 
 
-def introduced(scope: Scope, secret: str) -> Pairs:
-    """Give a request's headers as they are passed on, with what `forwarded` takes from a server that knows the secret."""
-    kept = [(name, value) for name, value in end_to_end(scope["headers"]) if name not in SAID]
-    said = {
+def forwarded_headers(scope: Scope, secret: str) -> Pairs:
+    """Return the headers of a forwarded request, including those that `forwarded` accepts from a peer with the secret."""
+    kept = [(name, value) for name, value in end_to_end(scope["headers"]) if name not in FORWARDED]
+    added = {
         PEER: secret,
         "x-forwarded-proto": scope["scheme"],
         "x-forwarded-host": Headers(scope=scope).get("host", ""),
     }
     if scope.get("client"):
-        said["x-forwarded-for"] = scope["client"][0]
-    return kept + [(name.encode(), value.encode("latin-1")) for name, value in said.items() if value]
+        added["x-forwarded-for"] = scope["client"][0]
+    return kept + [(name.encode(), value.encode("latin-1")) for name, value in added.items() if value]

@@ -1,4 +1,4 @@
-"""Where jobs are, for all who ask at a time: the database is asked one question after the other, and each has many answers."""
+"""Look-ups of jobs' servers: concurrent look-ups are combined into one database query at a time."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -11,10 +11,9 @@ Holders = Mapping[str, Holder | None]
 
 
 class LookUps:
-    """So anybody may ask, also who has no key: it costs a row of the next question.
+    """Combined look-ups, so that even requests without a key are cheap: each costs one row of the next query.
 
-    find: gives the servers that jobs have to be asked for at, by job, and nothing of those that this server answers for; None where
-    another one takes the job over just now.
+    find: returns, by job, the other server that handles it; omits jobs of this server; None while another server takes it over.
     """
 
     def __init__(self, find: Callable[[Collection[str]], Awaitable[Holders]]) -> None:
@@ -23,13 +22,12 @@ class LookUps:
         self._next: tuple[set[str], asyncio.Task[Holders]] | None = None
 
     async def __call__(self, request_id: str) -> Holder | None:
-        """Give the other server that has a job; None where this one answers for it. Raises UnavailableError, StoreError."""
+        """Return the other server that has a job; None if this one handles it. Raises UnavailableError, StoreError."""
         if self._next is None:
             asked: set[str] = set()
             self._next = asked, asyncio.create_task(self._look(asked))
-            self._next[1].add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # all who asked may have gone
+            # All callers may be gone.
+            self._next[1].add_done_callback(lambda task: task.cancelled() or task.exception())
         asked, looking = self._next
         asked.add(request_id)
         found = await asyncio.shield(looking)
@@ -40,5 +38,5 @@ class LookUps:
 
     async def _look(self, asked: Collection[str]) -> Holders:
         async with self._one:
-            self._next = None  # who asks from now on is answered by the next one
+            self._next = None  # later callers join the next query
             return await self._find(asked)

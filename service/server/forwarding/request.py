@@ -1,4 +1,4 @@
-"""One HTTP request, passed on over a connection of its own: its body goes one way while the response comes the other."""
+"""Forwarding of one HTTP request over a separate connection: its body and the response are transferred concurrently."""
 
 import asyncio
 import logging
@@ -8,24 +8,24 @@ from starlette.types import Receive, Scope, Send
 
 from upres.service.domain.errors import UnavailableError
 
-from .headers import end_to_end, introduced
-from .working import CONNECT_SECONDS, UNREACHABLE, Peer
+from .headers import end_to_end, forwarded_headers
+from .peers import CONNECT_SECONDS, UNREACHABLE, Peer
 
-READ_BYTES = 1 << 16  # as many lie in memory, each way
-SILENT_SECONDS = 600.0  # without a byte either way; the server that works has shorter limits of its own
-SILENT = 408  # the sender has stopped in the middle of its body: what it may send next is no request
-OURS = (b"date", b"server")  # which uvicorn writes by itself
+READ_BYTES = 1 << 16  # buffer size in each direction
+SILENT_SECONDS = 600.0  # without a byte in either direction; the active server has shorter limits
+SILENT = 408  # the client has stopped in the middle of a body, so further bytes are not a request
+OWN_HEADERS = (b"date", b"server")  # headers that uvicorn adds
 
 logger = logging.getLogger(__name__)
 
 
 async def pass_request(peer: Peer, secret: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """Pass a request on, and its response back. Raises UnavailableError before the response begins; later it breaks off."""
+    """Forward a request and return its response. Raises UnavailableError before the response starts; later it is cut off."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             reader, writer = await asyncio.open_connection(peer.host, peer.port, ssl=peer.tls, limit=READ_BYTES)
-    except OSError as error:  # timeouts and TLS's errors are of these
-        logger.warning("the server that works cannot be reached at %s: %s", peer.netloc, error or "no answer")
+    except OSError as error:  # includes timeouts and TLS errors
+        logger.warning("the other server cannot be reached at %s: %s", peer.netloc, error or "no answer")
         raise UnavailableError(UNREACHABLE) from error
     exchange = Exchange(reader, writer, receive, send)
     try:
@@ -33,15 +33,15 @@ async def pass_request(peer: Peer, secret: str, scope: Scope, receive: Receive, 
     except (OSError, h11.ProtocolError) as error:
         if not exchange.answered:
             raise UnavailableError(UNREACHABLE) from error
-        logger.info("a response breaks off: %s", error or "no byte came or was taken for too long")
+        logger.info("a response is cut off: %s", error or "no byte was transferred for too long")
     finally:
         writer.transport.abort()
 
 
 def _request(peer: Peer, secret: str, scope: Scope) -> h11.Request:
-    """Frame a request as it was: in chunks, or of the length that it says, and never both."""
+    """Build the request with the original framing: chunked, or with a content length, but never both."""
     names = {name for name, _ in scope["headers"]}
-    headers = introduced(scope, secret)
+    headers = forwarded_headers(scope, secret)
     if b"transfer-encoding" in names:
         headers = [pair for pair in headers if pair[0] != b"content-length"] + [(b"transfer-encoding", b"chunked")]
     if b"host" not in names:
@@ -52,7 +52,7 @@ def _request(peer: Peer, secret: str, scope: Scope) -> h11.Request:
 
 
 class Exchange:
-    """answered: whether the response has started."""
+    """One request and its response. answered: whether the response has started."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, receive: Receive, send: Send
@@ -62,27 +62,27 @@ class Exchange:
         self._receive, self._send = receive, send
         self._http = h11.Connection(h11.CLIENT)
         self._silence: asyncio.Timeout | None = None
-        self._wanted = asyncio.Event()  # the body: at once, or when the server asks for it
+        self._body_wanted = asyncio.Event()  # set when the body may be sent: at once, or after "100 Continue"
 
     async def run(self, request: h11.Request) -> None:
-        """Exchange until the response is whole or the client has gone. Raises OSError and h11's errors of the server's side."""
+        """Run until the response is complete or the client is gone. Raises OSError, and h11's errors about the server's side."""
         await self._write(request)
         if all(name != b"expect" for name, _ in request.headers):
-            self._wanted.set()
-        sending, taking = asyncio.create_task(self._send_body()), asyncio.create_task(self._take_response())
+            self._body_wanted.set()
+        sending, reading = asyncio.create_task(self._send_body()), asyncio.create_task(self._read_response())
         try:
             async with asyncio.timeout(SILENT_SECONDS) as self._silence:
-                await asyncio.wait({sending, taking}, return_when=asyncio.FIRST_COMPLETED)
-                if taking.done() or not sending.result():
-                    await taking
+                await asyncio.wait({sending, reading}, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done() or not sending.result():
+                    await reading
         finally:
             sending.cancel()
-            taking.cancel()
-            await asyncio.gather(sending, taking, return_exceptions=True)
+            reading.cancel()
+            await asyncio.gather(sending, reading, return_exceptions=True)
 
     async def _send_body(self) -> bool:
-        """Send the body; return whether the client has gone, for which this waits: False where the server takes no more."""
-        await self._wanted.wait()
+        """Send the body. Return True once the client is gone, which this waits for; False if the server accepts no more."""
+        await self._body_wanted.wait()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -93,39 +93,39 @@ class Exchange:
                 if not message.get("more_body"):
                     await self._write(h11.EndOfMessage())
             except OSError:
-                return False  # it may have answered before
+                return False  # it may have responded already
 
     async def _write(self, event: h11.Event) -> None:
         self._writer.write(self._http.send(event) or b"")
         await self._writer.drain()
-        self._moved()
+        self._reset_timeout()
 
-    async def _take_response(self) -> None:
+    async def _read_response(self) -> None:
         while True:
             event = self._http.next_event()
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(READ_BYTES))
             elif isinstance(event, h11.InformationalResponse):
-                self._wanted.set()
+                self._body_wanted.set()
             elif isinstance(event, h11.Response):
-                headers = [pair for pair in end_to_end(event.headers) if pair[0] not in OURS]
+                headers = [pair for pair in end_to_end(event.headers) if pair[0] not in OWN_HEADERS]
                 if event.status_code == SILENT:
                     headers.append((b"connection", b"close"))
                 self.answered = True
-                await self._pass({"type": "http.response.start", "status": event.status_code, "headers": headers})
+                await self._pass_on({"type": "http.response.start", "status": event.status_code, "headers": headers})
             elif isinstance(event, h11.Data):
-                await self._pass({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
+                await self._pass_on({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
             elif isinstance(event, h11.EndOfMessage):
-                await self._pass({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._pass_on({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             else:
-                raise h11.RemoteProtocolError("the connection was closed before there was a response")
+                raise h11.RemoteProtocolError("the connection was closed before the response")
 
-    async def _pass(self, message: dict[str, object]) -> None:
+    async def _pass_on(self, message: dict[str, object]) -> None:
         await self._send(message)
-        self._moved()
+        self._reset_timeout()
 
-    def _moved(self) -> None:
-        """Count the silence from now on."""
+    def _reset_timeout(self) -> None:
+        """Restart the silence timeout."""
         if self._silence is not None and not self._silence.expired():
             self._silence.reschedule(asyncio.get_running_loop().time() + SILENT_SECONDS)

@@ -1,4 +1,4 @@
-"""One WebSocket, passed on message by message, both ways."""
+"""Forwarding of one WebSocket, message by message in both directions."""
 
 import asyncio
 import logging
@@ -10,51 +10,53 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 
 from upres.service.domain.errors import NotFoundError, UnavailableError
 
-from .headers import end_to_end, introduced
-from .working import CONNECT_SECONDS, UNREACHABLE, Peer
+from .headers import end_to_end, forwarded_headers
+from .peers import CONNECT_SECONDS, UNREACHABLE, Peer
 
-QUEUE = 1  # messages that wait for a client, beside the one that it is given
-SILENT_SECONDS = 600.0  # that a client may take nothing; the server that works has a shorter limit of its own
+QUEUE = 1  # messages that wait for a client, besides the one being sent
+SILENT_SECONDS = 600.0  # maximum time for which a client may read nothing; the active server has a shorter limit
 CLOSE_SECONDS = 5.0
 NORMAL, GOING_AWAY, RESTART = 1000, 1001, 1012
-UNSAID = (1005, 1006, 1015)  # codes that stand for none, and cannot be sent
+RESERVED_CODES = (1005, 1006, 1015)  # reserved codes, which cannot be sent
 
 logger = logging.getLogger(__name__)
 
 
 async def pass_socket(peer: Peer, secret: str, largest: int, scope: Scope, receive: Receive, send: Send) -> None:
-    """Pass a socket on until either side ends it; largest: bytes of one message.
+    """Forward a socket until either side ends it. largest: maximum bytes of one message.
 
     Raises UnavailableError and NotFoundError before it is accepted.
     """
-    await receive()  # that it wants to connect
-    if not scope["raw_path"].startswith(b"/"):  # behind the address it would be a part of that
+    await receive()  # the connect message
+    if not scope["raw_path"].startswith(b"/"):  # otherwise it would become part of the address
         raise NotFoundError("there is no such path")
     try:
-        upstream = await _connected(peer, secret, largest, scope)
+        upstream = await _connect(peer, secret, largest, scope)
     except InvalidStatus as error:
         await _refuse(error, send)
         return
     except InvalidURI as error:
         raise NotFoundError("there is no such path") from error
     except (OSError, InvalidHandshake) as error:
-        logger.warning("the server that works cannot be reached at %s: %s", peer.netloc, error or "no answer")
+        logger.warning("the other server cannot be reached at %s: %s", peer.netloc, error or "no answer")
         raise UnavailableError(UNREACHABLE) from error
-    code, reason = RESTART, "the server that worked has gone; connect again"
+    code, reason = RESTART, "the active server is gone; reconnect"
     try:
         await send({"type": "websocket.accept", "subprotocol": upstream.subprotocol})
         code, reason = await _exchange(upstream, receive, send)
     finally:
         upstream.transport.abort()
-        with suppress(Exception):  # the client may have gone
+        with suppress(Exception):  # the client may be gone
             async with asyncio.timeout(CLOSE_SECONDS):
                 await send({"type": "websocket.close", "code": code, "reason": reason})
 
 
-async def _connected(peer: Peer, secret: str, largest: int, scope: Scope) -> ClientConnection:
+async def _connect(peer: Peer, secret: str, largest: int, scope: Scope) -> ClientConnection:
     names = (b"host", b"content-length")
     headers = [
-        pair for pair in introduced(scope, secret) if pair[0] not in names and not pair[0].startswith(b"sec-websocket")
+        pair
+        for pair in forwarded_headers(scope, secret)
+        if pair[0] not in names and not pair[0].startswith(b"sec-websocket")
     ]
     query = scope["query_string"].decode("latin-1")
     path = scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
@@ -82,7 +84,7 @@ async def _refuse(error: InvalidStatus, send: Send) -> None:
 
 
 async def _exchange(upstream: ClientConnection, receive: Receive, send: Send) -> tuple[int, str]:
-    """Pass messages on until either side ends it; return with what the client's side is to be closed."""
+    """Forward messages until either side ends the socket; return the close code and reason for the client."""
     up, down = asyncio.create_task(_up(upstream, receive)), asyncio.create_task(_down(upstream, send))
     try:
         await asyncio.wait({up, down}, return_when=asyncio.FIRST_COMPLETED)
@@ -93,11 +95,11 @@ async def _exchange(upstream: ClientConnection, receive: Receive, send: Send) ->
             task.cancel()
         await asyncio.gather(up, down, return_exceptions=True)
     code = upstream.close_code or NORMAL
-    return (RESTART if code == 1006 else NORMAL if code in UNSAID else code), upstream.close_reason or ""
+    return (RESTART if code == 1006 else NORMAL if code in RESERVED_CODES else code), upstream.close_reason or ""
 
 
 async def _up(upstream: ClientConnection, receive: Receive) -> None:
-    """Pass on what the client sends, and that it has gone."""
+    """Forward the client's messages and its disconnect."""
     while (message := await receive())["type"] == "websocket.receive":
         text = message.get("text")
         try:
@@ -110,11 +112,11 @@ async def _up(upstream: ClientConnection, receive: Receive) -> None:
 
 def _code(message: Message) -> int:
     code = int(message.get("code") or NORMAL)
-    return GOING_AWAY if code in UNSAID else code
+    return GOING_AWAY if code in RESERVED_CODES else code
 
 
 async def _down(upstream: ClientConnection, send: Send) -> None:
-    """Pass on what comes for the client."""
+    """Forward messages to the client."""
     with suppress(ConnectionClosed):
         async for message in upstream:
             async with asyncio.timeout(SILENT_SECONDS):

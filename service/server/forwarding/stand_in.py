@@ -1,4 +1,4 @@
-"""A server that stands by: it answers for the one that works until that is gone, and then is the next one."""
+"""A standby server: it forwards everything to the active server until that is gone, and then takes its place."""
 
 import asyncio
 import logging
@@ -19,48 +19,48 @@ from upres.service.server.settings import EVERYWHERE, Settings, joined
 from upres.service.server.standby import Standby
 from upres.service.storage.lease import Holder
 
-from .doors import Doors
+from .peers import LOOP, TURN, ActiveServer, Trust
+from .ports import Ports
 from .request import pass_request
 from .rpc import Calls
 from .socket import pass_socket
-from .working import LOOP, TURN, Trust, Working
 
-PEER_SECRET = "peer_secret"  # its name in the database
+PEER_SECRET = "peer_secret"  # key in the database's `meta`
 HERE = "127.0.0.1"
 LOOPBACK = (
-    "servers that share the database look for this one at %s, from which it reaches the database; where one is on another machine,"
-    " set UPRES_PEER_HOST to a name or address by which it reaches this one"
+    "other servers of this database will look for this one at %s, the address from which it reaches the database; "
+    "if one of them is on another machine, set UPRES_PEER_HOST to a name or address at which it can reach this one"
 )
 
 logger = logging.getLogger(__name__)
 
 
 def new_secret() -> str:
-    """Make what the servers of one database know each other by."""
+    """Return a new secret by which the servers of one database identify each other."""
     return secrets.token_hex(32)
 
 
 class StandIn:
-    """One server's time of standing by. Raises SettingsError where the authority of its peers cannot be read."""
+    """The standby phase of one server. Raises SettingsError if the certificate authority of its peers cannot be read."""
 
-    def __init__(self, settings: Settings, standby: Standby, doors: Doors) -> None:
+    def __init__(self, settings: Settings, standby: Standby, ports: Ports) -> None:
         self._standby = standby
-        self._doors = doors
+        self._ports = ports
         host = peer_host(settings, standby)
-        own = f"{settings.scheme}://{joined(host, doors.http_port)}"
-        standby.reached_at(own, joined(host, doors.grpc_port))
-        self._working = Working(own, Trust.read(settings.peer_ca))
+        own = f"{settings.scheme}://{joined(host, ports.http_port)}"
+        standby.reached_at(own, joined(host, ports.grpc_port))
+        self._active = ActiveServer(own, Trust.read(settings.peer_ca))
         self._secret = standby.store.meta(PEER_SECRET, new_secret)
         self._app = Forwarded(
-            Passed(self._working, self._secret, settings.live_log_bytes), parse_networks(settings.trusted_proxies)
+            ForwardingApp(self._active, self._secret, settings.live_log_bytes), parse_networks(settings.trusted_proxies)
         )
 
     async def has_turn(self, signalled: asyncio.Queue[int], tell: Callable[[str], None]) -> bool:
-        """Stand by until no other server works; False where a signal ends this one before. tell: called with whom it waits for."""
+        """Stand by until no other server is active; return False if a signal arrives first. tell: called with the active server."""
         turn, signal = asyncio.create_task(self._wait(tell)), asyncio.create_task(signalled.get())
         await asyncio.wait((turn, signal), return_when=asyncio.FIRST_COMPLETED)
         signal.cancel()
-        if turn.done() and not signal.done():  # a signal that comes with the turn must not be lost
+        if turn.done() and not signal.done():  # a signal that arrives at the same time must not be lost
             await turn
             return True
         turn.cancel()
@@ -69,30 +69,30 @@ class StandIn:
         return False
 
     async def _wait(self, tell: Callable[[str], None]) -> None:
-        """Answer for the server that works until it is this one."""
+        """Forward to the active server until this one takes its place."""
         waits_for = None
 
         async def follow(holder: Holder) -> None:
             nonlocal waits_for
-            await self._working.follow(holder)
-            if holder.http is not None:  # else an open port is to mean the one that works
-                await self._doors.open(self._app, [Calls(self._working, self._secret)])
+            await self._active.follow(holder)
+            if holder.http is not None:  # otherwise an open port must mean the active server
+                await self._ports.open(self._app, [Calls(self._active, self._secret)])
             if holder.server != waits_for:
                 waits_for = holder.server
                 tell(f"standing by for {holder.server}")
 
         await self._standby.wait(follow)
-        await self._working.lose(TURN)
+        await self._active.lose(TURN)
 
     async def _stop(self) -> None:
-        await self._doors.close()
-        await self._working.lose(TURN)
+        await self._ports.close()
+        await self._active.lose(TURN)
         await self._standby.stop()
         self._standby.store.close()
 
 
 def peer_host(settings: Settings, standby: Standby) -> str:
-    """Find by what address other servers reach this one. Warn where it has been found, and those on other machines do not."""
+    """Return the address at which other servers reach this one. Warn if it was detected but is local to this machine."""
     if settings.peer_host is not None:
         return settings.peer_host
     if settings.host not in EVERYWHERE:
@@ -103,16 +103,16 @@ def peer_host(settings: Settings, standby: Standby) -> str:
     return found
 
 
-class Passed:
-    """The application of a server that stands by. largest: bytes of a message that a socket may send to its client."""
+class ForwardingApp:
+    """The ASGI application of a standby server. largest: maximum bytes of a message to a client."""
 
-    def __init__(self, working: Working, secret: str, largest: int) -> None:
-        self._working = working
+    def __init__(self, active: ActiveServer, secret: str, largest: int) -> None:
+        self._active = active
         self._request = partial(pass_request, secret=secret)
         self._socket = partial(pass_socket, secret=secret, largest=largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer by itself what is about this server, and pass on everything else."""
+        """Answer requests about this server itself, and forward all others."""
         own = OWN.get(scope["path"].rstrip("/")) if scope["type"] == "http" else None
         if own is not None:
             await own(scope, receive, send)
@@ -127,12 +127,12 @@ class Passed:
         try:
             if PEER in Headers(scope=scope):
                 raise UnavailableError(LOOP)
-            async with self._working.forwarding() as peer:
+            async with self._active.forwarding() as peer:
                 pass_on = self._request if scope["type"] == "http" else self._socket
                 await pass_on(peer, scope=scope, receive=receive, send=sent)
         except (UnavailableError, NotFoundError) as error:
             if started:
-                logger.info("what was under way ends: %s", error)
+                logger.info("a forwarded request ends: %s", error)
             else:
                 await _refusal(error, scope)(scope, receive, send)
 
@@ -145,7 +145,6 @@ def _refusal(error: UpresError, scope: Scope) -> Response:
 
 OWN: dict[str, ASGIApp] = {
     "/healthz": JSONResponse({"status": "ok"}),
-    "/metrics": PlainTextResponse(
-        "# TYPE upres_standing_by gauge\nupres_standing_by 1\n"
-    ),  # others' are counted where they are
+    # The active server reports all other metrics.
+    "/metrics": PlainTextResponse("# TYPE upres_standing_by gauge\nupres_standing_by 1\n"),
 }

@@ -1,4 +1,4 @@
-"""How errors are answered, over HTTP and gRPC."""
+"""Responses to errors over HTTP and gRPC."""
 
 import errno
 import json

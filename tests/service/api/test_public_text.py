@@ -1,4 +1,4 @@
-"""Messages that leave the server."""
+"""Messages to clients."""
 
 import pytest
 from hypothesis import given

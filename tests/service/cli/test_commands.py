@@ -93,7 +93,7 @@ def test_wrong_settings_are_all_named(tmp_path):
     (tmp_path / "bad.toml").write_text("slots = ")
     (tmp_path / "unknown.toml").write_text("slot = 3")
     expected = {
-        "none.toml": ["there is no such file"],
+        "none.toml": ["no such file"],
         "bad.toml": ["is not TOML"],
         "unknown.toml": ["the settings are state, database, store, results"],
     }

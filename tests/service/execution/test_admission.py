@@ -1,4 +1,4 @@
-"""A job runs when the memory that it is predicted to take is there, and never where it cannot be."""
+"""A job runs once its predicted memory is free, and never if the memory can never suffice."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("fake_models")
 
 
 def run(folder, path, memory_bytes, count=1):
-    """Submit clips at once to a worker with so much memory for its attempts; gives the ended jobs."""
+    """Submit clips at once to a worker with a limit on its attempts' memory; return the ended jobs."""
 
     async def scenario():
         executor = LocalExecutor(ExecutorOptions(workers=1, slots=4, models="fake:load", memory_bytes=memory_bytes))

@@ -1,4 +1,4 @@
-"""What an executor passes on of what an attempt says, and what becomes of a job whose executor says nonsense."""
+"""The reports that an executor passes on, and the end of a job whose executor sends invalid ones."""
 
 import asyncio
 
@@ -10,8 +10,8 @@ from upres.service.execution.report_shape import (
     BURST_BYTES,
     BYTES_A_SECOND,
     LEAST_BYTES,
-    MOST_CHARACTERS,
-    MOST_WARNINGS,
+    MAX_CHARACTERS,
+    MAX_WARNINGS,
     Pace,
     checked,
 )
@@ -63,12 +63,12 @@ def test_what_is_no_report_is_not(report):
 
 def test_what_nobody_asked_for_is_left_out():
     report = checked({"report": "progress", "percent": 1, "state": {"warnings": ["x"] * 9999, "more": ["x"]}})
-    assert set(report["state"]) == {"warnings"} and len(report["state"]["warnings"]) == MOST_WARNINGS
+    assert set(report["state"]) == {"warnings"} and len(report["state"]["warnings"]) == MAX_WARNINGS
 
 
 def test_a_message_is_cut():
     report = checked({"report": "failed", "error": "SourceError", "message": "x" * 100_000})
-    assert len(report["message"]) == MOST_CHARACTERS
+    assert len(report["message"]) == MAX_CHARACTERS
 
 
 def test_who_holds_a_lock_is_one_line_that_does_nothing_to_a_terminal_whatever_the_attempt_says():
@@ -96,7 +96,7 @@ def test_an_attempt_that_reports_without_end_is_slowed_to_a_bounded_number_of_by
 
 
 class Talking:
-    """An executor whose attempts end at once, with the same report each."""
+    """An executor whose attempts end at once, each with the same report."""
 
     ready, unavailable, room, live_room, shortages = True, {}, 1, 0, ()
 

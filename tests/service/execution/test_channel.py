@@ -1,4 +1,4 @@
-"""A model in another process, here in another thread of this one; and what an attempt that was taken over may send."""
+"""A model in another process, here in another thread; and what a compromised attempt may send."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from upres.service.execution import model_host
 from upres.service.execution.attempt.remote_model import RemoteModel
 from upres.service.execution.channel import Channel
 from upres.service.execution.memory_budget import Claim, MemoryBudget
-from upres.service.execution.model_host import MOST_SESSIONS, ModelHost
+from upres.service.execution.model_host import MAX_SESSIONS, ModelHost
 from upres.service.live import framing
 from upres.service.live.framing import FramingError
 
@@ -27,7 +27,7 @@ def pair():
 
 @dataclass(frozen=True)
 class PlanarNearest(fake.Nearest):
-    """Repeats samples of planes, too."""
+    """Also repeats samples of planes."""
 
     planar: bool = False
 
@@ -38,7 +38,7 @@ class PlanarNearest(fake.Nearest):
 
 @pytest.fixture
 def channel_to():
-    """The attempt's end of a channel to a host with models of a kind."""
+    """The attempt's end of a channel to a host with a kind of models."""
     with ExitStack() as closing:
 
         def served(kind):
@@ -63,7 +63,7 @@ def serve(end, load):
     try:
         while True:
             host.answer(*end.receive())
-    except (EOFError, OSError):  # the test is over, though an answer is still under way
+    except (EOFError, OSError):  # the test is over, although a reply is still being sent
         pass
     finally:
         end.close()
@@ -108,7 +108,7 @@ def test_a_model_that_takes_planes_gets_them_and_gives_them(channel_to):
     session = model.open(8, 6)
     (got,) = session.push(Frame(pixels, 3, 1))
     assert got.planar and np.array_equal(got.pixels, fake.repeated(pixels, 2))
-    with pytest.raises(RuntimeError, match="another form"):
+    with pytest.raises(RuntimeError, match="format the model does not accept"):
         list(session.push(Frame(np.zeros((6, 8, 3), np.uint8), 4, 1)))
     with pytest.raises(RuntimeError, match="before memory is reserved"):
         model.on_planes(layout, 8, 6)
@@ -165,7 +165,7 @@ def test_a_message_of_another_length_than_it_says_is_refused(sent):
 
 
 def test_a_frame_that_breaks_off_is_never_taken_for_a_whole_one():
-    """What was not received would be memory of the worker, and so perhaps of another tenant."""
+    """Otherwise memory that was never written, perhaps of another tenant, would be disclosed."""
     ours, theirs = socket.socketpair()
     with theirs:
         with ours:
@@ -185,9 +185,11 @@ def test_the_worker_takes_from_an_attempt_no_more_than_one_needs():
         host = ModelHost(theirs, fake.load, nullcontext, Claim(MemoryBudget(1 << 30)))
         asked(host, mine, {"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"})
         assert asked(host, mine, {"do": "open", "width": 7, "height": 5})["end"] == 1
-        assert "takes no 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
-        assert "no session of" in asked(host, mine, {"do": "open", "width": 1 << 40, "height": 1 << 40})["text"]
-        for _ in range(MOST_SESSIONS - 1):
+        assert "got a frame of 3x2" in asked(host, mine, {"do": "push", "session": 1}, small())["text"]
+        assert (
+            "cannot open a session of" in asked(host, mine, {"do": "open", "width": 1 << 40, "height": 1 << 40})["text"]
+        )
+        for _ in range(MAX_SESSIONS - 1):
             asked(host, mine, {"do": "open", "width": 7, "height": 5})
         assert "sessions are open" in asked(host, mine, {"do": "open", "width": 7, "height": 5})["text"]
         host.close()
@@ -248,7 +250,7 @@ def test_a_session_that_fails_to_close_fails_nothing_else(caplog):
 
 @dataclass(frozen=True)
 class Long(fake.Nearest):
-    """Takes three steps, each noted, before it gives anything."""
+    """Takes three steps, each recorded, before it returns anything."""
 
     steps: list[str] = field(default_factory=list)
 
@@ -290,7 +292,7 @@ def test_a_model_that_takes_many_steps_lends_the_device_between_them():
 
 
 class OnItsTurn(fake.Nearest):
-    """Notes whether the device is its own in whatever its sessions do; they have frames under way, or fail to have none."""
+    """Records whether its sessions hold the device; they have frames in progress, or fail to have none."""
 
     def __init__(self, *, fails=False):
         super().__init__()
@@ -338,7 +340,7 @@ def test_a_frame_that_no_session_takes_is_not_received():
     mine, theirs = pair()
     with closing(mine), closing(theirs):
         mine.send({"do": "push", "session": 1}, frame())
-        with pytest.raises(FramingError, match="where 0 are the most"):
+        with pytest.raises(FramingError, match="the maximum is 0"):
             theirs.receive(0)
 
 
@@ -383,12 +385,12 @@ def test_a_remote_model_takes_frames_of_sixteen_bits_once_it_is_deepened(channel
     before = model.digest
     assert model.deep().digest != before
     another = AnotherEncoder(100, 1.0, 1)
-    assert model.reserve(7, 5, 1000, another) == 1  # and what is shared has room for them
+    assert model.reserve(7, 5, 1000, another) == 1  # and the shared memory has room for them
     session = model.open(7, 5)
     (result,) = session.push(deep)
     assert result.pixels.dtype == np.uint16
     assert np.array_equal(result.pixels, fake.repeated(deep.pixels, 2))
-    with pytest.raises(RuntimeError, match="a frame of another form"):
+    with pytest.raises(RuntimeError, match="format the model does not accept"):
         list(session.push(frame()))
     with pytest.raises(RuntimeError, match="before memory is reserved"):
         model.deep()

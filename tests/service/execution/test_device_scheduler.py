@@ -1,4 +1,4 @@
-"""A device shared frame by frame: live first, every owner in turn."""
+"""A device shared per frame: live attempts first, then the owners in turn."""
 
 import threading
 from collections import Counter
@@ -45,7 +45,7 @@ def test_nobody_gets_two_turns_while_another_owner_waits_for_one(owners):
 
 @given(st.integers(1, 20))
 def test_an_owner_with_many_attempts_gets_no_more_than_one_with_few(count):
-    """Everybody comes again at once, as attempts do: a has many, b has one."""
+    """Every attempt returns at once, as real ones do: a has many, b has one."""
     turns, order = Turns(), []
     for _ in range(count):
         turns.add("a", live=False)
@@ -82,7 +82,7 @@ def test_live_sources_that_leave_no_gap_do_not_keep_a_job_from_the_device():
 
 
 class Clock:
-    """Stands still until it is moved."""
+    """A clock that stands still until it is moved."""
 
     now = 1000.0
 
@@ -91,7 +91,7 @@ class Clock:
 
 
 def beside_live(device, clock, times):
-    """What order a live source, which comes again at once, and another attempt, which waits, get the device in."""
+    """The order in which a live source, which returns at once, and another attempt, which waits, get the device."""
     order, waiting = [], threading.Event()
 
     def other():
@@ -107,7 +107,7 @@ def beside_live(device, clock, times):
                 thread.start()
                 assert waiting.wait(60)
     clock.now += 3600
-    with device.turn("a", live=True):  # whose end wakes those who wait
+    with device.turn("a", live=True):  # whose end wakes the waiting attempts
         pass
     thread.join(60)
     return order

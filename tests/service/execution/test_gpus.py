@@ -1,4 +1,4 @@
-"""Workers and GPUs: one each, and none of it on a CPU."""
+"""Assignment of GPUs to workers: one each, and none for a runtime on the CPU."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def own(*numbers):
 )
 def test_every_worker_has_a_gpu_of_its_own(monkeypatch, gpus, workers, runtime, expected):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", gpus)
-    assert local.one_each(workers, runtime) == expected
+    assert local.device_environments(workers, runtime) == expected
 
 
 def test_gpus_are_counted_where_nobody_chose_them(monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""Worker processes as the server sees them."""
+"""Worker processes as seen by the server."""
 
 import asyncio
 import json
@@ -91,7 +91,7 @@ def test_a_worker_is_read_while_its_reports_wait_for_the_database_and_of_a_kind_
 
 
 def stub(folder, script):
-    """A program in place of Python, for the worker."""
+    """A program that replaces Python for the worker."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o700)

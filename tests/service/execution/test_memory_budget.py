@@ -1,4 +1,4 @@
-"""Attempts wait until what they are predicted to take fits."""
+"""Attempts wait until their predicted memory fits."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ def here():
 
 
 def started(work, *arguments):
-    """A thread that has begun to wait, or is done."""
+    """A thread that waits, or has ended."""
     thread = threading.Thread(target=work, args=arguments)
     thread.start()
     return thread
@@ -157,7 +157,7 @@ def test_to_say_that_one_waits_keeps_nobody_from_the_memory_however_long_it_take
 
 
 def test_what_will_never_fit_is_refused_with_both_figures():
-    with pytest.raises(SourceError, match=r"about 5.4 GB of memory, and 4.3 GB .* smaller"):
+    with pytest.raises(SourceError, match=r"about 5.4 GB of memory, but only 4.3 GB .* smaller"):
         MemoryBudget(4 * GB).reserve(5 * GB, here)
 
 
@@ -174,7 +174,7 @@ def test_a_wait_has_an_end_that_says_why_and_may_be_repeated():
     budget.reserve(3 * GB, here)
     with pytest.raises(NoRoomError, match=r"other jobs have held for 0\.01 s; try again later"):
         budget.reserve(2 * GB, here, longest=0.01)
-    budget.reserve(GB, here)  # it holds nobody up
+    budget.reserve(GB, here)  # it delays no other
     assert failure_of(NoRoomError.__name__, "").reason.retryable
 
 

@@ -1,4 +1,4 @@
-"""Memory that an attempt and its worker share: frames pass through it whole, hostile numbers do not, and nothing is left of it."""
+"""Memory shared by an attempt and its worker: frames pass through it intact, hostile numbers are rejected, nothing is leaked."""
 
 import fcntl
 import os
@@ -57,18 +57,18 @@ def test_frames_pass_both_ways_whole_in_order_and_not_by_the_socket(ends):
     worker, attempt = ends
     sent = [frame(pts) for pts in range(7)]
     thread = threading.Thread(target=lambda: [worker.send({}, one) for one in sent])
-    thread.start()  # which waits: there are fewer slots
+    thread.start()  # which waits, because there are fewer slots
     assert all(same(attempt.receive()[1], one) for one in sent)
     thread.join(30)
     for pts in range(5):
         small = frame(pts, 50, 70)
-        attempt.send({"do": "push"}, Frame(small.pixels[:, ::-1], pts, 1, small.shot))  # not in one piece
+        attempt.send({"do": "push"}, Frame(small.pixels[:, ::-1], pts, 1, small.shot))  # not contiguous
         assert len(worker._socket.recv(1 << 16, socket.MSG_PEEK)) < 1000
         assert np.array_equal(worker.receive()[1].pixels, small.pixels[:, ::-1])
 
 
 def test_frames_that_are_kept_stay_as_they_are_however_many_follow(ends):
-    """They lie in slots, and must be out of them before the last one is taken: or the worker and the attempt would both wait."""
+    """They are in slots, and must be released before the last slot is used, or the worker and the attempt would deadlock."""
     worker, attempt = ends
     sent = [frame(pts) for pts in range(12)]
     kept = []
@@ -76,7 +76,7 @@ def test_frames_that_are_kept_stay_as_they_are_however_many_follow(ends):
         worker.send({}, one)
         kept.append(attempt.receive()[1])
     assert all(map(same, kept, sent))
-    del kept[1]  # a slot in the middle is free, and no other
+    del kept[1]  # only a slot in the middle is free
     worker.send({}, one := frame(99))
     assert same(attempt.receive()[1], one) and all(map(same, kept, [sent[0], *sent[2:]]))
 
@@ -122,7 +122,7 @@ def test_a_slot_is_refused_where_no_memory_is_shared_or_bytes_come_as_well(ends)
     worker, attempt = pair()
     with closing(worker), closing(attempt):
         attempt.send({"frame": place})
-        with pytest.raises(FramingError, match="there is none"):
+        with pytest.raises(FramingError, match="none is shared"):
             worker.receive()
     worker, attempt = ends
     attempt._socket.sendall(framing.encoded({"frame": place}, 5 * 7 * 3))

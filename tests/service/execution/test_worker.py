@@ -27,14 +27,14 @@ from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import Limits
 from upres.service.domain.states import Reason
 from upres.service.execution.attempt.remote_model import RemoteModel
-from upres.service.execution.attempt.run import _contradictions
+from upres.service.execution.attempt.run import _as_source_errors
 from upres.service.execution.channel import Channel
 from upres.service.execution.memory_budget import Claim, MemoryBudget
 from upres.service.execution.model_host import ModelHost
 from upres.service.execution.order import Order
 from upres.service.execution.report_shape import Pace
 from upres.service.execution.sandbox.fork_server import ForkServer
-from upres.service.execution.worker import Worker, _end_in_time, load
+from upres.service.execution.worker import Worker, _enforce_time_limit, load
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def test_models_are_made_ready_for_the_sizes_that_were_asked_for(caplog):
     [session] = loaded["RealESRGAN_Vid_x2"].opened
     assert session.count == 0 and session.flushed == [1] and session.closed
     assert json.loads(reports.getvalue().splitlines()[-1])["report"] == "ready"
-    assert "RealESRGAN_Vid_x4@32x24 is not made ready: there is no engine" in caplog.text
+    assert "cannot preload RealESRGAN_Vid_x4@32x24: there is no engine" in caplog.text
 
 
 def test_a_worker_is_ready_once_attempts_start_at_once(monkeypatch):
@@ -82,7 +82,7 @@ def test_an_attempt_leaves_the_disk_what_stays_free(tmp_path, source):
 
 @pytest.mark.parametrize(("fresh", "raised"), [(True, SourceError), (False, LogError)])
 def test_a_source_that_contradicts_itself_is_no_fault_of_the_log(fresh, raised):
-    with pytest.raises(raised, match="counts 3"), _contradictions(fresh=fresh):
+    with pytest.raises(raised, match="counts 3"), _as_source_errors(fresh=fresh):
         raise LogError("track audio0 gave 2 packets, its log counts 3")
 
 
@@ -97,7 +97,7 @@ def test_an_attempt_ends_with_a_joined_file_and_what_it_took(tmp_path, source):
 
 
 def test_an_attempt_that_makes_no_progress_is_ended_long_before_its_hour(tmp_path):
-    """Opening a pipe that nobody writes to takes for ever; and it is not the source that this attempt waits for."""
+    """Opening a pipe without a writer blocks indefinitely, and the attempt does not wait for its source."""
     with working(tmp_path / "job", stall_seconds=1.5) as desk:
         os.mkfifo(desk.folder.source)
         desk.order(wall_seconds=3600.0)
@@ -212,7 +212,7 @@ def test_time_that_an_attempt_waits_for_memory_is_none_of_its_own(monkeypatch):
     host = SimpleNamespace(interrupt=lambda: None)
 
     def wait(seconds=None):
-        """It waits for memory from its 5th second to its 105th."""
+        """It waits for memory from its 5th to its 105th second."""
         waits.append(seconds)
         now[0] += seconds or 0
         host.waited = min(max(now[0] - 5, 0), 100)
@@ -222,7 +222,7 @@ def test_time_that_an_attempt_waits_for_memory_is_none_of_its_own(monkeypatch):
     child = SimpleNamespace(ended=SimpleNamespace(wait=wait), kill=lambda: killed.append(now[0]))
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     late = threading.Event()
-    _end_in_time(SimpleNamespace(wall_seconds=10.0), child, host, late)
+    _enforce_time_limit(SimpleNamespace(wall_seconds=10.0), child, host, late)
     assert killed == [110.0] and late.is_set()
 
 
@@ -235,7 +235,7 @@ def test_an_attempt_that_is_cancelled_has_died(tmp_path):
 
 
 class Thorough(fake.Nearest):
-    """Its sessions work on the eighth frame until a fragment was reported, as one that takes a whole shot works for long."""
+    """Its sessions work on the eighth frame until a fragment was reported, like a model that works on a whole shot for long."""
 
     def __init__(self):
         super().__init__()
@@ -268,22 +268,25 @@ def test_what_an_attempt_has_made_is_reported_while_a_model_works_for_it(tmp_pat
 def test_an_attempt_is_late_where_it_is_silent_and_no_model_works_for_it():
     works, waits = threading.Event(), []
 
-    def comes(seconds):
-        """Its question does, and nothing else; the model ends its work during the third wait."""
+    def wait_readable(seconds):
+        """Its request is answered, and nothing else happens; the model ends its work during the third wait."""
         waits.append(works.is_set())
         if len(waits) == 3:
             works.set()
         return len(waits) == 1
 
     channel = SimpleNamespace(
-        send=lambda message: None, limit=lambda seconds: None, comes=comes, receive=lambda most: ({"do": "push"}, None)
+        send=lambda message: None,
+        limit=lambda seconds: None,
+        wait_readable=wait_readable,
+        receive=lambda most: ({"do": "push"}, None),
     )
     host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: works.wait(60))
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO(), stall_seconds=7)
     with ThreadPoolExecutor(1) as answers:
-        verdict = worker._attend(order, channel, host, answers)
-    worker.obey([])
+        verdict = worker._watch(order, channel, host, answers)
+    worker.run_orders([])
     assert verdict == {"report": "late", "stalled_seconds": 7}
     assert waits[:3] == [False] * 3 and all(waits[3:]) and len(waits) > 3
 
@@ -299,14 +302,18 @@ def test_an_attempt_that_floods_its_worker_waits(monkeypatch, message):
         return dict(message), None
 
     channel = SimpleNamespace(
-        send=lambda message: None, limit=lambda seconds: None, comes=lambda seconds: True, receive=receive, stuck=False
+        send=lambda message: None,
+        limit=lambda seconds: None,
+        wait_readable=lambda seconds: True,
+        receive=receive,
+        stuck=False,
     )
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO())
     host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: None)
     with ThreadPoolExecutor(1) as answers, pytest.raises(EOFError):
-        worker._attend(order, channel, host, answers)
-    worker.obey([])
+        worker._watch(order, channel, host, answers)
+    worker.run_orders([])
     assert len(waits) > 500
 
 
@@ -315,15 +322,15 @@ def test_an_attempt_that_says_too_late_that_its_folder_is_locked_has_died():
     channel = SimpleNamespace(
         send=lambda message: None,
         limit=lambda seconds: None,
-        comes=lambda seconds: True,
+        wait_readable=lambda seconds: True,
         receive=lambda most: (next(messages), None),
     )
     order = Order(REQUEST, "alice", "", SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     worker = Worker(fake.load, io.StringIO())
-    with ThreadPoolExecutor(1) as answers, pytest.raises(ValueError, match="none"):
+    with ThreadPoolExecutor(1) as answers, pytest.raises(ValueError, match="an invalid report"):
         host = SimpleNamespace(pixels=0, frame_bytes=0, answer=lambda message, frame: None)
-        worker._attend(order, channel, host, answers)
-    worker.obey([])
+        worker._watch(order, channel, host, answers)
+    worker.run_orders([])
 
 
 def test_an_attempt_that_takes_nothing_of_an_answer_is_late():
@@ -337,13 +344,13 @@ def test_an_attempt_that_takes_nothing_of_an_answer_is_late():
             mine.receive()  # the order
             model = RemoteModel(mine, [("x", 4)], "auto")
             frame = Frame(np.zeros((120, 160, 3), np.uint8), 0, 1)
-            model.open(160, 120).push(frame)  # 0.9 MB come back
+            model.open(160, 120).push(frame)  # 0.9 MB are returned
 
         thread = threading.Thread(target=attempt)
         thread.start()
-        assert worker._attend(order, theirs, host, answers)["report"] == "late"
+        assert worker._watch(order, theirs, host, answers)["report"] == "late"
         thread.join(60)
-    worker.obey([])
+    worker.run_orders([])
 
 
 class Unclosable(fake.Nearest):
@@ -378,7 +385,7 @@ def test_an_attempt_is_confined_and_has_a_name(tmp_path, source):
 
 @dataclass(frozen=True)
 class Held(fake.Nearest):
-    """Notes that it has got a frame, and keeps it until it may go on."""
+    """Records that it got a frame, and keeps it until it may continue."""
 
     reached: threading.Event = field(default_factory=threading.Event)
     released: threading.Event = field(default_factory=threading.Event)
@@ -397,7 +404,7 @@ class Held(fake.Nearest):
 
 
 def open_here():
-    """What this process has open, and the shared frames that it has mapped."""
+    """The open descriptors of this process, and the shared frames that it has mapped."""
     shared = [line for line in Path("/proc/self/maps").read_text().splitlines() if "upres-frames" in line]
     return len(os.listdir("/proc/self/fd")), len(shared)  # noqa: PTH208
 

@@ -8,7 +8,7 @@ from upres.service.live import framing
 
 
 def test_a_message_without_a_payload_is_one_packet():
-    """A peer that is answered by the header alone may close its end at once: a second packet would meet nobody."""
+    """A peer that needs only the header may close its end at once: a second packet would have no receiver."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
         framing.send(ours, {"confine": {}})

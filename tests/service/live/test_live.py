@@ -1,4 +1,4 @@
-"""Live sources, over a real channel to a real server process: frame by frame, bounded, and gone when they end."""
+"""Live sources, over a real channel to a real server process: frame by frame, bounded, and removed at the end."""
 
 import itertools
 import json
@@ -30,7 +30,7 @@ def config(when_slow=pb.WHEN_SLOW_WAIT, **settings):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
     state = tmp_path_factory.mktemp("server") / "state"
-    never = {"upres.service.jobs.scheduler.STALLED_SECONDS": 3600}  # or an attempt that waits gives its slot away
+    never = {"upres.service.jobs.scheduler.STALLED_SECONDS": 3600}  # otherwise a waiting attempt gives up its slot
     with ServerProcess(state, live_log_bytes=1 << 20, slots=1, constants=never) as process:
         process.state = state
         yield process.ready()
@@ -51,7 +51,7 @@ def impatient(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """Twenty seconds that give some 20 MB of result."""
+    """Twenty seconds that produce some 20 MB of result."""
     path = tmp_path_factory.mktemp("noise") / "noise.ts"
     return media.clip(path, "-c:v", "libx264", "-preset", "ultrafast", "-g", 5, picture=NOISE).read_bytes()
 
@@ -62,14 +62,14 @@ def begin(rpc, sender):
 
 
 def left(server):
-    """Files of jobs, and processes that make any."""
+    """Files of jobs, and processes that write them."""
     return list((server.state / "jobs").iterdir()), processes.below("upres-attempt", pid=server.process.pid)
 
 
 @pytest.mark.parametrize("name", ["frag.mp4", "a.ts", "a.mkv"])
 def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(server, rpc, clip, tmp_path, name):
     options = ("-movflags", "frag_keyframe+empty_moov") if name == "frag.mp4" else ()
-    path = clip(name, 40, *options)  # longer than a clip of this model may be
+    path = clip(name, 40, *options)  # longer than the limit on clips of this model
     data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=config())), Parts()
     sender.send(data[: len(data) // 2])
     held, fragments, late = True, [], []
@@ -106,7 +106,7 @@ def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(se
 
 
 def test_every_frame_comes_before_the_third_after_it_was_sent(rpc, clip):
-    """A frame waits for the demuxer to see the next one, and for nothing else."""
+    """A frame waits only for the demuxer to see the next one."""
     data = clip("each.mp4", 6, "-movflags", "frag_every_frame+empty_moov", "-an", "-tune", "zerolatency").read_bytes()
     found = list(boxes(data))
     head = b"".join(box for kind, box in found if kind in (b"ftyp", b"moov"))
@@ -191,7 +191,7 @@ def test_a_client_that_is_not_waited_for_is_told_what_it_lost(server, rpc, noise
                 iter([pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=request_id, cursors=[cursor]))]),
             ),
         ):
-            with pytest.raises(grpc.RpcError, match="too old; the oldest there is is segment") as caught:
+            with pytest.raises(grpc.RpcError, match="too old; the oldest fragment is segment") as caught:
                 list(read(pb.Cursor(track="video", segment=0, fragment=0)))
             assert caught.value.code() == grpc.StatusCode.OUT_OF_RANGE
             (info,) = details(caught.value, error_details_pb2.ErrorInfo)
@@ -211,7 +211,7 @@ def test_a_client_that_is_not_waited_for_is_told_what_it_lost(server, rpc, noise
             got, newest = got + fragment.frames, fragment.pts
     assert answer.job.status == pb.Job.STATUS_DONE
     totals = answer.job.totals
-    assert lost and lost + got == totals.frames_out == 200 - totals.frames_dropped  # a slow machine leaves frames out
+    assert lost and lost + got == totals.frames_out == 200 - totals.frames_dropped  # a slow machine drops frames
 
 
 def test_a_second_call_reads_and_only_reads(server, rpc, clip):
@@ -238,7 +238,7 @@ def test_a_second_call_reads_and_only_reads(server, rpc, clip):
 
 
 def running(rpc, clip, **settings):
-    """A live job that has given a picture, and waits for more of its source."""
+    """A live job that has produced a frame, and waits for more of its source."""
     sender = Sender(pb.UpscaleRequest(config=config(**settings)))
     data = clip("a.ts", 6).read_bytes()
     sender.send(data[: len(data) // 2])
@@ -249,7 +249,7 @@ def running(rpc, clip, **settings):
 
 
 def test_live_does_not_wait_behind_jobs_and_a_second_one_is_told_when_to_come_back(server, rpc, clip):
-    """The only slot for jobs is taken by one that waits for its source, and another one waits for that."""
+    """The only slot for jobs is used by one that waits for its source, and another one waits for the slot."""
     first = Sender(pb.UpscaleRequest(config=pb.UpscaleConfig(model="RealESRGAN_Vid_x2")))
     jobs, _ = begin(rpc, first)
     queued = rpc.call(rpc.jobs.CreateJob, upload(clip("a.mp4", 1).read_bytes())).job.request_id

@@ -1,4 +1,4 @@
-"""Live jobs whose source the server pulls by itself: a client names a stream, sends nothing, and sees no address."""
+"""Live jobs whose source the server pulls: a client names a stream, sends nothing, and sees no URL."""
 
 import io
 import json
@@ -41,7 +41,7 @@ def server(tmp_path_factory):
 
 @pytest.fixture
 def camera(server, clip):
-    """A camera that breaks off once, and then sends nothing more."""
+    """A camera whose connection breaks once, and which then sends nothing more."""
     server.camera.pieces[:] = [clip, clip]
     server.camera.asked.clear()
     return server.camera
@@ -74,7 +74,7 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
     assert accepted.config.live_source == "entrance"
     attach = pb.UpscaleRequest(attach=pb.UpscaleRequest.Attach(request_id=accepted.request_id))
     viewer = rpc.call(rpc.upscale.Upscale, iter([attach]))
-    while "video" not in viewed.data:  # or the job could be over before the viewer has come
+    while "video" not in viewed.data:  # otherwise the job could end before the viewer connects
         viewed.take(next(viewer))
     for answer in call:
         parts.take(answer)
@@ -83,7 +83,7 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
             and answer.WhichOneof("kind") == "progress"
             and answer.progress.totals.frames_out >= 36
         ):
-            sender.end()  # all that the camera gave is here
+            sender.end()  # everything that the camera sent has arrived
     for answer_ in viewer:
         viewed.take(answer_)
     assert answer.job.status == pb.Job.STATUS_DONE and answer.job.totals.frames_out >= 36
@@ -111,7 +111,7 @@ def test_the_page_sees_names_and_starts_one_by_its_name(server, camera):
             said = socket.recv(timeout=SECONDS)
             said = said if isinstance(said, str) else ""
         assert "The server pulls this source" in said
-    process.wait(SECONDS)  # it goes with who has started it
+    process.wait(SECONDS)  # it ends with the client that started it
 
 
 @pytest.mark.referee

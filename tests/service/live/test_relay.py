@@ -1,4 +1,4 @@
-"""The server's end of a live job, whatever comes over its socket."""
+"""The server's end of a live job, whatever its socket receives."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from upres.service.live.relay import Live, LiveLogBounds
 from upres.service.storage.job_folder import JobFolder
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
-LONG = "x" * 100  # a socket's name may have 107 bytes only
+LONG = "x" * 100  # socket paths are limited to 107 bytes
 
 
 @asynccontextmanager
@@ -66,7 +66,7 @@ def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
             made = asyncio.create_task(asyncio.to_thread(attempt, path))
             assert await relay.write(0, b"some") == 4
             assert await relay.write(4, b" bytes") == 10
-            with pytest.raises(OffsetError, match="11 came, 10 was expected"):
+            with pytest.raises(OffsetError, match="offset 11, expected 10"):
                 await relay.write(11, b"x")
             relay.end_source()
             assert await made == b"some bytes"
@@ -106,7 +106,7 @@ def test_nonsense_ends_the_log_and_nothing_else(tmp_path, sent):
             writer.write_eof()
             await relay.task
             assert relay.ring.ended
-            await relay.write(0, b"x")  # nobody is there to take it; the job's row will say why
+            await relay.write(0, b"x")  # there is no receiver; the job's row will contain the reason
             writer.close()
 
     asyncio.run(scenario())
@@ -126,7 +126,7 @@ def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_idle_the
             assert len(await reader.readexactly(sent)) == sent
             await held
             assert list(live.idle(-1)) == ["job"]
-            relay.pause_seconds = 3600  # its source is opened again, which takes its time
+            relay.pause_seconds = 3600  # its source is reopened, which takes time
             assert list(live.idle(-1)) == []
             writer.close()
 

@@ -1,4 +1,4 @@
-"""The ring of a live log: bounded, read from places, waited for by one at most."""
+"""The ring of a live log: bounded, read at several places, and held back by at most one reader."""
 
 import asyncio
 from math import inf
@@ -94,12 +94,12 @@ def test_a_cursor_goes_on_where_it_was_and_one_that_is_too_old_is_told_the_oldes
         assert numbers(taken(Place(log, {"video": (1, 1)}))) == [6, 7, 8]
         log.check({"video": (0, 3)})
         assert numbers(taken(Place(log, {"video": (0, 3)}))) == [4, 5, 6, 7, 8]
-        with pytest.raises(OffsetError, match="too old; the oldest there is is segment 1, fragment 0") as caught:
+        with pytest.raises(OffsetError, match="too old; the oldest fragment is segment 1, fragment 0") as caught:
             log.check({"video": (0, 2)})
         assert caught.value.where == {"track": "video", "segment": "1", "fragment": "0"}
-        with pytest.raises(OffsetError, match="behind the log's end"):
+        with pytest.raises(OffsetError, match="after the log's end"):
             log.check({"video": (2, 1)})
-        with pytest.raises(OffsetError, match="behind the log's end"):
+        with pytest.raises(OffsetError, match="after the log's end"):
             log.check({"audio0": (0, 0)})
 
     asyncio.run(scenario())
@@ -110,9 +110,9 @@ def test_who_joins_to_watch_starts_with_the_newest_key_frame_and_its_sound():
         log = ring()
         watching = Place(log, most_late=inf)
         await log.put(sound(0))
-        assert taken(watching) == [TRACKS["audio0"], sound(0)]  # there is no picture yet
+        assert taken(watching) == [TRACKS["audio0"], sound(0)]  # there is no video yet
         for number in range(6):
-            await log.put(sound(number + 1))  # it comes before its picture
+            await log.put(sound(number + 1))  # it precedes its video
             await log.put(picture(number))
         assert numbers(taken(watching)) == [4, 5]
         assert numbers(taken(Place(log))) == [0, 1, 2, 3, 4, 5]
@@ -138,7 +138,7 @@ def test_who_watches_passes_over_what_is_late_once_there_is_a_key_frame():
 
 
 def test_a_reader_that_is_overtaken_continues_with_the_newest_key_frame_where_late_frames_are_dropped():
-    """It continued with the oldest that was left, and so stayed as late as the ring is long, and was overtaken over and over."""
+    """It used to continue with the oldest piece, and so stayed as late as the ring is long, and was overtaken again and again."""
 
     async def scenario():
         log = ring(most_bytes=80)

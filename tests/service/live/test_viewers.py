@@ -1,4 +1,4 @@
-"""Ten viewers of one live job, by every door, who come and go: they cost one inference, and no slow one slows the others."""
+"""Ten viewers of one live job, over every protocol, that connect and disconnect: one inference, and no viewer slows others."""
 
 import threading
 from collections.abc import Callable
@@ -13,22 +13,22 @@ from viewers import SECONDS, by_grpc, by_hls, by_socket, grpc_call, headers, web
 from upres.v2 import upscale_pb2 as pb
 
 FRAMES = 200
-UNDER_WAY = 50  # messages, most of them a frame of 100 kB, that a socket has taken from the ring for who takes none
-VISITS = 2  # of each viewer before the one that lasts to the end
+UNDER_WAY = 50  # messages, mostly frames of 100 kB, that a socket has read from the ring for a viewer that reads none
+VISITS = 2  # visits of each viewer before the one that lasts to the end
 NOISE = f"nullsrc=size=160x120:rate=10:duration={FRAMES // 10},geq=random(1)*255:128:128"
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", live=True, segment_seconds=0.5, preset="ultrafast", crf=5)
 
 
 @pytest.fixture(scope="module")
 def noise(tmp_path_factory):
-    """Twenty seconds that give some 20 MB of result, which no connection takes without a reader."""
+    """Twenty seconds that produce some 20 MB of result, more than any connection buffers without a reader."""
     path = tmp_path_factory.mktemp("noise") / "noise.ts"
     return media.clip(path, "-c:v", "libx264", "-preset", "ultrafast", "-g", 5, picture=NOISE).read_bytes()
 
 
 @pytest.fixture(scope="module")
 def count(tmp_path_factory):
-    """A file with a byte for each frame that went through a model."""
+    """A file with a byte for each frame that a model processed."""
     path = tmp_path_factory.mktemp("count") / "frames"
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FAKE_COUNT", str(path))
@@ -43,7 +43,7 @@ def server(tmp_path_factory, count):
 
 
 class Viewer:
-    """Comes and goes until it has seen something so often, then stays to the end. seen: fragments in each visit."""
+    """Connects and disconnects several times, then stays to the end. seen: fragments received in each visit."""
 
     def __init__(self, door: Callable, *address) -> None:
         self.seen: list[int] = []
@@ -69,7 +69,7 @@ def test_ten_viewers_are_one_inference_and_who_takes_nothing_holds_up_nobody(ser
     with Rpc(server.target) as rpc:
         call = rpc.call(rpc.upscale.Upscale, iter(sender))
         request_id = next(call).accepted.request_id
-        with grpc_call(server, request_id) as one, web_socket(server, request_id) as two:  # who take nothing by now
+        with grpc_call(server, request_id) as one, web_socket(server, request_id) as two:  # which read nothing now
             answers = iter(call)
             while made < FRAMES // 4:
                 made += next(answers).WhichOneof("kind") == "fragment"
@@ -86,4 +86,4 @@ def test_ten_viewers_are_one_inference_and_who_takes_nothing_holds_up_nobody(ser
     assert last.status == pb.Job.STATUS_DONE and last.totals.frames_out == FRAMES == count.stat().st_size
     assert all(len(viewer.seen) == VISITS + 1 and min(viewer.seen) > 0 for viewer in viewers)
     assert all("dropped" in messages for messages in slow)
-    assert slow[1].index("dropped") < UNDER_WAY  # what is late already where it leaves the server was not taken from it
+    assert slow[1].index("dropped") < UNDER_WAY  # late on leaving the server means that it was not read in time

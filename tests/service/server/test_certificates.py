@@ -1,4 +1,4 @@
-"""A certificate is refused before the server starts, with what is wrong, where either endpoint does not take it."""
+"""A certificate that either endpoint cannot use is rejected before the server starts, with the reason."""
 
 import datetime
 
@@ -45,9 +45,9 @@ def test_what_is_wrong_is_said(tmp_path):
     nonsense = tmp_path / "nonsense.pem"
     nonsense.write_text("no PEM")
     for certificate, key, problem in (
-        (good[0], None, "go together"),
-        (good[0], other[1], "not taken by HTTP"),
-        (nonsense, good[1], "not taken by HTTP"),
+        (good[0], None, "must be set together"),
+        (good[0], other[1], "HTTP cannot use"),
+        (nonsense, good[1], "HTTP cannot use"),
         (good[0], tmp_path / "missing", "missing: cannot be read"),
         (encrypted[0], encrypted[1], "is encrypted; decrypt it first"),
     ):
@@ -60,4 +60,4 @@ def test_one_that_an_endpoint_may_not_take_is_either_taken_by_both_or_refused(tm
     try:
         assert grpc_credentials(*write(tmp_path, kind)) is not None
     except SettingsError as error:
-        assert "not taken by" in str(error)
+        assert "cannot use" in str(error)

@@ -1,4 +1,4 @@
-"""A server whose system cannot cut off what opens media says so, or does not start."""
+"""A server whose system cannot confine processes that open media warns, or does not start."""
 
 import pytest
 

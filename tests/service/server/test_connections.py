@@ -1,4 +1,4 @@
-"""Connections that carry nothing: they are bounded, closed in time, and leave room for work."""
+"""Idle connections: limited in number, closed in time, and leaving room for work."""
 
 import asyncio
 import resource
@@ -13,8 +13,8 @@ import uvicorn
 import websockets
 from serving import Rpc, ServerProcess
 
-from upres.service.server.connections import WORK_FILES, Bounded, Idle, most_connections, raise_file_limit
-from upres.service.server.http_server import _listening
+from upres.service.server.connections import WORK_FILES, Idle, TimedConnection, max_connections, raise_file_limit
+from upres.service.server.http_server import _listen
 from upres.v2 import upscale_pb2 as pb
 
 MANY = 1100
@@ -22,7 +22,7 @@ MANY = 1100
 
 @pytest.fixture
 def few_files():
-    """A soft limit of 1024 open files in processes that are started here, as most shells have it; more in this one."""
+    """A soft limit of 1024 open files in the processes started here, as in most shells; more in this one."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard < 4 * MANY:
         pytest.skip(f"this system allows {hard} open files only")
@@ -107,7 +107,7 @@ def test_at_the_cap_the_connection_that_has_been_idle_for_longest_makes_room():
 
     idle, connections = Idle(2), []
     for _ in range(4):
-        connection = Bounded.__new__(Bounded)
+        connection = TimedConnection.__new__(TimedConnection)
         connection.transport = Transport()
         connections.append(connection)
         idle.add(connection)
@@ -119,7 +119,7 @@ def test_at_the_cap_the_connection_that_has_been_idle_for_longest_makes_room():
 
 @asynccontextmanager
 async def sockets_of_one_endpoint(most):
-    """Serve WebSockets that answer each message with itself; gives the port."""
+    """Serve WebSockets that echo each message; yield the port."""
 
     async def app(scope, receive, send):
         while (message := await receive())["type"] != "websocket.disconnect":
@@ -128,10 +128,10 @@ async def sockets_of_one_endpoint(most):
             )
             await send(answer | {key: message[key] for key in ("text",) if key in message})
 
-    http = partial(Bounded, idle=Idle(most), seconds=60)
+    http = partial(TimedConnection, idle=Idle(most), seconds=60)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=http, ws="websockets-sansio"))
     server.capture_signals = nullcontext
-    listening = _listening("127.0.0.1", 0)
+    listening = _listen("127.0.0.1", 0)
     async with asyncio.timeout(60):
         serving = asyncio.create_task(server.serve([listening]))
         while not server.started:
@@ -142,7 +142,7 @@ async def sockets_of_one_endpoint(most):
 
 
 async def closed(reader):
-    """Report whether the server closes a connection; fails after a while."""
+    """Return whether the server closes a connection; fails after a while."""
     with suppress(ConnectionResetError):
         return await asyncio.wait_for(reader.read(1), 20) == b""
     return True
@@ -171,11 +171,11 @@ def test_the_limit_of_open_files_is_raised_and_shared(few_files):
     few_files()
     limit = raise_file_limit()
     assert limit == resource.getrlimit(resource.RLIMIT_NOFILE)[0] > 1024
-    assert 2 * most_connections() + WORK_FILES <= limit
+    assert 2 * max_connections() + WORK_FILES <= limit
 
 
 def test_answers_leave_at_once():
-    """Without TCP_NODELAY, a client that delays its acknowledgements gets each answer 40 ms late."""
+    """Without TCP_NODELAY, a client that delays its acknowledgements would get each response 40 ms late."""
 
     async def scenario():
         options = asyncio.get_running_loop().create_future()
@@ -184,7 +184,7 @@ def test_answers_leave_at_once():
             options.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        listening = _listening("127.0.0.1", 0)
+        listening = _listen("127.0.0.1", 0)
         async with await asyncio.start_server(serve, sock=listening):
             _, writer = await asyncio.open_connection(*listening.getsockname())
             assert await asyncio.wait_for(options, 20) == 1

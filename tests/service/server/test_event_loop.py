@@ -1,4 +1,4 @@
-"""As a server starts, no job that is kept is touched; while it answers, nothing waits for a disk in the event loop."""
+"""When a server starts, it does not touch kept jobs; while it serves, the event loop does not wait for the disk."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ async def running(values):
 
 
 def keep(state, count):
-    """Write jobs that have ended into a database, with their events, as if this server had done them long ago."""
+    """Write ended jobs with their events to a database, as if this server had processed them long ago."""
     store = Store(f"sqlite:///{state}/upres.db")
     spec = {"model": "RealESRGAN_Vid_x2", "webhook_url": "https://hooks.example/"}
     rows = []

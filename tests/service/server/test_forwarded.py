@@ -1,4 +1,4 @@
-"""How links find back to their client: by the setting, a trusted proxy's headers, or the request itself."""
+"""Base URLs of links: from the setting, a trusted proxy's headers, or the request itself."""
 
 import httpx
 import pytest
@@ -37,5 +37,5 @@ def test_links_in_webhooks_and_answers_lead_where_the_request_came_from(clip, tm
 
 
 def test_a_proxy_that_is_no_network_is_named():
-    with pytest.raises(SettingsError, match=r"'proxy\.example' is no address or network"):
+    with pytest.raises(SettingsError, match=r"'proxy\.example' is not an address or network"):
         parse_networks(["proxy.example"])

@@ -1,4 +1,4 @@
-"""What Prometheus reads of a real server after real jobs: in its form, of every device and model, and without a client's words."""
+"""Metrics of a real server after real jobs: valid, for every device and model, and without text from clients."""
 
 import asyncio
 import threading
@@ -43,17 +43,17 @@ def made(server, clips):
 
 
 def samples(server):
-    """The samples by name and labels, which Prometheus would take."""
+    """The samples by name and labels, as Prometheus parses them."""
     families = text_string_to_metric_families(httpx.get(f"{server.base}/metrics").text)
     found = [sample for family in families for sample in family.samples]
     values = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in found}
-    assert len(values) == len(found)  # none twice, for which Prometheus would take nothing
+    assert len(values) == len(found)  # no duplicates, which Prometheus would reject
     return values
 
 
 def test_a_job_is_counted_by_its_device_and_model(server, made):
     while samples(server).get(("upres_frames_total", ("device", "0"), ("model", MODEL))) != 10:
-        time.sleep(0.05)  # the device tells once a second
+        time.sleep(0.05)  # the device reports once a second
     values = samples(server)
     assert values["upres_device_busy_seconds_total", ("device", "0")] > 0
     assert values["upres_device_ready", ("device", "0")] == 1
@@ -89,7 +89,7 @@ def test_requests_are_counted_by_route_and_code_and_never_by_what_a_client_calls
 
 
 class Gone:
-    """A database that does not answer."""
+    """A database that does not respond."""
 
     server = None
 
@@ -98,7 +98,7 @@ class Gone:
 
 
 class Scheduler:
-    """What metrics ask of jobs and their devices, without any."""
+    """The attributes of jobs and devices that metrics use, without any jobs."""
 
     ready, attempts, store = True, (), Gone()
     policy = Policy(Limits())

@@ -1,4 +1,4 @@
-"""The page of a live run in this process: any number of viewers, and none without the key."""
+"""The page of a live run in this process: any number of viewers, but only with the key."""
 
 import io
 import json
@@ -33,7 +33,7 @@ def visiting(url, key=None):
 
 
 def seen(socket):
-    """All that a viewer gets: the picture's bytes, and the last that is said of the run."""
+    """Everything that a viewer receives: the video's bytes, and the last progress of the run."""
     data, last = bytearray(), {}
     try:
         while True:
@@ -64,7 +64,7 @@ def test_all_who_watch_see_a_run_to_its_end_which_has_no_other_destination(clips
     assert len(found) == 2 and len(model.opened) == 1
     for data, last in found:
         assert last["status"] == "done" and last["frames_out"] == 10
-        with av.open(io.BytesIO(data)) as file:  # from the key frame on that was the newest when it was asked for
+        with av.open(io.BytesIO(data)) as file:  # from the keyframe that was the newest when it connected
             assert 0 < len(list(file.decode(video=0))) <= 10 and file.streams.video[0].width == 128
 
 

@@ -1,4 +1,4 @@
-"""Settings from a file, the environment and the call."""
+"""Settings from a file, the environment and arguments."""
 
 import pytest
 from paths import ROOT
@@ -62,7 +62,7 @@ def test_a_stream_that_cannot_be_pulled_is_refused_without_its_address(url):
 
 
 def test_the_page_of_settings_is_what_the_settings_are():
-    """Where it is not: upres serve --list-settings > docs/settings.md."""
+    """If it is not: upres serve --list-settings > docs/settings.md."""
     assert (ROOT / "docs" / "settings.md").read_text() == page()
 
 
@@ -85,6 +85,6 @@ def test_limits_are_a_profile_that_single_settings_go_before():
 def test_a_variable_that_is_nearly_a_settings_name_is_named_and_nobody_elses_is():
     notes = mistyped(["UPRES_SLOT", "upres_slots", "UPRES_APIKEY", "UPRES_KEY", "UPRES_TCP_ADDR", "HOME"])
     assert notes == [
-        "UPRES_SLOT is no setting; did you mean UPRES_SLOTS?",
-        "UPRES_APIKEY is no setting; did you mean UPRES_API_KEY?",
+        "UPRES_SLOT is not a setting; did you mean UPRES_SLOTS?",
+        "UPRES_APIKEY is not a setting; did you mean UPRES_API_KEY?",
     ]

@@ -1,4 +1,4 @@
-"""A server's lease, on a real PostgreSQL server: what is slow in the server does not cost it, and what is in doubt is paused."""
+"""A server's lease on a real PostgreSQL server: slow parts of the server do not lose it, and doubt about it pauses the server."""
 
 import asyncio
 import math
@@ -31,7 +31,7 @@ def settings(postgres, tmp_path):
 
 @asynccontextmanager
 async def working(settings):
-    """A server whose turn it is, and what becomes of its lease."""
+    """A server whose turn it is, and the events of its lease."""
     standby, happened = Standby.open(settings, lambda step: None), asyncio.Queue()
 
     async def pause():
@@ -49,7 +49,7 @@ async def working(settings):
 
 
 def until(settings):
-    """The time until which the lease holds."""
+    """The time until which the lease is valid."""
     engine = sa.create_engine(settings.database.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
         found = connection.scalar(sa.select(leases.c.until))
@@ -58,7 +58,7 @@ def until(settings):
 
 
 def test_calls_that_are_slow_do_not_hold_up_the_renewal(settings, monkeypatch):
-    """However many wait in the threads that all share, and for the turn to write."""
+    """Regardless of how many tasks wait in the shared threads, and for the turn to write."""
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
 
     async def scenario():
@@ -106,7 +106,7 @@ def test_work_is_paused_while_the_lease_is_in_doubt_and_goes_on_when_nobody_has_
 
 
 class Away:
-    """A database that is away for some renewals, for as long as a lease lasts."""
+    """A database that is unavailable for some renewals, for as long as a lease lasts."""
 
     def __init__(self, times):
         self.times = times
@@ -125,7 +125,7 @@ class Away:
 
 def test_a_pause_that_fails_is_followed_by_what_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(module, "SECONDS", -1.0)  # each failure is one that lasts
+    monkeypatch.setattr(module, "SECONDS", -1.0)  # each failure is a long one
     monkeypatch.setattr(watched_tasks, "FIRST_DELAY", 0.0)
 
     async def scenario():
@@ -156,7 +156,7 @@ def test_a_pause_that_is_cut_is_taken_again_until_it_has_ended(tmp_path, monkeyp
 
         async def pause():
             happened.append("pause")
-            if happened.count("pause") < 3:  # as where a worker does not read
+            if happened.count("pause") < 3:  # as if a worker did not read
                 await asyncio.Event().wait()
             happened.append("paused")
             away.times = 0
@@ -175,7 +175,7 @@ def test_a_pause_that_is_cut_is_taken_again_until_it_has_ended(tmp_path, monkeyp
 
 
 def test_the_lease_is_renewed_while_a_pause_takes_its_time(tmp_path, monkeypatch):
-    """As where a worker does not read: what ends attempts must not cost the lease that comes back meanwhile."""
+    """As if a worker did not read: ending attempts must not lose the lease that is available again by then."""
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
     monkeypatch.setattr(module, "SECONDS", -1.0)
 
@@ -202,7 +202,7 @@ def test_the_lease_is_renewed_while_a_pause_takes_its_time(tmp_path, monkeypatch
 
 
 class Starting(Away):
-    """A database that is there; renewed: as often as the lease was."""
+    """A database that is available. renewed: number of renewals of the lease."""
 
     def __init__(self, away):
         super().__init__(away)
@@ -225,9 +225,9 @@ def until_held_no_more():
 
 def test_a_start_that_takes_long_keeps_its_turn_as_long_as_it_gets_on(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.0)
-    monkeypatch.setattr(module, "START_SECONDS", -1.0)  # one look without anything done is too much
+    monkeypatch.setattr(module, "START_SECONDS", -1.0)  # a single check without any progress is too many
     standby, looks = Standby(Starting(0), tmp_path, "here"), iter([*range(100), 99, 100])
-    standby._hold(lambda: next(looks))
+    standby._renew_while_starting(lambda: next(looks))
     assert [*looks] == [100]
     for _ in range(99):
         assert standby.store.renewed.acquire(blocking=False)
@@ -296,7 +296,7 @@ def test_every_server_that_works_has_a_higher_term_than_those_before(settings, m
 
 def test_a_server_that_was_taken_over_hears_of_it(settings, monkeypatch):
     monkeypatch.setattr(module, "RENEW_SECONDS", 0.05)
-    monkeypatch.setattr(lease, "SECONDS", -1.0)  # each lease has run out as it is renewed
+    monkeypatch.setattr(lease, "SECONDS", -1.0)  # each lease has expired when it is renewed
 
     async def scenario():
         async with working(settings) as (_, happened):

@@ -1,1 +1,1 @@
-"""LL-HLS: a live job at an address, for players that want one (draft-pantos-hls-rfc8216bis)."""
+"""LL-HLS: playback of a live job at a URL by common players (draft-pantos-hls-rfc8216bis)."""

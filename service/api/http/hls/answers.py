@@ -1,4 +1,4 @@
-"""What a player asks for by name, answered once it is there: draft-pantos-hls-rfc8216bis, 6.2.5 and 6.2.6."""
+"""Responses to a player's requests, sent once the content is available: draft-pantos-hls-rfc8216bis, 6.2.5 and 6.2.6."""
 
 import math
 import re
@@ -11,13 +11,13 @@ from . import playlist
 from .packager import Packager
 from .rendition import Rendition
 
-BLOCKED = 3  # target durations that a request may wait
-AHEAD = 2  # segments behind the last that may be asked for
+BLOCKED = 3  # maximum wait of a request, in target durations
+AHEAD = 2  # how many segments after the last may be requested
 RESOURCE = re.compile(r"([a-z]{1,16}[0-9]{0,4})-(?:init|([0-9]{1,18})(?:\.([0-9]{1,9}))?)\.mp4")
 
 
 async def answer(packager: Packager, name: str, msn: int | None, part: int | None) -> Response:
-    """Answer with what a name stands for; raises NotFoundError, and HTTPException for a playlist that comes much later."""
+    """Return the named resource; raises NotFoundError, and HTTPException if a playlist is not available in time."""
     if name == playlist.INDEX:
         return _text(playlist.multivariant(packager.renditions))
     if name.endswith(".m3u8"):
@@ -33,14 +33,14 @@ async def answer(packager: Packager, name: str, msn: int | None, part: int | Non
         if number is None:
             return _media(rendition, rendition.track.init)
         return _media(rendition, await _chunks(packager, rendition, int(number), None if place is None else int(place)))
-    raise NotFoundError(f"there is no {name[:40]}")
+    raise NotFoundError(f"there is no resource {name[:40]}")
 
 
 async def _wait_for(packager: Packager, rendition: Rendition, msn: int | None, part: int | None) -> None:
-    """Wait until a playlist has a segment, or a part of one or what follows it."""
+    """Wait until a playlist contains a segment, or a part of it or anything after that part."""
     if msn is None:
         if part is not None:
-            raise HTTPException(400, "_HLS_part comes with _HLS_msn")
+            raise HTTPException(400, "_HLS_part needs _HLS_msn")
         return
     if msn > rendition.newest[0] + AHEAD and not packager.ended:
         raise HTTPException(400, f"segment {msn} is too far ahead; the newest is {rendition.newest[0]}")
@@ -51,16 +51,16 @@ async def _wait_for(packager: Packager, rendition: Rendition, msn: int | None, p
         return rendition.whole > msn if part is None else rendition.newest >= (msn, part)
 
     if not await packager.until(has, BLOCKED * rendition.target):
-        raise HTTPException(503, f"segment {msn} does not come")
+        raise HTTPException(503, f"segment {msn} is not available in time")
 
 
 def _parts_ahead(rendition: Rendition) -> int:
-    """Say how many parts behind the last may be asked for: three seconds of them, or three."""
+    """Return how many parts after the last may be requested: three seconds of them, at least three."""
     return math.ceil(max(3.0, 3.0 / rendition.part_target))
 
 
 async def _chunks(packager: Packager, rendition: Rendition, number: int, place: int | None) -> bytes:
-    """Return the bytes of a segment, or of one of its parts; waits where it is the next one."""
+    """Return the bytes of a segment or of one of its parts; waits for the next part."""
     if place is not None and (number, place) == rendition.hinted:
         await packager.until(lambda: rendition.hinted != (number, place), BLOCKED * rendition.target)
     segment = rendition.find(number)

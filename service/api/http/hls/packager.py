@@ -1,7 +1,8 @@
-"""One live job on its way to players of HLS: the ring is read once, for all of them, into a rendition of each track.
+"""Packaging of one live job for HLS players: the ring is read once, for all of them, into a rendition of each track.
 
-Sound is cut where the picture is, so it is held until the picture has come as far. Time goes on where a source breaks off: behind
-a hole, in every track, is a discontinuity. So it is where nobody asked for a while, for which nothing is read or kept.
+Audio is cut where the video is, so it is held back until the video has reached it. Timestamps continue when a source is
+interrupted; the gap is followed by a discontinuity in every track. The same applies after a time without players, during which
+nothing is read or kept.
 """
 
 import asyncio
@@ -20,19 +21,19 @@ from upres.service.live.ring import Place, Ring
 
 from .rendition import Chunk, Rendition
 
-LEAD_SECONDS = 1.0  # added to all times: sound may start before 0, which a fragment cannot say
-HOLE_SECONDS = 1.0  # of nothing, behind which players start with a timeline of their own
+LEAD_SECONDS = 1.0  # added to all timestamps: audio may start before 0, which a fragment cannot represent
+HOLE_SECONDS = 1.0  # minimum gap that is followed by a discontinuity
 BEAT_SECONDS = 10.0
-IDLE_SECONDS = 60.0  # after which nobody is taken to play it; longer than any request waits
-SILENT_SEGMENTS = 2  # of the picture, after which sound that is announced is waited for no longer
+IDLE_SECONDS = 60.0  # without requests, after which there are no players; longer than any request waits
+SILENT_SEGMENTS = 2  # video segments after which announced audio is no longer waited for
 
 logger = logging.getLogger(__name__)
 
 
 class Packager:
-    """The renditions of a job by their tracks. segment_seconds: as the job has them. ended: no more comes.
+    """The renditions of a job by track. segment_seconds: of the job. ended: nothing more will be added.
 
-    started_at: Unix seconds of time 0, as far as is known. changed: set when there is something new.
+    started_at: Unix time of timestamp 0, approximately. changed: set when something is added.
     """
 
     def __init__(self, ring: Ring, segment_seconds: float) -> None:
@@ -43,33 +44,33 @@ class Packager:
         self._ring = ring
         self._segment_seconds = segment_seconds
         self._target = 0
-        self._begin = math.inf  # of the picture, in seconds
+        self._begin = math.inf  # of the video, in seconds
         self._end = -math.inf
-        self._first = 0  # segment of the picture since somebody asked
+        self._first = 0  # first video segment since the last request after a pause
         self._waiting: dict[str, deque[Chunk]] = {}
-        self._beside: dict[str, int] = {}  # the picture's segment that the newest sound belongs to
+        self._video_segments: dict[str, int] = {}  # by audio track: the video segment of its newest chunk
         self._asked = time.monotonic()
         self._wanted = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, done: Callable[[], None]) -> None:
-        """Start to read the ring. done: called when that has ended, and no earlier: numbers start once in a job."""
+        """Start to read the ring. done: called when the job has ended, not earlier: segment numbers must not restart in a job."""
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda _: done())
 
     def ask(self) -> None:
-        """Note that somebody plays it."""
+        """Record a request by a player."""
         self._asked = time.monotonic()
         self._wanted.set()
 
     async def stop(self) -> None:
-        """End, whatever may still come."""
+        """Stop without reading the rest."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
     async def until(self, condition: Callable[[], bool], seconds: float) -> bool:
-        """Wait until something holds, or nothing more comes; False where it did not within so many seconds."""
+        """Wait until a condition holds or the job has ended; return False if neither happens within `seconds`."""
         end = time.monotonic() + seconds
         while not condition() and not self.ended:
             changed, left = self.changed, end - time.monotonic()
@@ -80,14 +81,14 @@ class Packager:
 
     @property
     def plays(self) -> bool:
-        """Whether there is a whole segment of the picture, without which players take no playlist, and the sound.
+        """Whether there is a complete video segment, without which players reject a playlist, and the audio.
 
-        The list of tracks is asked for once, so it waits for sound that is announced, but not for long: it may be silent.
+        Players request the list of tracks once, so it waits for announced audio, but not for long: the audio may be silent.
         """
         whole = self.renditions["video"].whole - self._first if "video" in self.renditions else 0
         known = [name for name, track in self._ring.tracks.items() if codec_name(track) is not None]
-        heard = all(name in self.renditions and self.renditions[name].segments for name in known)
-        return whole > SILENT_SEGMENTS or (whole > 0 and heard)
+        audio_known = all(name in self.renditions and self.renditions[name].segments for name in known)
+        return whole > SILENT_SEGMENTS or (whole > 0 and audio_known)
 
     @property
     def _idle(self) -> bool:
@@ -96,8 +97,8 @@ class Packager:
     async def _run(self) -> None:
         try:
             await self._read()
-        except Exception as error:  # whatever it is, an attempt that was taken over may have sent it
-            logger.warning("a live log that cannot be sent as HLS: %s", error)
+        except Exception as error:  # any error: a compromised attempt may have sent invalid data
+            logger.warning("a live log cannot be packaged as HLS: %s", error)
         finally:
             self._finish()
         while not self._ring.ended:
@@ -121,14 +122,14 @@ class Packager:
                 self._take(item)
 
     async def _rest(self) -> None:
-        """Read nothing until somebody asks, or no more comes."""
+        """Read nothing until the next request or the end of the job."""
         self._clear()
         self._wanted.clear()
         while self._idle and not self._ring.ended:
             await wait_for(self._wanted, BEAT_SECONDS)
 
     def _clear(self) -> None:
-        """Forget all media, but not how far it was counted."""
+        """Drop all media, but keep the segment numbers."""
         for rendition in self.renditions.values():
             rendition.clear()
         self._waiting.clear()
@@ -137,26 +138,26 @@ class Packager:
 
     def _take(self, piece: Piece) -> None:
         fragment, track = piece.fragment, self._ring.tracks[piece.fragment.track]
-        if codec_name(track) is None:  # which players of HLS do not know
+        if codec_name(track) is None:  # HLS players do not support this codec
             return
-        chunk = _placed(piece, track)
+        chunk = _on_timeline(piece, track)
         if track.name == "video":
-            self._take_picture(chunk, fragment)
+            self._take_video(chunk, fragment)
         else:
             waiting = self._waiting.setdefault(track.name, deque())
             waiting.append(chunk)
-            while sum(len(chunk.data) for chunk in waiting) > self._ring.most_bytes:  # there is no picture beside it
+            while sum(len(chunk.data) for chunk in waiting) > self._ring.most_bytes:  # the video is missing
                 waiting.popleft()
         for name in self._waiting:
-            self._take_sound(name)
+            self._take_audio(name)
         for rendition in self.renditions.values():
             rendition.shrink(self._ring.most_bytes)
 
-    def _take_picture(self, chunk: Chunk, fragment: Fragment) -> None:
+    def _take_video(self, chunk: Chunk, fragment: Fragment) -> None:
         if "video" not in self.renditions:
             self.started_at = time.time() - self._ring.end_seconds
         video = self._rendition("video", chunk)
-        if not video.segments and not chunk.independent:  # the first is one that a player can start with
+        if not video.segments and not chunk.independent:  # the first chunk must be one that a player can start with
             return
         hole = chunk.start - self._end > HOLE_SECONDS and chunk.independent
         opens = hole or (fragment.number == 0 and chunk.independent)
@@ -165,21 +166,21 @@ class Packager:
         self._end = chunk.end
         video.add(chunk, opens=opens, breaks=breaks, closes=fragment.last)
 
-    def _take_sound(self, name: str, *, all_of_it: bool = False) -> None:
-        """Add the sound up to where the picture is."""
+    def _take_audio(self, name: str, *, all_of_it: bool = False) -> None:
+        """Add the audio up to the end of the video."""
         waiting = self._waiting[name]
         while waiting and (waiting[0].start < self._end or all_of_it):
             chunk = waiting.popleft()
             if chunk.end <= self._begin:
                 continue
             second = max(chunk.start, self._begin)
-            sound, beside = self._rendition(name, chunk), self._segment(second)
-            opens = beside != self._beside.get(name)
-            self._beside[name] = beside
+            sound, video_segment = self._rendition(name, chunk), self._segment(second)
+            opens = video_segment != self._video_segments.get(name)
+            self._video_segments[name] = video_segment
             sound.add(chunk, opens=opens, breaks=self._breaks(second) - sound.breaks if opens else 0)
 
     def _rendition(self, name: str, first: Chunk) -> Rendition:
-        """Return a track's rendition, which its first chunk starts."""
+        """Return a track's rendition; create it with its first chunk."""
         if name not in self.renditions:
             fragments = [piece.fragment for piece in self._ring.pieces() if piece.fragment.track == name]
             track = self._ring.tracks[name]
@@ -189,18 +190,18 @@ class Packager:
         return self.renditions[name]
 
     def _breaks(self, second: float) -> int:
-        """Count the picture's discontinuities up to a second: those of all tracks have the same numbers."""
+        """Return the number of the video's discontinuities up to a time: they must have the same numbers in all tracks."""
         video = self.renditions.get("video")
         return 0 if video is None else video.breaks_before(second)
 
     def _segment(self, second: float) -> int:
-        """Return the number of the picture's segment at a second, as far as it is still known; -1 without a picture."""
+        """Return the number of the video segment at a time, if it is still known; -1 without video."""
         video = self.renditions.get("video")
         return -1 if video is None else video.at(second)
 
     def _finish(self) -> None:
         for name in self._waiting:
-            self._take_sound(name, all_of_it=True)
+            self._take_audio(name, all_of_it=True)
         for rendition in self.renditions.values():
             rendition.close()
         self.ended = True
@@ -211,8 +212,8 @@ class Packager:
         self.changed = asyncio.Event()
 
 
-def _placed(piece: Piece, track: Track) -> Chunk:
-    """Put a fragment on the timeline that all tracks share, where it starts before 0, too."""
+def _on_timeline(piece: Piece, track: Track) -> Chunk:
+    """Return a fragment with its timestamps on the common timeline of all tracks, including those before 0."""
     fragment = piece.fragment
     lead = LEAD_SECONDS + float(track.start * track.time_base)
     data = delayed(piece.data, round(lead * _ticks_a_second(track.init)))
@@ -221,12 +222,12 @@ def _placed(piece: Piece, track: Track) -> Chunk:
 
 
 def _ticks_a_second(init: bytes) -> int:
-    """Read the timescale of a track's media header (mdhd: ISO/IEC 14496-12, 8.4.2)."""
+    """Return the timescale of a track's media header (mdhd: ISO/IEC 14496-12, 8.4.2)."""
     at = init.index(b"mdhd") + 4
     at += 20 if init[at] else 12
     return int.from_bytes(init[at : at + 4], "big")
 
 
 def _target(segment_seconds: float, longest: float) -> int:
-    """Say how many seconds, rounded, a segment has at most: what was asked for, a frame, and of sound a fragment."""
+    """Return the rounded maximum segment duration in seconds: the requested one plus a frame and an audio fragment."""
     return max(1, math.floor(segment_seconds + 1.5 * longest + 0.2 + 0.5))

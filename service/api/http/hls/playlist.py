@@ -1,4 +1,4 @@
-"""Playlists of HLS as text: draft-pantos-hls-rfc8216bis, by section."""
+"""HLS playlists as text: draft-pantos-hls-rfc8216bis, by section."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -8,13 +8,13 @@ from upres.service.live.mime import codec_name
 from .rendition import Part, Rendition, Segment
 
 INDEX = "index.m3u8"
-VERSION = 6  # which EXT-X-MAP asks for (section 8)
-BACK = 3  # part durations that players stay behind the end (4.4.3.8)
-FIRST_BITS = 1_000_000  # a second, before anything is known
+VERSION = 6  # required by EXT-X-MAP (section 8)
+BACK = 3  # distance of players from the end, in part durations (4.4.3.8)
+FIRST_BITS = 1_000_000  # bits per second, before anything is known
 
 
 def multivariant(renditions: Mapping[str, Rendition]) -> str:
-    """Write the playlist that names the others (4.4.6): the picture, with all sound as renditions of one group."""
+    """Return the multivariant playlist (4.4.6): the video, with all audio tracks as renditions of one group."""
     sounds = [name for name in renditions if name != "video"]
     codecs = ",".join(str(codec_name(renditions[name].track)) for name in ("video", *sounds[:1]))
     bits = sum(_bits(rendition) for rendition in renditions.values())
@@ -30,7 +30,7 @@ def multivariant(renditions: Mapping[str, Rendition]) -> str:
 
 
 def media(name: str, renditions: Mapping[str, Rendition], *, started_at: float, ended: bool) -> str:
-    """Write the playlist of one track (4.4.2 to 4.4.5). started_at: Unix seconds of time 0."""
+    """Return the playlist of one track (4.4.2 to 4.4.5). started_at: Unix time of timestamp 0."""
     return "\n".join([*_lines(name, renditions, started_at=started_at, ended=ended), ""])
 
 
@@ -75,6 +75,6 @@ def _parts(name: str, segment: int, parts: Iterable[Part]) -> Iterator[str]:
 
 
 def _bits(rendition: Rendition) -> int:
-    """Compute the bits a second of the segment that takes the most (4.4.6.2)."""
+    """Return the peak segment bit rate in bits per second (4.4.6.2)."""
     found = [8 * each.size / each.duration for each in rendition.segments if each.whole and each.duration > 0]
     return round(max(found, default=FIRST_BITS))

@@ -1,6 +1,6 @@
-"""One track of a live log as a player of HLS sees it: segments, and the parts of those that are still made.
+"""One track of a live log as seen by an HLS player: segments, and the parts of recent and incomplete ones.
 
-Segments are those of the log. Parts are as long as PART_SECONDS of whole frames, which is what a player is behind a few times over.
+Segments are those of the log. Parts last about PART_SECONDS, in whole frames; a player is a few parts behind the live edge.
 """
 
 import math
@@ -12,17 +12,17 @@ from upres.engine.segments.model import Track
 from upres.service.live.framing import FramingError
 
 PART_SECONDS = 0.2
-SLACK = 1.05  # over the usual length of a part, for frames whose durations are rounded
-LONGER = 1.5  # times as long as any frame so far that one may become
-MOST_LONGER = 0.5  # seconds of a part, at most, for that
-LISTED = 4  # target durations in a playlist, one more than a server must keep there
-KEPT = 6  # target durations behind it, for players that are about to ask
-PARTED = 3  # target durations from the end in which parts are listed
+SLACK = 1.05  # tolerance on a part's usual duration, for frames whose durations are rounded
+FRAME_ALLOWANCE = 1.5  # a later frame may be this many times longer than the longest so far
+MAX_ALLOWANCE = 0.5  # upper limit in seconds for that allowance
+LISTED = 4  # target durations in a playlist, one more than required
+KEPT = 6  # target durations kept after that, for players with an older playlist
+PARTED = 3  # target durations before the end within which parts are listed
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A fragment of the log with its place on the timeline. start, duration: seconds."""
+    """A fragment of the log with its position on the timeline. start, duration: seconds."""
 
     data: bytes
     start: float
@@ -31,26 +31,26 @@ class Chunk:
 
     @property
     def end(self) -> float:
-        """Seconds at its end."""
+        """The end time in seconds."""
         return self.start + self.duration
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Chunks that are published together. duration: seconds, as listed: a frame that is longer than a part may be counts as one."""
+    """Chunks that are published together. duration: listed value in seconds; a longer single frame counts as the maximum."""
 
     chunks: tuple[Chunk, ...]
     duration: float
 
     @property
     def independent(self) -> bool:
-        """Whether a player can start with it: it has a key frame."""
+        """Whether a player can start with it, because it contains a keyframe."""
         return any(chunk.independent for chunk in self.chunks)
 
 
 @dataclass(slots=True)
 class Segment:
-    """Parts that follow each other. number: its place among all. breaks: discontinuities before it. whole: no more parts come.
+    """Consecutive parts. number: position in the track. breaks: discontinuities before it. whole: no more parts follow.
 
     duration: seconds. size: bytes.
     """
@@ -71,10 +71,10 @@ class Segment:
 
 
 class Rendition:
-    """The segments of a track: listed, and retired ones that can still be asked for.
+    """The segments of a track: listed ones, and retired ones that can still be requested.
 
-    durations: of chunks that came by now, in seconds, by which the length of parts is decided once and for all.
-    target: the longest segment, in whole seconds. removed_breaks: discontinuities that are listed no more, or were before it.
+    durations: of the chunks received so far, in seconds; they determine the duration of parts, which stays fixed. target: maximum
+    segment duration in whole seconds. removed_breaks: discontinuities that are no longer listed, or precede this rendition.
     """
 
     def __init__(self, track: Track, durations: Sequence[float], target: int, removed_breaks: int = 0) -> None:
@@ -84,14 +84,14 @@ class Rendition:
         self.removed_breaks = removed_breaks
         self._usual = sorted(durations)[len(durations) // 2]
         usual_part = self._usual * math.ceil(PART_SECONDS / self._usual) * SLACK
-        longest = min(LONGER * max(durations), MOST_LONGER)
+        longest = min(FRAME_ALLOWANCE * max(durations), MAX_ALLOWANCE)
         self.part_target = math.ceil(round(1000 * max(usual_part, longest), 6)) / 1000
         self._retired: deque[Segment] = deque()
         self._pending: list[Chunk] = []
         self._next = 0
 
     def add(self, chunk: Chunk, *, opens: bool, breaks: int = 0, closes: bool = False) -> None:
-        """Add what comes next. opens: a segment starts with it, after so many breaks. closes: a segment ends with it."""
+        """Add the next chunk. opens: it starts a segment, after `breaks` discontinuities. closes: it ends a segment."""
         if opens or not self.segments or self.segments[-1].whole:
             self.close()
             self.segments.append(Segment(self._next, chunk.start, breaks))
@@ -105,71 +105,71 @@ class Rendition:
             self._publish()
 
     def close(self) -> None:
-        """End the segment that is made."""
+        """End the current segment."""
         self._publish()
         if self.segments:
             self.segments[-1].whole = True
         self._retire()
 
     def shrink(self, most_bytes: int) -> None:
-        """Forget the oldest segments until no more than so many bytes are kept, but never the newest.
+        """Drop the oldest segments until at most `most_bytes` are kept, but never the newest.
 
-        Raises FramingError where that one alone is twice as large: what sends it makes no segments.
+        Raises FramingError if the newest one alone is twice as large, because its sender produces no segments.
         """
         size = sum(segment.size for segment in (*self._retired, *self.segments)) + sum(
             len(chunk.data) for chunk in self._pending
         )
         while size > most_bytes and (self._retired or len(self.segments) > 1):
-            gone = self._retired.popleft() if self._retired else self._unlisted()
+            gone = self._retired.popleft() if self._retired else self._unlist()
             size -= gone.size
         if size > 2 * most_bytes:
-            raise FramingError(f"a segment of {size} bytes, where {most_bytes} are kept in all")
+            raise FramingError(f"a segment has {size} bytes, but at most {most_bytes} are kept in total")
 
     def breaks_before(self, second: float) -> int:
-        """Count the discontinuities up to a second."""
+        """Return the number of discontinuities up to a time."""
         return self.removed_breaks + sum(segment.breaks for segment in self.segments if segment.start <= second)
 
     @property
     def breaks(self) -> int:
-        """Discontinuities until now."""
+        """The number of discontinuities so far."""
         return self.removed_breaks + sum(segment.breaks for segment in self.segments)
 
     def at(self, second: float) -> int:
-        """Return the number of the newest segment that starts by a second, or of the last before all that are kept."""
+        """Return the number of the newest segment that starts at or before a time, or of the last one before those kept."""
         kept = (*self._retired, *self.segments)
         found = [segment.number for segment in kept if segment.start <= second]
         return found[-1] if found else (kept[0].number if kept else self._next) - 1
 
     def clear(self) -> None:
-        """Forget all segments; those that come are numbered as if they were still here."""
+        """Drop all segments; later ones are numbered as if they had been kept."""
         self.close()
         while self.segments:
-            self._unlisted()
+            self._unlist()
         self._retired.clear()
 
     @property
     def newest(self) -> tuple[int, int]:
-        """Number of the newest part's segment, and its place there; (-1, -1) before the first."""
+        """Segment number and index of the newest part; (-1, -1) before the first."""
         found = next((segment for segment in reversed(self.segments) if segment.parts), None)
         return (-1, -1) if found is None else (found.number, len(found.parts) - 1)
 
     @property
     def whole(self) -> int:
-        """Number of the first segment that is not whole yet."""
+        """Number of the first segment that is not complete."""
         return self.segments[-1].number if self.segments and not self.segments[-1].whole else self._next
 
     @property
     def hinted(self) -> tuple[int, int]:
-        """Number of the next part's segment, and its place there, as far as is known."""
+        """Expected segment number and index of the next part."""
         open_ = self.segments and not self.segments[-1].whole
         return (self.segments[-1].number, len(self.segments[-1].parts)) if open_ else (self._next, 0)
 
     def find(self, number: int) -> Segment | None:
-        """Return a segment that can be asked for."""
+        """Return a segment that can still be requested."""
         return next((segment for segment in (*self._retired, *self.segments) if segment.number == number), None)
 
     def parted(self) -> Iterator[tuple[Segment, bool]]:
-        """Yield the listed segments, each with whether its parts are listed, too."""
+        """Yield the listed segments, each with whether its parts are listed too."""
         left = sum(segment.duration for segment in self.segments)
         for segment in self.segments:
             yield segment, not segment.whole or left <= PARTED * self.target
@@ -188,12 +188,12 @@ class Rendition:
         listed = sum(segment.duration for segment in self.segments)
         while len(self.segments) > 1 and listed - self.segments[0].duration >= LISTED * self.target:
             listed -= self.segments[0].duration
-            self._retired.append(self._unlisted())
+            self._retired.append(self._unlist())
         kept = sum(segment.duration for segment in self._retired)
         while kept > KEPT * self.target:
             kept -= self._retired.popleft().duration
 
-    def _unlisted(self) -> Segment:
+    def _unlist(self) -> Segment:
         segment = self.segments.popleft()
         self.removed_breaks += segment.breaks
         return segment

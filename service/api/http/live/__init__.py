@@ -1,1 +1,1 @@
-"""The WebSocket by which a browser sends a live source and sees its result."""
+"""The WebSocket for live jobs: a browser sends a source and receives the result."""

@@ -1,4 +1,4 @@
-"""What a live socket sends: each item of a log as JSON, with bytes behind it where it has some, and how far its job is."""
+"""Messages of a live socket: each item of a log as JSON, followed by its bytes, if any, and the job's progress."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,16 +11,16 @@ Message = tuple[dict[str, Any], bytes | None]
 
 
 def message_of(item: Track | Piece | Dropped) -> Message:
-    """Make the message of an item: of a track its header comes behind, of a piece its moof and mdat."""
+    """Return the message of an item: a track is followed by its header, a piece by its moof and mdat."""
     if isinstance(item, Track):
         start = float(item.start * item.time_base)
-        seen = {"name": item.name, "codec": item.codec, "type": mime_type(item), "size": len(item.init)}
-        return {"track": {**seen, "start_seconds": start}}, item.init
+        facts = {"name": item.name, "codec": item.codec, "type": mime_type(item), "size": len(item.init)}
+        return {"track": {**facts, "start_seconds": start}}, item.init
     fragment = item.fragment
     if isinstance(item, Dropped):
         return {"dropped": {"track": fragment.track, "frames": item.frames}}, None
-    seen = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}
-    return {"fragment": {**seen, "size": len(item.data)}}, item.data
+    facts = {"track": fragment.track, "frames": fragment.frames, "independent": fragment.independent}
+    return {"fragment": {**facts, "size": len(item.data)}}, item.data
 
 
 def progress_of(
@@ -31,7 +31,7 @@ def progress_of(
     late: float | None = None,
     error: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Make the progress of a job as viewers see it. report: as of `Progress.as_json`, or empty. late: seconds, of a live one."""
+    """Return a job's progress for viewers. report: as from `Progress.as_json`, or empty. late: seconds, if live."""
     return {
         "status": status,
         "frames_in": report.get("frames_in", 0),

@@ -1,9 +1,9 @@
-"""The door for browsers: a WebSocket that takes a live source and gives its log, or reads along with a live job.
+"""The live API for browsers: a WebSocket that accepts a live source and returns its log, or follows an existing live job.
 
-The first message is JSON and holds the key, never the address: `{"key": …, "start": {"model": …}}` or
-`{"key": …, "attach": REQUEST_ID}`. A starter then sends the source's bytes as binary messages, unless it names a `live_source`,
-which the server pulls, and `{"end": true}`. What comes back is JSON, and behind each `track` and `fragment` one binary message:
-its header, or its moof and mdat.
+The first message is JSON and contains the key, which must not be part of the URL: `{"key": …, "start": {"model": …}}` or
+`{"key": …, "attach": REQUEST_ID}`. A client that starts a job then sends the source's bytes as binary messages, followed by
+`{"end": true}`; if it names a `live_source`, the server pulls that instead. The responses are JSON; each `track` and `fragment`
+is followed by one binary message: its header, or its moof and mdat.
 """
 
 import asyncio
@@ -39,20 +39,20 @@ from upres.service.telemetry.tracing import Tracing
 from .messages import message_of, progress_of
 
 PATH = "/api/v2/live"
-HELLO_SECONDS = 10.0  # for the first message, which holds the key
-MOST_STRANGERS = 64  # sockets without a key yet; one more ends the wait for the oldest
-MOST_SOCKETS = 64  # of a key
-RECHECK_SECONDS = 10.0  # between two looks at whether the key still holds
+HELLO_SECONDS = 10.0  # for the first message, which contains the key
+MAX_UNAUTHENTICATED = 64  # maximum number of sockets without a key yet; one more ends the oldest
+MAX_SOCKETS = 64  # per key
+RECHECK_SECONDS = 10.0  # between two checks that the key is still valid
 CLOSE_SECONDS = 5.0
 DONE, FAILED, FOREIGN = 1000, 4000, 4403
 
 logger = logging.getLogger(__name__)
 
 
-class LiveDoor:
-    """The sockets of one server. origins: those whose pages may open one beside the server's own, `*` for any.
+class LiveSockets:
+    """The live sockets of one server. origins: those besides the server's own whose pages may connect, `*` for any.
 
-    idle_seconds: the longest that a client may take nothing; how long a sender may pause is watched where its source arrives.
+    idle_seconds: maximum time for which a client may read nothing. Pauses of a sender are limited elsewhere, with its source.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class LiveDoor:
         self._origins = origins
         self._idle_seconds = idle_seconds
         self._open: Counter[str] = Counter()
-        self._strangers: deque[asyncio.Timeout] = deque()
+        self._unauthenticated: deque[asyncio.Timeout] = deque()
 
     def mount(self, app: FastAPI) -> None:
         """Add the route."""
         app.add_api_websocket_route(PATH, self.connect)
 
     async def connect(self, websocket: WebSocket) -> None:
-        """Serve one client to its end; an error is sent as `{"error": …}` before the close."""
+        """Serve one client to its end; an error is sent as `{"error": …}` before the socket is closed."""
         if not self._allowed(websocket):
             await websocket.close(
-                FOREIGN, "this origin is not allowed; the operator's cors_origins name those that are"
+                FOREIGN, "this origin is not allowed; the operator's setting cors_origins lists the allowed ones"
             )
             return
         code = DONE
@@ -92,9 +92,9 @@ class LiveDoor:
             await websocket.accept()
             await self._serve(websocket)
         except (WebSocketDisconnect, TimeoutError) as error:
-            logger.info("a viewer has gone: %r", error)
+            logger.info("a viewer is gone: %r", error)
             code = FAILED
-        except Exception as error:  # every error is answered
+        except Exception as error:  # every error is reported to the client
             code = FAILED
             answer = json.loads(bytes(response_of(error).body))
             if isinstance(error, BusyError):
@@ -107,7 +107,7 @@ class LiveDoor:
                     await websocket.close(code)
 
     def _allowed(self, websocket: WebSocket) -> bool:
-        """Report whether a page of this origin may connect; what is no browser names none."""
+        """Return whether a page of this origin may connect; clients other than browsers send no origin."""
         origin = websocket.headers.get("origin")
         own = websocket.headers.get("host", "")
         return origin is None or urlsplit(origin).netloc == own or bool({origin, "*"} & set(self._origins))
@@ -116,19 +116,19 @@ class LiveDoor:
         first = await self._first(websocket)
         owner = await self._owner(first.get("key"))
         self._quota.take(owner)
-        if self._open[owner] >= MOST_SOCKETS:
-            raise BusyError(f"this key has {MOST_SOCKETS} live sockets open; close one", retry_seconds=5)
+        if self._open[owner] >= MAX_SOCKETS:
+            raise BusyError(f"this key has {MAX_SOCKETS} live sockets open; close one", retry_seconds=5)
         self._open[owner] += 1
         try:
             with self._tracing.request(
                 f"WebSocket {PATH}", websocket.headers.getlist("traceparent"), {"http.route": PATH}
             ):
-                await self._attended(websocket, first, owner)
+                await self._serve_job(websocket, first, owner)
         finally:
             self._open[owner] -= 1
-            self._open += Counter()  # without those at zero
+            self._open += Counter()  # drops entries that are zero
 
-    async def _attended(self, websocket: WebSocket, first: dict[str, Any], owner: str) -> None:
+    async def _serve_job(self, websocket: WebSocket, first: dict[str, Any], owner: str) -> None:
         starts = "start" in first
         if starts:
             job = (await self._jobs.create(_spec(first["start"]), owner))[0]
@@ -137,20 +137,20 @@ class LiveDoor:
         await self._run(websocket, job, first.get("key"), sends=starts)
 
     async def _first(self, websocket: WebSocket) -> dict[str, Any]:
-        """Wait for the first message: some seconds, and no longer than until many others wait with none."""
+        """Wait for the first message: for some seconds, but only until too many other sockets wait for theirs."""
         try:
             async with asyncio.timeout(HELLO_SECONDS) as limit:
-                self._strangers.append(limit)
-                if len(self._strangers) > MOST_STRANGERS:
-                    self._strangers.popleft().reschedule(0)
+                self._unauthenticated.append(limit)
+                if len(self._unauthenticated) > MAX_UNAUTHENTICATED:
+                    self._unauthenticated.popleft().reschedule(0)
                 try:
                     return _object(await websocket.receive_text())
                 finally:
                     with suppress(ValueError):
-                        self._strangers.remove(limit)
+                        self._unauthenticated.remove(limit)
         except TimeoutError as error:
-            raise SilentError(f"the first message did not come within {HELLO_SECONDS:g} s") from error
-        except KeyError as error:  # Starlette's for bytes
+            raise SilentError(f"the first message did not arrive within {HELLO_SECONDS:g} s") from error
+        except KeyError as error:  # raised by Starlette for a binary message
             raise InvalidError({"message": ["The first message must be JSON text with `key`."]}) from error
 
     async def _owner(self, secret: object) -> str:
@@ -177,34 +177,36 @@ class LiveDoor:
                 relay.ring.release()
 
     async def _raise_unless_ended(self, error: BaseException, job: Job) -> None:
-        """Raise what ended the source, but not where the job has ended: then its last report says how."""
+        """Raise the error that ended the source, unless the job has ended: then its last report shows the reason."""
         ended = isinstance(error, UpresError) and (await self._jobs.find(job.request_id)).state.ended
         if not ended:
             raise error
 
     async def _receive(self, websocket: WebSocket, job: Job, *, sends: bool) -> None:
-        """Take the source to its end. Raises WebSocketDisconnect as soon as the client has gone, unless its end came before."""
+        """Receive the source to its end. Raises WebSocketDisconnect if the client disconnects before the end."""
         offset = 0
         while True:
             message = await websocket.receive()
             if message["type"] == "websocket.disconnect":
                 raise WebSocketDisconnect(message.get("code", DONE))
             if not sends:
-                raise InvalidError({"message": ["A socket that reads along sends nothing."]})
+                raise InvalidError({"message": ["A socket that follows a job must not send anything."]})
             if data := message.get("bytes"):
                 if job.spec.get("live_source") is not None:
                     raise InvalidError(
-                        {"message": ["The server pulls this source; the socket that started it sends none."]}
+                        {"message": ["The server pulls this source; the socket that started it must not send one."]}
                     )
                 offset = await self._jobs.write(job.request_id, offset, data)
             elif _object(message.get("text") or "").get("end"):
                 await self._jobs.end_source(job.request_id)
                 return
             else:
-                raise InvalidError({"message": ['Messages after the first are bytes of the source, or {"end": true}.']})
+                raise InvalidError(
+                    {"message": ['Messages after the first must be bytes of the source, or {"end": true}.']}
+                )
 
     async def _follow(self, websocket: WebSocket, job: Job, secret: object, *, holds: bool) -> None:
-        """Send the log as it grows; raises UnauthenticatedError soon after the key was revoked."""
+        """Send the log as it grows; raises UnauthenticatedError soon after the key is revoked."""
         accepted = {"request_id": job.request_id, "model": job.spec["model"]}
         if self._jobs.live(job.request_id) is not None:
             accepted["hls"] = self._links.make_live("", job.request_id)
@@ -230,7 +232,7 @@ class LiveDoor:
         )
 
     async def _send(self, websocket: WebSocket, header: dict[str, Any], data: bytes | None = None) -> None:
-        """Send; TimeoutError where the client takes nothing for too long."""
+        """Send a message; TimeoutError if the client reads nothing for too long."""
         async with asyncio.timeout(self._idle_seconds):
             await websocket.send_text(json.dumps(header))
             if data is not None:
@@ -248,7 +250,7 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _spec(values: object) -> Spec:
-    """Make the spec of a live job from the fields that a form has; raises InvalidError for those of the wrong type."""
+    """Return the spec of a live job from form fields; raises InvalidError for fields of the wrong type."""
     if not isinstance(values, dict):
         raise InvalidError({"start": ["`start` must be an object with the fields of an upscale."]})
     drops, stream, steps = values.get("when_slow", "wait"), values.get("live_source"), values.get("step_down", False)

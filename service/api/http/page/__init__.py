@@ -1,1 +1,1 @@
-"""The page at `/`: watch a picture while it is upscaled, and keep an eye on jobs."""
+"""The page at `/`: shows a video while it is upscaled, and the state of jobs."""

@@ -1,4 +1,4 @@
-"""The page's files, served as they are: plain modules that a browser runs, under a policy that lets it load nothing else."""
+"""The page's files, served unmodified: plain JavaScript modules, under a policy that forbids loading anything else."""
 
 from importlib.resources import files
 
@@ -28,7 +28,7 @@ HEADERS = {
 
 
 def mount(app: FastAPI) -> None:
-    """Add the page and its files, which are read once. They hold no secret, so they need no key."""
+    """Add the page and its files, which are read once. They contain no secret, so they need no key."""
     static = files(__package__) / "static"
     known = {file.name: file.read_bytes() for file in static.iterdir() if file.name.rpartition(".")[1]}
 

@@ -1,4 +1,4 @@
-"""What every gRPC call passes: it is counted and traced as it ends, and a fault is said once, with its trace."""
+"""Common handling of gRPC calls: counted and traced by how they end; an internal error is logged once, with its trace."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ class Broken(Service):
 
 
 class Called:
-    """A key that is in use, a rate, and a call in one."""
+    """A valid key, a rate limit, and a call in one object."""
 
     def owner(self, secret):
         return "alice"
@@ -54,7 +54,7 @@ class Called:
 
 
 def called(method, request):
-    """What becomes of a call: its code as counted, its span, and the lines of the log."""
+    """The outcome of a call: its code as counted, its span, and its log lines."""
     exporter, called, lines = InMemorySpanExporter(), Called(), []
     telemetry = Telemetry(tracing=OtelTracing(exporter))
     service = Broken(None, called, called, telemetry)

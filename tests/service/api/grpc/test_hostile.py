@@ -1,4 +1,4 @@
-"""What a stranger may send over gRPC: each is answered with a status that says what is wrong, and is no error of ours."""
+"""Hostile messages over gRPC: each is answered with a status that describes the problem, and is not an internal error."""
 
 import threading
 
@@ -62,7 +62,7 @@ def test_two_keys_are_none(server, rpc):
 
 @pytest.mark.parametrize("text", ["x" * 20_000, "\u20ac" * 9000, "/a/b" * 5000])
 def test_what_is_echoed_fits_into_the_metadata(rpc, text):
-    """All that is wrong at once; a client takes 8 KiB of metadata."""
+    """All problems at once; a client accepts 8 KiB of metadata."""
     config = pb.UpscaleConfig(
         model=text, content=text, codec=text, preset=text, crf=99, scale=99, segment_seconds=-1, prefilters=[text] * 99
     )
@@ -107,4 +107,4 @@ def test_a_client_that_leaves_in_the_middle_is_no_error(rpc, service):
             pass
     call.cancel()
     leaving.set()
-    rpc.call(rpc.models.ListModels, pb.ListModelsRequest())  # what it logs, it has logged before this answer
+    rpc.call(rpc.models.ListModels, pb.ListModelsRequest())  # it has logged everything before this response

@@ -108,7 +108,7 @@ def test_an_upload_that_was_cut_goes_on_where_it_was(rpc, clip):
     data, request_id = clip().read_bytes(), str(uuid.uuid4())
     half = rpc.call(rpc.jobs.CreateJob, upload(data[: len(data) // 2], request_id, end=False)).job
     assert (half.accepted, half.source_offset) == (False, len(data) // 2)
-    for _ in range(2):  # the second as after an answer that was lost
+    for _ in range(2):  # the second as after a lost response
         job = rpc.call(rpc.jobs.CreateJob, upload(data, request_id)).job
         assert job.accepted and job.request_id == request_id
     assert watch(rpc, request_id)[-1].event == "done"

@@ -1,4 +1,4 @@
-"""What the contract's messages are made of."""
+"""Conversions to the contract's messages."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Downloads: Range headers (RFC 9110, section 14.1.2), and clients that leave."""
+"""Downloads: Range headers (RFC 9110, section 14.1.2), and clients that disconnect."""
 
 import asyncio
 
@@ -29,7 +29,7 @@ def test_ranges(header, expected):
 
 
 def test_an_abandoned_download_is_not_read_to_its_end():
-    """Its client disconnects after the first bytes; what is read has no end of its own."""
+    """Its client disconnects after the first bytes; the data that is read is endless."""
 
     async def leave():
         read, first = [], asyncio.Event()

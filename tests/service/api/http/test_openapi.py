@@ -1,4 +1,4 @@
-"""The served description, and the page that shows it."""
+"""The served API description, and the page that shows it."""
 
 import re
 
@@ -72,7 +72,7 @@ def test_the_page_of_the_description_needs_no_other_host(server):
     for place in places:
         assert httpx.get(server.base + place).status_code == 200, place
     assert not re.findall(r"https?://", page)
-    assert '"validatorUrl": null' in page  # else it asks another host about the description
+    assert '"validatorUrl": null' in page  # otherwise it sends the description to another host
 
 
 def test_other_origins_are_let_in_only_where_the_operator_names_them(server, tmp_path):
@@ -85,6 +85,6 @@ def test_other_origins_are_let_in_only_where_the_operator_names_them(server, tmp
         assert "authorization" in preflight.headers["access-control-allow-headers"].lower()
         other = httpx.options(opened.base + SUBMIT, headers={**headers, "Origin": "https://other.example"})
         assert "access-control-allow-origin" not in other.headers
-        answer = httpx.post(opened.base + SUBMIT, headers={"Origin": ORIGIN})  # errors can be read as well
+        answer = httpx.post(opened.base + SUBMIT, headers={"Origin": ORIGIN})  # errors are readable too
         assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, ORIGIN)
         assert "x-ratelimit-daily-remaining" in answer.headers["access-control-expose-headers"].lower()

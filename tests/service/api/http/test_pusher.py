@@ -1,4 +1,4 @@
-"""The progress socket of a real server, by a real WebSocket client; what no client can time, on a socket of the test's own."""
+"""The progress socket of a real server with a real WebSocket client; what no client can time is tested on a fake socket."""
 
 import asyncio
 import hmac
@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 
 
 class Client:
-    """A stranger's client of the protocol, which its documentation is enough to write."""
+    """An independent client of the protocol, written by its documentation."""
 
     def __init__(self, server, query="protocol=7&client=js&version=8.4.0", key="any-app-key"):
         url = f"ws://127.0.0.1:{server.settings['http_port']}/app/{key}?{query}"
@@ -129,7 +129,7 @@ def test_a_message_that_is_none_is_answered_and_the_next_one_heard(server, text)
         assert client.next()[0] == "pusher:pong"
 
 
-@pytest.mark.parametrize("version", [5, 6, 7])  # pysher 1.0.8 says 6
+@pytest.mark.parametrize("version", [5, 6, 7])  # pysher 1.0.8 uses 6
 def test_each_version_that_clients_say_opens_the_channel(server, version):
     with Client(server, f"client=Pysher&version=0.6.0&protocol={version}") as client:
         assert client.subscribe()[0] == "pusher_internal:subscription_succeeded"
@@ -151,7 +151,7 @@ def test_a_connection_ends_when_its_key_is_revoked(tmp_path, clip):
         other = {"Authorization": f"Bearer {Keys(store).add('other')}"}
         Keys(store).revoke("default")
         store.close()
-        assert submit(server, clip("a.mp4", 1), other)  # something happens, so that it looks
+        assert submit(server, clip("a.mp4", 1), other)  # an event, so that it checks
         with pytest.raises(ConnectionClosed) as caught:
             client.next()
         assert caught.value.rcvd.code == 4009
@@ -167,7 +167,7 @@ def test_a_client_that_leaves_pings_unanswered_loses_its_connection(tmp_path):
 
 
 class Talking:
-    """A WebSocket of which the test is the client."""
+    """A WebSocket whose client is the test."""
 
     def __init__(self):
         self.sent, self.coming = asyncio.Queue(), asyncio.Queue()
@@ -233,7 +233,7 @@ def test_a_client_that_does_not_read_loses_its_connection_and_nothing_grows():
 
 
 class Subscriber(Talking):
-    """A WebSocket whose client subscribes to its channel. told: of which jobs it heard."""
+    """A WebSocket whose client subscribes to its channel. told: the jobs of the events it received."""
 
     def __init__(self):
         super().__init__()
@@ -255,7 +255,7 @@ class Subscriber(Talking):
 
 
 class Counting(JobReader):
-    """Counts the looks for something to have happened, and the readings of events."""
+    """Counts the checks for new events, and the reads of events."""
 
     looks = readings = 0
 
@@ -277,7 +277,7 @@ def test_events_are_read_for_clients_only_and_those_from_before_they_came_are_no
         running = asyncio.create_task(pusher.run())
         for name in ("before", "later"):
             jobs.store.add(Job(name, "default", {}))
-        await asyncio.sleep(0)  # it waits by now
+        await asyncio.sleep(0)  # it waits now
         await jobs.ledger.change("before", states.started)
         while jobs.looks < 2:
             await asyncio.sleep(0)

@@ -48,7 +48,7 @@ def submit(web, path, headers=None, **fields):
 
 @pytest.fixture
 def poll(server, web):
-    """Ask for a job as a client of the hosted API does, whenever something happened to it, until it has ended."""
+    """Poll a job like a client of the hosted API, after each event, until it has ended."""
 
     def ask(request_id, url="/api/v2/jobs"):
         with Rpc(server.target) as rpc:
@@ -63,7 +63,7 @@ def poll(server, web):
 
 
 def test_the_guides_script(server, poll, clip, tmp_path):
-    """Submit, poll, read result_url with a plain GET: only the base and the key differ from the hosted API."""
+    """Submit, poll, read result_url with a plain GET: only the base URL and the key differ from the hosted API."""
     with clip().open("rb") as file:
         answer = httpx.post(
             f"{server.base}/api/v2/videos/upscales",
@@ -98,7 +98,7 @@ def test_results_have_ranges_and_their_links_are_signed(web, poll, clip):
     assert httpx.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
     head = httpx.head(url)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(whole)), b"")
-    ranged = httpx.head(url, headers={"Range": "bytes=10-19"})  # ranges are for GET alone: RFC 9110, section 14.2
+    ranged = httpx.head(url, headers={"Range": "bytes=10-19"})  # ranges are for GET only: RFC 9110, section 14.2
     assert (ranged.status_code, ranged.headers["content-length"]) == (200, str(len(whole)))
     assert httpx.get(url.replace("signature=", "signature=0")).status_code == 404
     assert httpx.get(re.sub(r"expires=\d+", "expires=1", url)).status_code == 404
@@ -164,7 +164,7 @@ def test_an_upload_that_stops_is_not_waited_for(tmp_path):
 
 
 def begin(body):
-    """The beginning of an upload. body: its headers, and as much of it as there is."""
+    """The start of an upload. body: its headers, and a part of its content."""
     request = f"POST /api/v2/videos/upscales HTTP/1.1\r\nHost: upres\r\nAuthorization: Bearer {KEY}\r\n"
     return (request + "Content-Type: multipart/form-data; boundary=x\r\n").encode() + body
 
@@ -175,9 +175,9 @@ FILE = b'--x\r\nContent-Disposition: form-data; name="video"; filename="a.mp4"\r
 @pytest.mark.parametrize(
     "body",
     [
-        b"Content-Length: 100000000\r\n\r\n",  # and nothing of it
+        b"Content-Length: 100000000\r\n\r\n",  # without any content
         b"Content-Length: 2000000\r\n\r\n",
-        b"Transfer-Encoding: chunked\r\n\r\n1000000\r\n" + FILE + bytes((1 << 20) + 65536),  # and no end
+        b"Transfer-Encoding: chunked\r\n\r\n1000000\r\n" + FILE + bytes((1 << 20) + 65536),  # without an end
     ],
     ids=["larger than the contract takes", "announced", "without a length"],
 )
@@ -190,7 +190,7 @@ def test_an_upload_that_the_disk_has_no_room_for_is_refused_before_it_has_come(t
 
 
 def test_the_disk_is_looked_at_again_while_an_upload_comes(tmp_path):
-    """The room that is seen first is there; somebody else takes it."""
+    """There is room at the first check; another process then uses it."""
     looks = []
 
     def check_room(size):
@@ -281,7 +281,8 @@ def test_prices_are_nothing_and_estimates_are_linear(web, clip):
     [
         ({"width": "x", "scale": "9", "model": ""}, {"model", "width", "height"}),
         ({}, {"width", "height"}),
-        ({"width": 640, "height": 360, "duration": 15.2}, {"duration"}),  # RealESRGAN_Vid_x4: 15 s, as /models says
+        # RealESRGAN_Vid_x4: 15 s, as reported by /models.
+        ({"width": 640, "height": 360, "duration": 15.2}, {"duration"}),
         ({"width": 640, "height": 360, "duration": 0.05}, {"duration"}),
         ({"width": 5000, "height": 5000, "duration": -1}, {"width", "height", "duration"}),
         ({"width": 8, "height": 1.5, "duration": "nan"}, {"width", "height", "duration"}),
@@ -414,7 +415,8 @@ def test_models_are_listed_in_pages(server, web, tmp_path):
     assert model["info"]["limits"]["max_scale"] is None
     with ServerProcess(tmp_path / "state") as free, httpx.Client(base_url=free.ready().base, headers=HEADERS) as own:
         limits = [model["info"]["limits"] for model in own.get("/api/v2/models").json()["data"]]
-        assert [limit["max_video_duration_seconds"] for limit in limits] == [None, None]  # unless the operator says so
+        # There are no limits unless the operator sets them.
+        assert [limit["max_video_duration_seconds"] for limit in limits] == [None, None]
     assert web.get("/api/v2/models?filter[inference_types]=txt2img").json()["data"] == []
     assert web.get("/api/v2/models?limit=999&page=x").json()["meta"]["per_page"] == 50
     assert web.get("/api/v2/account/balance").json()["data"]["balance"] > 0

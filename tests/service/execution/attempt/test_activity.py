@@ -1,4 +1,4 @@
-"""What counts as progress, and what a damaged source may ask of its file."""
+"""The activity that counts as progress, and invalid seeks of a damaged source."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ def test_a_place_that_cannot_be_is_answered_and_not_raised(offset, whence, tmp_p
 
 @pytest.mark.parametrize("name", ["a.ogv", "a.mkv"])
 def test_a_source_that_is_read_twice_is_read_from_its_beginning_each_time(clip, name):
-    """Ogg's clock may jump: the reader looks through all of it first."""
+    """Ogg's timestamps may jump: the reader scans the whole file first."""
     with (
         clip(name, 3, *(["-c:v", "libtheora"] if name == "a.ogv" else [])).open("rb") as file,
         Reader(ReadAhead(file)) as reader,

@@ -1,4 +1,4 @@
-"""A job's folder that another attempt has: it is waited for a while, who has it is said, and nothing of it is an attempt."""
+"""A job's folder that another attempt holds: wait for a while, report the holder, and do not count it as an attempt."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from upres.engine.core.errors import LogLockedError
 from upres.engine.pipeline.progress import Progress
 from upres.engine.segments.folder import VERSION, FolderLog
 from upres.service.domain.spec import Limits
-from upres.service.execution.attempt.folder_lock import NOBODY_KNOWN, LockedError, locked
+from upres.service.execution.attempt.folder_lock import UNKNOWN_HOLDER, LockedError, locked
 from upres.service.execution.attempt.reporting import Reporter
 from upres.service.execution.attempt.run import Attempt
 from upres.service.execution.order import Order
@@ -42,7 +42,7 @@ def test_whatever_a_holder_says_of_itself_is_one_short_line(tmp_path, said):
     ):
         pass
     assert len(caught.value.holder.splitlines()) == 1 and len(caught.value.holder) <= 200
-    assert caught.value.holder == NOBODY_KNOWN or said == b"x\n" * 1000
+    assert caught.value.holder == UNKNOWN_HOLDER or said == b"x\n" * 1000
 
 
 @pytest.mark.parametrize("number", [None, 3])
@@ -61,14 +61,14 @@ def test_an_attempt_that_finds_its_folder_locked_gives_its_order_back_and_says_w
 
 @pytest.mark.parametrize("number", [None, 0])
 def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_is_lost(tmp_path, clip, number):
-    """As where the file server of a machine that is off has released the folder's lock first."""
+    """As if the file server of a machine that is off had released the folder's lock first."""
     with working(tmp_path / "job") as desk:
         desk.folder.source.write_bytes(clip("a.mp4", 3).read_bytes())
         desk.order(devices=0 if number is None else 2)
         wanted = "fragment" if number is None else "ranges"
         next(report for report in desk.reports() if report["report"] == wanted)
         desk.send({"cancel": REQUEST})
-        assert desk.verdict()["report"] in ("died", "joined")  # the second where it was done before
+        assert desk.verdict()["report"] in ("died", "joined")  # the second if it was done before
         log = desk.folder.log if number is None else desk.folder.log / "ranges" / f"{number:05}"
         log.mkdir(exist_ok=True)
         index = desk.folder.log / "index.jsonl"
@@ -95,7 +95,7 @@ def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
 
 
 def test_a_log_that_another_build_began_is_started_over(tmp_path, caplog):
-    """Segments of two builds in one result may not belong together."""
+    """Segments of two builds must not be mixed in one result."""
     order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
     attempt, wanted = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
     attempt._log(wanted).close()

@@ -1,4 +1,4 @@
-"""Memory that an attempt waits for is all that it takes beside its models."""
+"""The memory that an attempt waits for covers everything it uses besides its models."""
 
 from types import SimpleNamespace
 

@@ -1,4 +1,4 @@
-"""The stages of a traced attempt: one report however many frames, which is one that the server takes."""
+"""The stages of a traced attempt: a single report regardless of the number of frames, which the server accepts."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What runs on a node: reports are kept for servers that share a device, and each server has its own orders. No Ray here."""
+"""The actor on a node: keeps reports for the servers that share a device; each server has its own orders. Without Ray."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -13,11 +13,11 @@ from upres.service.execution.order import Order
 from upres.service.execution.pool.worker import PooledWorker
 
 VERSION = "1"
-STEPS = 20  # of the event loop, which what was started takes at most
+STEPS = 20  # iterations of the event loop, enough for started tasks to run
 
 
 class Stub(PooledWorker):
-    """Runs nothing. sent: what it was asked for."""
+    """Worker that runs nothing. sent: the messages it received."""
 
     def __init__(self, *_):
         super().__init__(0, 0)
@@ -31,7 +31,7 @@ class Stub(PooledWorker):
         self.sent.append(message)
 
     async def says(self, name, report, **values):
-        await self._take({"request_id": name, "report": report, **values}, self.on_report)
+        await self._handle({"request_id": name, "report": report, **values}, self.on_report)
 
     def orders(self):
         return [message["run"]["request_id"] for message in self.sent if "run" in message]
@@ -39,7 +39,7 @@ class Stub(PooledWorker):
 
 @pytest.fixture(autouse=True)
 def alone(monkeypatch):
-    """A device without a process of its own, which ends with it."""
+    """A device without a separate process, which would end with it."""
     monkeypatch.setattr(device, "WorkerProcess", Stub)
     monkeypatch.setattr(device, "version", lambda name: VERSION)
     monkeypatch.setattr(device, "problem", lambda mark: None)
@@ -51,7 +51,7 @@ def alone(monkeypatch):
 
 @asynccontextmanager
 async def serving(*servers):
-    """A device that works for servers, each with a folder of its own."""
+    """A device that works for servers, each with its own folder."""
     made = Device((), {}, 1, None)
     for server in servers:
         assert await made.attach(server, VERSION, Mark(f"/{server}/jobs/.server-x", "")) is None
@@ -104,7 +104,7 @@ def test_an_order_waits_for_the_end_of_an_earlier_attempt_at_the_same():
             async with asyncio.timeout(20):
                 await again
             assert len(made._worker.orders()) == 2
-            assert made._boxes["a"].empty  # nobody waits for the first one's end
+            assert made._boxes["a"].empty  # the end of the first one is not waited for
 
     asyncio.run(scenario())
 
@@ -118,7 +118,7 @@ def test_what_a_server_gave_before_it_attached_again_is_ended_for_it_was_reporte
             assert await made.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
             assert made._worker.sent[2:] == [{"cancel": first}]
             await made._worker.says(first, "died")
-            assert made._boxes["a"].empty and len(made._given) == 1
+            assert made._boxes["a"].empty and len(made._orders) == 1
 
     asyncio.run(scenario())
 
@@ -134,7 +134,7 @@ def test_an_order_that_waits_is_not_run_for_a_server_that_has_attached_again_sin
             await made._worker.says(first, "died")
             async with asyncio.timeout(20):
                 await again
-            assert made._worker.orders() == [first] and not made._given
+            assert made._worker.orders() == [first] and not made._orders
 
     asyncio.run(scenario())
 
@@ -192,7 +192,7 @@ def test_servers_hear_how_busy_the_device_is(monkeypatch):
             [beat], _ = await made.reports("a", 9)
             assert beat["load"]["busy_seconds"] == 1.5 and beat["load"]["frames"] == {"m": 3}
             server = Stub()
-            await server._take(beat, made._worker.on_report)
+            await server._handle(beat, made._worker.on_report)
             assert server.state.load == made._load
 
     asyncio.run(scenario())

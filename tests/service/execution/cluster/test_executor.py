@@ -1,4 +1,4 @@
-"""Jobs on a cluster of Ray, whose nodes all are on this machine: the bytes of one worker here, whatever dies, joins or leaves."""
+"""Jobs on a Ray cluster with all nodes on this machine: the same bytes as from one worker, whatever dies, joins or leaves."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from upres.service.telemetry.tally import Telemetry
 
 pytest.importorskip("ray")
 
-from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # Ray has it
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter  # used by Ray
 
 from upres.service.telemetry.otel import OtelTracing
 
@@ -60,7 +60,7 @@ async def watched(executor, workers):
 
 
 async def alone(folder, source):
-    """What one worker on this machine makes."""
+    """The result of one worker on this machine."""
     async with watched(LocalExecutor(ExecutorOptions(workers=1, slots=1)), 1) as here:
         return await here.result(here.executor.run, ordered(folder / "alone", source))
 
@@ -78,7 +78,7 @@ async def none_left(running):
 
 
 def attempts():
-    """Processes below this one that run attempts."""
+    """The descendants of this process that run attempts."""
     return processes.below("upres-attempt")
 
 
@@ -110,7 +110,7 @@ def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp
             while len(executor._workers) < 3 or not executor._workers[2].ready:
                 await asyncio.sleep(0.05)
             third = executor._workers[2]
-            executor._workers.reverse()  # orders go to the first that has most room
+            executor._workers.reverse()  # orders go to the first worker with the most room
             job = await submit(jobs, source)
             while not third._ranges:
                 await asyncio.sleep(0.01)
@@ -184,7 +184,7 @@ def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, clus
             assert all([await process_of(here) == await process_of(there) for here, there in pairs])
 
     with monkeypatch.context() as patch:
-        patch.setattr("ray.shutdown", lambda: None)  # both servers are this process
+        patch.setattr("ray.shutdown", lambda: None)  # both servers are in this process
         asyncio.run(scenario())
     sys.modules["ray"].shutdown()
 
@@ -223,7 +223,7 @@ def test_a_server_whose_lease_another_took_gets_no_device_back(tmp_path, clip, c
             assert await new.result(new.executor.run, ordered(tmp_path / "job", source)) == expected
 
     with monkeypatch.context() as patch:
-        patch.setattr("ray.shutdown", lambda: None)  # both servers are this process
+        patch.setattr("ray.shutdown", lambda: None)  # both servers are in this process
         asyncio.run(scenario())
     sys.modules["ray"].shutdown()
 
@@ -250,7 +250,7 @@ def test_a_server_whose_lease_is_in_doubt_leaves_its_devices_and_takes_them_agai
 
 
 async def lost_sight_of(executor, order):
-    """Have a server start a job on both nodes, and then ask no more, as one that was killed."""
+    """Let a server start a job on both nodes and then stop polling, like one that was killed."""
     await executor.run(order)
     while not all(worker._ranges for worker in executor._workers):
         await asyncio.sleep(0.01)

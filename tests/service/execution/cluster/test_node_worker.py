@@ -1,4 +1,4 @@
-"""A worker on a node, as its pool sees it: asking is the sign of life, and is held up by nothing that is done with reports."""
+"""A worker on a node as seen by its pool: polling is the sign of life, and slow handling of reports does not block it."""
 
 import asyncio
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ PROGRESS = {"report": "progress", "request_id": "job"}
 
 @dataclass
 class Method:
-    """A method of an actor, as Ray has it."""
+    """A method of an actor, as in Ray."""
 
     remote: object
 
 
 class Actor:
-    """asked: how many reports each question was for. says: what the next answers are."""
+    """Fake actor. asked: the number of reports requested by each poll. says: the next replies."""
 
     def __init__(self):
         self.asked, self.says, self.left = [], asyncio.Queue(), []
@@ -76,7 +76,7 @@ async def soon(condition):
 def test_a_database_that_is_away_holds_up_no_question_and_what_was_reported_comes_in_its_order(monkeypatch):
     from upres.service.execution.cluster import worker
 
-    monkeypatch.setattr(worker, "MOST_REPORTS", 5)
+    monkeypatch.setattr(worker, "MAX_REPORTS", 5)
 
     async def scenario():
         actor, heard, back = Actor(), [], asyncio.Event()
@@ -91,7 +91,7 @@ def test_a_database_that_is_away_holds_up_no_question_and_what_was_reported_come
         actor.says.put_nowait([READY])
         await soon(lambda: node.ready)
         await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
-        for percent in range(6):  # one more than wait: the first is being taken
+        for percent in range(6):  # one more than are queued: the first is being handled
             actor.says.put_nowait([{**PROGRESS, "percent": percent}])
         await soon(lambda: actor.asked.count(0) > 3)
         assert len(actor.asked) > 8 and max(actor.asked) == 5 and not heard
@@ -180,9 +180,9 @@ def test_a_device_that_does_not_hear_that_it_is_left_is_asked_no_more_so_that_it
         node._setup.allowed.clear()
         await node.leave()
         for _ in range(5):
-            actor.says.put_nowait([])  # it would answer as before
+            actor.says.put_nowait([])  # it would reply as before
         await soon(keeping.done)
-        with pytest.raises(WorkerDiedError, match="with 1 attempt: it is left without having heard of it"):
+        with pytest.raises(WorkerDiedError, match="with 1 attempt: it was detached but did not confirm that"):
             keeping.result()
         assert heard == [("", "ready"), ("job", "died")] and actor.left and not node.ready
         asked = len(actor.asked)
@@ -230,7 +230,7 @@ def test_a_pause_that_comes_while_it_attaches_leaves_the_device_which_nobody_ask
         await node.leave()
         answer.set()
         await soon(lambda: keeping.done() or actor.asked)
-        with pytest.raises(WorkerDiedError, match="has left its devices"):
+        with pytest.raises(WorkerDiedError, match="has released its devices"):
             keeping.result()
         assert actor.left == ["/x"] and not actor.asked
         again = asyncio.create_task(node.keep(nothing))

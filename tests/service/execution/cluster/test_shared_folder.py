@@ -11,7 +11,7 @@ def test_the_servers_folder_is_known_by_its_mark_and_the_lock_of_that(tmp_path):
     assert problem(marked.mark) is None
     assert "is another folder" in problem(Mark(marked.mark.path, "the mark of another server"))
     lock = path.with_name(f"{path.name}.lock")
-    lock.rename(tmp_path / "kept")  # as where a machine has locks of its own
+    lock.rename(tmp_path / "kept")  # as on a machine with local locks
     assert "locks that other machines do not see" in problem(marked.mark)
     (tmp_path / "kept").rename(lock)
     marked.remove()

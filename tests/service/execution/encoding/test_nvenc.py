@@ -1,4 +1,4 @@
-"""NVENC in the service: the worker encodes, with x264 and x265 in its place, and the attempt keeps the log."""
+"""NVENC in the service: the worker encodes, with x264 and x265 as stand-ins, and the attempt keeps the log."""
 
 import json
 import socket
@@ -47,7 +47,7 @@ def nvenc(monkeypatch):
 
 
 def made(desk, spec, source):
-    """The verdict on a job, and the video of its log: init section and fragments."""
+    """The verdict on a job, and the video of its log: initialization section and fragments."""
     desk.folder.source.write_bytes(source.read_bytes())
     desk.order(spec=spec.as_json())
     verdict = desk.verdict()
@@ -64,7 +64,7 @@ def test_the_worker_encodes_to_the_bytes_that_the_engine_makes_by_itself(tmp_pat
         assert verdict["report"] == "joined", verdict
         assert verdict["totals"]["encoding"]["encoder"] == library
         assert referee.count(desk.folder.joined) == 10
-    assert [name for name, _ in nvenc.asked] == [library] * 5  # each segment by an encoder of its own, here
+    assert [name for name, _ in nvenc.asked] == [library] * 5  # here each segment has a separate encoder
     job = Job((fake.Nearest(),), spec.encoder(nvenc=True))
     log, progress = MemoryLog({}), Progress()
     with Reader(source) as reader:
@@ -97,7 +97,7 @@ def test_an_attempt_that_was_killed_is_continued_by_the_same_encoder(tmp_path, n
 
 @pytest.mark.parametrize("first", [True, False])
 def test_no_log_mixes_two_encoders(tmp_path, nvenc, clip, first, monkeypatch):
-    """What the CPU began it continues; what NVENC began is made again by the CPU, where NVENC opens no more."""
+    """A log started by the CPU is resumed by it; one started by NVENC is restarted on the CPU if NVENC is unavailable."""
     source = clip("b.mp4", 3)
     folder = tmp_path / "job"
     for turn, there in enumerate((first, not first)):
@@ -180,14 +180,13 @@ def until(condition):
 
 TOTAL = 1 << 30
 RESERVE = {"do": "reserve", "width": 64, "height": 48, "media": 0}
-RESERVE |= {
-    "encoder": {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}
-}  # of which one more fits into a quarter
+# One more of these fits into a quarter.
+RESERVE |= {"encoder": {"bytes": 200 << 20, "frame_seconds": 1000.0, "most": 4}}
 
 
 @contextmanager
 def hosting(sessions, budget):
-    """What answers an attempt whose models are loaded, while a GPU has an encoder."""
+    """The host of an attempt whose models are loaded, while a GPU has an encoder."""
     mine, theirs = (Channel(end) for end in socket.socketpair())
     with closing(mine), closing(theirs):
         host = ModelHost(theirs, fake.load, nullcontext, Claim(budget), encoders=EncoderHosts(sessions))
@@ -260,7 +259,7 @@ def test_where_it_does_not_open_the_cpu_encodes_and_the_log_says_why(tmp_path, m
     with working(tmp_path / "job", nvenc=True) as desk:
         verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
     assert verdict["totals"]["encoding"]["encoder"] == "libx264"
-    assert "NVENC does not open here, so the CPU encodes: it does not open (Operation not permitted)" in caplog.text
+    assert "NVENC is not available, so the CPU encodes: it does not open (Operation not permitted)" in caplog.text
 
 
 def test_where_every_session_is_taken_the_cpu_encodes(tmp_path, nvenc, monkeypatch, clip):
@@ -304,7 +303,7 @@ def test_an_encoder_that_the_driver_does_not_open_at_once_is_tried_again(tmp_pat
     with working(tmp_path / "job", nvenc=True) as desk:
         verdict, _ = made(desk, SEGMENTS, clip("a.mp4", 1))
     assert verdict["report"] == "joined" and verdict["totals"]["encoding"]["encoder"] == "h264_nvenc"
-    assert caplog.text.count("an encoder of the GPU does not open") == 1
+    assert caplog.text.count("cannot open an encoder of the GPU") == 1
 
 
 def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, monkeypatch):
@@ -320,7 +319,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
     sessions = Sessions(2)
     hosts = EncoderHosts(sessions)
     assert hosts.claim(1)
-    hosts.fix(64, 48)
+    hosts.set_size(64, 48)
     channel = Channel(hosts.open())
     channel.attach(channel.receive()[0]["shared"])
     channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
@@ -336,11 +335,11 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
 
 @pytest.fixture
 def one(nvenc):
-    """An attempt's end of an encoder for pictures of 64x48, and the sessions that are left."""
+    """An attempt's end of an encoder for pictures of 64x48, and the remaining sessions."""
     sessions = Sessions(2)
     hosts = EncoderHosts(sessions)
     assert hosts.claim(1)
-    hosts.fix(64, 48)
+    hosts.set_size(64, 48)
     channel = Channel(hosts.open())
     channel.attach(channel.receive()[0]["shared"])
     yield channel, hosts, sessions
@@ -410,21 +409,21 @@ def test_a_picture_of_another_size_is_an_error(one):
     channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
     channel.send({"do": "encode", "key": False}, picture(0, 46))
     channel.send({"do": "finish"})
-    assert "takes no 64x46" in channel.receive_data()[0]["text"]
+    assert "got a frame of 64x46" in channel.receive_data()[0]["text"]
 
 
 def test_a_segment_that_does_not_end_is_an_error(one, monkeypatch):
-    monkeypatch.setattr(encoder_host, "MOST_HELD", 100)
+    monkeypatch.setattr(encoder_host, "MAX_HELD", 100)
     channel, _, _ = one
     channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
     for pts in range(3):
         channel.send({"do": "encode", "key": True}, picture(pts))
     channel.send({"do": "finish"})
-    assert "a segment of more than 100 bytes" in channel.receive_data()[0]["text"]
+    assert "a segment is larger than 100 bytes" in channel.receive_data()[0]["text"]
 
 
 def test_an_attempt_opens_no_more_encoders_than_were_claimed_for_it(one):
     _, hosts, sessions = one
-    with pytest.raises(NoRoomError, match="every encoder of the GPU is taken"):
+    with pytest.raises(NoRoomError, match="all encoders of the GPU are in use"):
         hosts.open()
     assert hosts.claim(5) == 1 == 2 - 1 and sessions.claim(1) == 0

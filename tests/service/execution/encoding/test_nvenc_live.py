@@ -1,4 +1,4 @@
-"""A server whose GPU encodes: a live source over a real channel, and what a client is told."""
+"""A server whose GPU encodes: a live source over a real channel, and the messages to the client."""
 
 import referee
 from rpc_calls import Parts, Sender
@@ -18,7 +18,7 @@ def test_a_live_source_is_encoded_by_the_worker_frame_by_frame(tmp_path, clip):
         with Rpc(server.ready().target) as rpc:
             for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
                 parts.take(answer)
-        assert "NVENC opens here: the GPU encodes 8-bit H.264 and HEVC" in server.log.read_text()
+        assert "NVENC is available: the GPU encodes 8-bit H.264 and HEVC" in server.log.read_text()
     assert answer.job.totals.frames_out == 40
     (tmp_path / "video.mp4").write_bytes(parts.file("video"))
     assert referee.count(tmp_path / "video.mp4") == 40

@@ -1,4 +1,4 @@
-"""A pool of workers: one verdict on a job, once nothing of it is under way, whatever its attempts and their ranges report."""
+"""A pool of workers: one verdict per job, once nothing of it is running, whatever its attempts and ranges report."""
 
 import asyncio
 from dataclasses import replace
@@ -13,11 +13,11 @@ from upres.service.execution.pool.pool import Pool
 from upres.service.execution.pool.worker import PooledWorker
 
 ORDER = Order("job", "alice", "/job", {}, {}, 1, None, 1, None)
-STEPS = 20  # of the event loop, which what was started takes at most
+STEPS = 20  # iterations of the event loop, enough for started tasks to run
 
 
 class Stub(PooledWorker):
-    """Runs nothing. sent: what it was asked for; ranges: of these, those for ranges. refuses: it takes no order."""
+    """Worker that runs nothing. sent: messages received; ranges: those for ranges. refuses: it rejects orders."""
 
     def __init__(self):
         super().__init__(slots=1, live_slots=0)
@@ -33,7 +33,7 @@ class Stub(PooledWorker):
         self.sent.append(message)
 
     async def says(self, name, report, **values):
-        await self._take({"request_id": name, "report": report, **values}, self.on_report)
+        await self._handle({"request_id": name, "report": report, **values}, self.on_report)
         await settled()
 
     @property
@@ -47,7 +47,7 @@ async def settled():
 
 
 def scenario(play, numbers=(0, 2, 3)):
-    """Run a pool of two workers, of which the first has an attempt at a job that wants some ranges."""
+    """Run a pool of two workers; the first has an attempt at a job that requests some ranges."""
 
     async def run():
         workers, heard = [Stub(), Stub()], []
@@ -87,13 +87,13 @@ def test_who_waits_for_memory_is_named_by_device_with_those_who_hold_some_there_
         [waits], [makes] = first.ranges, second.ranges
         first._running |= {"here", "looks at its source"}
         second._running.add("there")
-        await first.says(waits, "memory", waits=True, holding=["here@3", "gone@2"])  # numbered, as on nodes
+        await first.says(waits, "memory", waits=True, holding=["here@3", "gone@2"])  # with a number, as on nodes
         assert heard == [("job", "memory")]
         assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"here"}))]
         await second.says("there", "memory", waits=True, holding=[makes])
         assert pool.shortages[1:] == [Shortage(frozenset({"there"}), frozenset({"job"}))]
         await second.says("there", "memory", waits=False, holding=[])
-        await first.says(waits, "memory", waits=True, holding=["looks at its source"])  # which holds it now
+        await first.says(waits, "memory", waits=True, holding=["looks at its source"])  # which holds the memory now
         assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"looks at its source"}))]
         await first.says(waits, "memory", waits=True, holding=[waits])
         assert pool.shortages == [Shortage(frozenset({"job"}), frozenset())]
@@ -107,9 +107,9 @@ def test_who_waits_for_an_encoder_is_named_with_those_who_have_one_now_and_nobod
     async def play(pool, workers, heard):
         first = workers[0]
         first._running |= {"waits", "has one", "has none"}
-        await first.says("waits", "memory", waits=True, holding=["has one@7", "gone@8"])  # numbered, as on nodes
+        await first.says("waits", "memory", waits=True, holding=["has one@7", "gone@8"])  # with a number, as on nodes
         assert pool.shortages == [Shortage(frozenset({"waits"}), frozenset({"has one"}))]
-        await first.says("has one", "memory", waits=True, holding=[])  # which keeps its encoder meanwhile
+        await first.says("has one", "memory", waits=True, holding=[])  # which keeps its encoder
         assert Shortage(frozenset({"waits"}), frozenset({"has one"})) in pool.shortages
         await first.says("has one", "died")
         first._running.add("has one")  # again, without an encoder
@@ -168,7 +168,7 @@ def test_a_range_that_was_not_made_though_reported_is_made_again_and_at_last_end
             await workers[0].says("job", "awaits", number=0)
             assert {"cancel": "job"} not in workers[0].sent
             await workers[0].says("job", "awaits", number=0)
-            for each in workers:  # so that one takes it
+            for each in workers:  # so that a worker accepts it
                 for name in each.ranges:
                     if not name.endswith(".0"):
                         await each.says(name, "made")
@@ -226,7 +226,7 @@ def test_a_worker_takes_the_next_range_while_the_end_of_the_one_before_is_report
 
 @pytest.fixture
 def begun(tmp_path):
-    """A function that gives an order for a job whose log the GPU, or the CPU, has begun."""
+    """A function that returns an order for a job whose log the GPU, or the CPU, has started."""
 
     def order(name, nvenc):
         FolderLog(tmp_path / name / "log", {"encoder": {"nvenc": nvenc}}).close()
@@ -236,7 +236,7 @@ def begun(tmp_path):
 
 
 def mixed(play):
-    """Run a pool of two workers, of which the second has NVENC."""
+    """Run a pool of two workers; the second has NVENC."""
 
     async def run():
         workers, heard = [Stub(), Stub()], []
@@ -271,7 +271,7 @@ def test_what_nvenc_began_goes_to_a_worker_that_has_it_and_waits_for_its_room(be
         without, having = workers
         await pool.run(begun("first", nvenc=True))
         await until(lambda: taken(having) == ["first"])
-        await pool.run(begun("second", nvenc=True))  # though the other one has room
+        await pool.run(begun("second", nvenc=True))  # although the other one has room
         assert pool.room == 0
         await pool.run(begun("third", nvenc=False))
         await settled()
@@ -298,7 +298,7 @@ def test_where_no_worker_has_nvenc_any_more_another_one_goes_on(begun, monkeypat
         monkeypatch.setattr(pool_module, "NVENC_SECONDS", 0.0)
         await until(lambda: taken(without) == ["first"])
         await without.says("first", "joined")
-        having.nvenc, having.ready = False, True  # it is back, and its GPU opens no encoder
+        having.nvenc, having.ready = False, True  # it is ready again, but its GPU has no encoder
         await pool.run(begun("third", nvenc=True))
         assert taken(without) + taken(having) == ["first", "third"]
 

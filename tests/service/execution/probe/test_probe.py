@@ -1,4 +1,4 @@
-"""The look at an upload: in turn, bounded, and never a verdict on a source whose probe was killed."""
+"""The probe of an upload: in turn, bounded, and without a verdict on a source whose probe was killed."""
 
 import asyncio
 import errno
@@ -92,7 +92,7 @@ def test_what_advice_goes_by_is_measured(tmp_path):
 )
 def test_what_a_probe_says_that_was_taken_over_is_no_measurement(clip):
     with pytest.raises(ProbeKilledError):
-        probes._clip({"facts": {"width": 1, "height": 1, "frames": 1}, "clip": clip})
+        probes._parse_clip({"facts": {"width": 1, "height": 1, "frames": 1}, "clip": clip})
 
 
 def test_what_is_wrong_with_a_source_is_said(clip, tmp_path):
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_source_is_said(clip, tmp_path):
 
 @pytest.mark.parametrize("kills", range(1, TRIES + 1))
 def test_a_probe_that_is_killed_is_made_once_more_and_is_no_verdict(tmp_path, kills):
-    """A pipe holds each probe up until it is killed; the last one is given something to read."""
+    """A pipe blocks each probe until it is killed; the last one gets something to read."""
     os.mkfifo(tmp_path / "pipe")
 
     async def scenario():
@@ -165,7 +165,7 @@ def test_a_request_that_goes_away_leaves_no_process(tmp_path):
 
 
 def test_one_keys_slow_sources_do_not_keep_anothers_from_being_looked_at(clip, tmp_path):
-    """Each of alice's is held up by a pipe that nobody writes to."""
+    """Each of alice's probes is blocked by a pipe without a writer."""
     os.mkfifo(tmp_path / "pipe")
 
     async def scenario():
@@ -201,7 +201,7 @@ def test_a_key_that_asks_for_too_much_is_told_to_come_again(tmp_path):
 
 
 def test_the_largest_frames_there_may_be_fit_into_a_probes_memory(tmp_path):
-    """HEVC's decoder takes most, and each of its threads some."""
+    """HEVC's decoder needs the most memory, and each of its threads needs some."""
     source = media.clip(tmp_path / "large.mp4", "-c:v", "libx265", "-preset", "ultrafast", picture=LARGE)
 
     async def scenario():

@@ -1,4 +1,4 @@
-"""Streams that the server pulls: what comes is the stream, its process is confined, and breaks are bridged."""
+"""Streams that the server pulls: the data is the stream, its process is confined, and interruptions are bridged."""
 
 import asyncio
 import io
@@ -40,7 +40,7 @@ def pulling():
 
 @asynccontextmanager
 async def pulled(puller, urls, camera):
-    """Pull from a camera; what came so far, how often it was interrupted, and the task."""
+    """Pull from a camera; yield the bytes so far, the number of interruptions, and the task."""
     data, interruptions, urls["entrance"] = (
         bytearray(),
         [],
@@ -104,7 +104,7 @@ def test_an_address_that_nobody_is_at_is_said_to_refuse(pulling):
             with pytest.raises(SourceError, match=r"^entrance: .*Connection refused"):
                 await task
         async with pulling("rtsp://nobody.invalid/x") as (_, _, task):
-            with pytest.raises(SourceError, match=r"^entrance: its host is not known"):
+            with pytest.raises(SourceError, match=r"^entrance: its host name cannot be resolved"):
                 await task
 
     asyncio.run(scenario())
@@ -123,18 +123,18 @@ def test_a_process_that_dies_is_no_end_of_the_stream(clip, pulling):
 
 
 def test_nothing_is_pulled_where_a_process_cannot_be_kept_to_its_address(monkeypatch, pulling):
-    started = pull._started
+    started = pull._start_pulling
 
     async def unconfined(end, order):
         listener = await started(end, order)
         with suppress(TypeError):
             pull.one_peer.os.close(listener)
 
-    monkeypatch.setattr(pull, "_started", unconfined)
+    monkeypatch.setattr(pull, "_start_pulling", unconfined)
 
     async def scenario():
         async with pulling("tcp://127.0.0.1:1") as (_, _, task):
-            with pytest.raises(UnavailableError, match="cannot keep the process of a stream to its address"):
+            with pytest.raises(UnavailableError, match="cannot restrict a stream's process to its address"):
                 await task
 
     asyncio.run(scenario())
@@ -184,14 +184,14 @@ def test_the_process_gets_a_number_for_a_host(address, name, tcurl, monkeypatch)
             return [(0, 0, 0, "", found)]
 
         monkeypatch.setattr(loop, "getaddrinfo", lookup)
-        order, _ = await pull._addressed("entrance", address)
+        order, _ = await pull._resolve("entrance", address)
         assert order["url"] == name and order["options"].get("rtmp_tcurl") == tcurl
 
     asyncio.run(scenario())
 
 
 def test_no_index_is_kept_of_what_is_passed_on(clip, monkeypatch):
-    """It would grow as long as the stream lasts."""
+    """Otherwise it would grow as long as the stream lasts."""
     monkeypatch.setattr(process, "name_process", lambda name: None)
     monkeypatch.setattr(process, "confine_to_peer", lambda bounds: None)
     monkeypatch.setattr(NetworkOpener, "reconnect", 0)

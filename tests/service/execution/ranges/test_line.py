@@ -1,4 +1,4 @@
-"""Ranges on one device: made ready beside each other, upscaled one at a time, and nobody is kept waiting by one that waits."""
+"""Ranges on one device: prepared concurrently, upscaled one at a time, and not delayed by one that waits."""
 
 import socket
 import threading
@@ -20,7 +20,7 @@ LONG = 60.0
 
 @contextmanager
 def host(line, memory, longest=LONG):
-    """What answers the attempt at a range."""
+    """The host of an attempt at a range."""
     mine, theirs = (Channel(end) for end in socket.socketpair())
     with closing(mine), closing(theirs):
         made = ModelHost(theirs, fake.load, nullcontext, Claim(memory, longest=longest), line=line)
@@ -31,7 +31,7 @@ def host(line, memory, longest=LONG):
 
 @contextmanager
 def started(work):
-    """Do something in a thread while inside, and wait for its end; give whether it has ended."""
+    """Run a function in a thread while the context is active, and join it; yield whether it has ended."""
     ended, errors = threading.Event(), []
 
     def run():
@@ -57,7 +57,7 @@ def opened(host):
 
 
 def waiting(host, ended):
-    """Wait until one waits."""
+    """Wait until one thread waits."""
     while host.waited == 0:
         assert not ended.wait(0.005)
 
@@ -77,7 +77,7 @@ def test_the_next_range_is_made_ready_meanwhile_and_upscaled_once_the_session_be
 
 @pytest.mark.parametrize("media", [TOTAL // 3, 0])
 def test_a_range_behind_another_takes_memory_that_nobody_needs_or_waits_and_is_in_nobodys_way(media):
-    """So no job has to make room for one that would have come a moment later."""
+    """Then no job has to make room for a range that would have become free a moment later."""
     line, memory = Line(), MemoryBudget(TOTAL)
     with host(line, memory) as first, host(line, memory) as second:
         reserved(first, TOTAL // 2)

@@ -1,4 +1,4 @@
-"""A job whose ranges are made by several workers: one verdict, and the result of one worker, whatever dies."""
+"""A job whose ranges several workers process: one verdict, and the result of a single worker, whatever dies."""
 
 import asyncio
 import os
@@ -98,7 +98,7 @@ def test_a_range_that_is_locked_is_given_again_later_and_is_no_try_until_it_was_
     assert (front.range_number, other.range_number, front.lock_seconds) == (0, 1, LOCK_SECONDS)
     while now[0] < HELD_SECONDS:
         assert jobs.ended(front.request_id, report) is None
-        assert jobs.missed("job", 0) is None  # it is not there, and that is known
+        assert jobs.missed("job", 0) is None  # it is missing, and that is known
         assert jobs.next() is None
         now[0] += PAUSE_SECONDS
         assert jobs.next().request_id == front.request_id

@@ -1,4 +1,4 @@
-"""What a process that opens strangers' media can no longer do. As a user who is not root: what root may lose proves little."""
+"""The restrictions on a process that opens untrusted media. Run as a user other than root, whose losses would prove little."""
 
 import os
 import socket
@@ -32,7 +32,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has the m
 
 @pytest.fixture
 def own():
-    """A folder that the confined process keeps, in one that it does not; nothing but the confinement keeps it out of either."""
+    """A folder that the confined process may use, inside one that it may not; only the confinement separates them."""
     with tempfile.TemporaryDirectory(prefix="upres-") as name:
         folder = Path(name) / "own"
         folder.mkdir()
@@ -51,7 +51,7 @@ def run(own, attempt, *, drop=True):
 
 @linux
 def test_this_system_cuts_off_network_and_files(own):
-    """CI runs where both can be had; elsewhere the server says what is missing."""
+    """CI runs where both are available; on other systems the server reports what is missing."""
     assert run(own, "print(confinement)")[1] == "Confinement(network=True, files=True)"
 
 

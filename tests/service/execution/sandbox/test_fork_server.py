@@ -1,4 +1,4 @@
-"""Children that are forked, owned and gone with their owner."""
+"""Children that are forked, owned, and ended with their owner."""
 
 import os
 import signal
@@ -33,7 +33,7 @@ def exchanged(child, message):
 
 
 def processes():
-    """The fork server and its children, that this process has started."""
+    """The fork server that this process has started, and its children."""
     return psutil.Process().children(recursive=True)
 
 
@@ -42,7 +42,7 @@ def forked(server):
     before = {process.pid for process in processes()}
     child = server.fork()
     while True:
-        # Its parent is the fork server, which is this process's own, as are others that earlier tests have left.
+        # Its parent is the fork server, a child of this process like others that earlier tests have left.
         fresh = [each for each in processes() if each.pid not in before and each.ppid() != os.getpid()]
         if fresh:
             return child, fresh[0]
@@ -89,7 +89,7 @@ def test_a_child_that_is_killed_has_ended(server):
     child = server.fork()
     child.kill()
     assert child.ended.wait(SECONDS)
-    child.kill()  # again, which does nothing
+    child.kill()  # again, without effect
     child.end.close()
 
 
@@ -98,7 +98,7 @@ def test_a_child_holds_nothing_but_its_socket_and_runs_one_thread(server):
     others = [server.fork() for _ in range(3)]
     child, process = forked(server)
     held = Path(f"/proc/{process.pid}/fd")
-    while len(list(held.iterdir())) > 4:  # and stdin, stdout, stderr; it closes the rest as soon as it runs
+    while len(list(held.iterdir())) > 4:  # and stdin, stdout, stderr; it closes the rest when it starts to run
         assert not child.ended.wait(0.05)
     assert len(list(held.iterdir())) == 4
     assert process.num_threads() == 1
@@ -150,12 +150,12 @@ def test_a_header_that_is_too_long_ends_the_child(server):
 
 
 def test_a_server_that_takes_no_orders_is_replaced_at_once(server, monkeypatch):
-    """Event loops fork, so that nothing waits for the end of one whose control socket is broken, though it hangs."""
+    """Event loops fork, so the end of a server with a broken control socket is not waited for, even if it hangs."""
     child, _ = forked(server)
     hung = server._process
     os.kill(hung.pid, signal.SIGSTOP)
     server._control.shutdown(socket.SHUT_RDWR)
-    monkeypatch.setattr(fork_server, "STOP_SECONDS", None)  # no such wait ends
+    monkeypatch.setattr(fork_server, "STOP_SECONDS", None)  # such a wait would never end
     assert set(exchanged(server.fork(), {"confine": {}})) == {"network", "files"}
     with child.end:
         assert child.ended.wait(SECONDS) and hung.returncode == -signal.SIGKILL

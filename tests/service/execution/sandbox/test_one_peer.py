@@ -1,4 +1,4 @@
-"""A process that may reach one address reaches that, wherever it asks to go, and nothing else by any other way."""
+"""A process that may reach one address is connected to it for any address it requests, and reaches nothing else."""
 
 import asyncio
 import os
@@ -35,7 +35,7 @@ print(asking.recv(100).decode(), asking.getpeername()[1])
 
 @contextmanager
 def confined(attempt):
-    """A confined process, and what its supervisor listens at."""
+    """A confined process, and the descriptor of its supervisor."""
     ours, theirs = socket.socketpair()
     command = [sys.executable, "-c", CONFINED.format(attempt=attempt), str(theirs.fileno())]
     with (
@@ -54,7 +54,7 @@ def confined(attempt):
 
 
 async def answered(listener, reach):
-    """Supervise a process until it has ended; what it said."""
+    """Supervise a process until it has ended; return its output."""
     async with asyncio.timeout(SECONDS):
         await one_peer.supervise(listener, reach)
 
@@ -86,7 +86,7 @@ def test_a_peer_that_refuses_is_what_it_hears():
     "attempt",
     [
         "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
-        "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)",  # SCTP, which connects by other calls as well
+        "socket.socket(socket.AF_INET, socket.SOCK_STREAM, 132)",  # SCTP, which can also connect with other calls
         "socket.socket(socket.AF_UNIX)",
         "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
         "socket.socket().sendto(b'x', socket.MSG_FASTOPEN, ('127.0.0.1', PORT))",

@@ -1,4 +1,4 @@
-"""One HTTP request on its way, to a server of the test's own that does what a real one rarely does."""
+"""Forwarding of an HTTP request to a fake server that behaves as real ones rarely do."""
 
 import asyncio
 from contextlib import asynccontextmanager, suppress
@@ -7,8 +7,8 @@ import pytest
 
 from upres.service.domain.errors import UnavailableError
 from upres.service.server.forwarding import request as module
+from upres.service.server.forwarding.peers import Peer, Trust
 from upres.service.server.forwarding.request import pass_request
-from upres.service.server.forwarding.working import Peer, Trust
 from upres.service.storage.lease import Holder
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\nX-Own: y\r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\r\nok"
@@ -23,7 +23,7 @@ def scope(method="POST", *headers):
 
 
 class Client:
-    """What a client sends, message by message, and what it gets. After the last one it waits, or has gone."""
+    """A client: the messages it sends, and those it receives. After the last one it waits, or disconnects."""
 
     def __init__(self, *bodies, gone=False):
         self.messages = [{"type": "http.request", "body": body, "more_body": True} for body in bodies]
@@ -114,7 +114,7 @@ def test_it_arrives_as_it_was_with_who_asked_and_without_what_a_stranger_says_of
 
 
 def test_a_body_of_two_lengths_is_sent_with_one():
-    """In chunks, as the server that took it has read it; else what is behind it would be another request."""
+    """Chunked, as the accepting server has read it; otherwise the rest would be parsed as another request."""
     heads = []
 
     async def serve(reader, writer):
@@ -151,7 +151,7 @@ def test_an_answer_before_the_end_of_the_body_comes_at_once():
         writer.write(b"HTTP/1.1 413 No\r\nContent-Length: 0\r\n\r\n")
 
     client = Client(b"body")
-    client.messages[-1]["more_body"] = True  # and no more comes
+    client.messages[-1]["more_body"] = True  # and nothing follows
     passed(serve, client, scope("POST", (b"content-length", b"400")))
     assert client.got[0]["status"] == 413
 
@@ -200,7 +200,7 @@ def test_a_response_that_breaks_off_is_not_ended_as_if_it_were_whole():
 
 
 def test_what_a_slow_client_does_not_take_is_not_read():
-    """So that memory holds no more of it than buffers do, however much there is."""
+    """So that only buffers hold it in memory, regardless of its size."""
     sent = []
 
     async def serve(reader, writer):
@@ -237,7 +237,7 @@ def test_what_a_slow_client_does_not_take_is_not_read():
 
 
 def test_a_body_that_comes_slowly_is_no_silence_however_long_it_takes_in_all(monkeypatch):
-    """Before, a response that had not begun within the limit ended an upload under way."""
+    """Formerly, a response that had not started within the limit ended a running upload."""
     monkeypatch.setattr(module, "SILENT_SECONDS", 2)
 
     async def serve(reader, writer):

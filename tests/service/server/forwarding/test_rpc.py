@@ -1,4 +1,4 @@
-"""Calls of any kind on their way, to a server of the test's own: what comes back is what that has sent."""
+"""Forwarding of calls of any kind to a fake server: the response is the one it sent."""
 
 import asyncio
 from contextlib import asynccontextmanager
@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from upres.service.server.forwarded import PEER
+from upres.service.server.forwarding.peers import LOST, TURN, ActiveServer, Trust
 from upres.service.server.forwarding.rpc import Calls
-from upres.service.server.forwarding.working import LOST, TURN, Trust, Working
 from upres.service.server.grpc_server import Endpoint
 from upres.service.storage.lease import Holder
 
@@ -16,7 +16,7 @@ LONGEST_SECONDS = 60
 
 
 class Toy(grpc.GenericRpcHandler):
-    """seen: the metadata of the last call. cancelled: set when a caller has gone."""
+    """Fake service. seen: the metadata of the last call. cancelled: set when a caller has cancelled."""
 
     def __init__(self):
         self.seen, self.cancelled, self.waits = None, asyncio.Event(), asyncio.Event()
@@ -55,17 +55,17 @@ class Toy(grpc.GenericRpcHandler):
 
 @asynccontextmanager
 async def passing():
-    """A working server, what passes calls on to it, and a channel to that."""
+    """An active server, a forwarding endpoint in front of it, and a channel to that."""
     toy, behind, front = Toy(), Endpoint("127.0.0.1:0"), Endpoint("127.0.0.1:0")
-    working = Working("http://127.0.0.1:1", Trust.read(None))
-    behind.handlers, front.handlers = [toy], [Calls(working, "the secret")]
+    active = ActiveServer("http://127.0.0.1:1", Trust.read(None))
+    behind.handlers, front.handlers = [toy], [Calls(active, "the secret")]
     await behind.start()
     await front.start()
-    await working.follow(Holder("id", "it", "http://127.0.0.1:2", f"127.0.0.1:{behind.port}"))
+    await active.follow(Holder("id", "it", "http://127.0.0.1:2", f"127.0.0.1:{behind.port}"))
     async with asyncio.timeout(LONGEST_SECONDS), grpc.aio.insecure_channel(f"127.0.0.1:{front.port}") as channel:
-        yield toy, working, channel
+        yield toy, active, channel
     await front.stop(None)
-    await working.lose(TURN)
+    await active.lose(TURN)
     await behind.stop(None)
 
 
@@ -78,7 +78,7 @@ def run(scenario):
 
 
 def test_a_call_and_its_answer_arrive_unchanged_with_their_metadata():
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         call = channel.unary_unary("/toy/one")(b"ab", metadata=(("authorization", "x"), ("own-bin", b"\xff\x00")))
         assert await call == b"abab"
         assert (
@@ -91,7 +91,7 @@ def test_a_call_and_its_answer_arrive_unchanged_with_their_metadata():
 
 
 def test_a_status_arrives_unchanged():
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await channel.unary_unary("/toy/one")(b"fail")
         error = caught.value
@@ -107,7 +107,7 @@ def test_a_status_arrives_unchanged():
 
 
 def test_messages_go_both_ways_while_the_call_lasts():
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         call = channel.stream_stream("/toy/both")()
         for number in range(3):
             await call.write(b"%d" % number)
@@ -120,7 +120,7 @@ def test_messages_go_both_ways_while_the_call_lasts():
 
 @pytest.mark.parametrize("how", ["cancelled", "late"])
 def test_a_caller_that_goes_ends_the_call_behind_it(how):
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         call = channel.unary_stream("/toy/wait")(b"", timeout=1 if how == "late" else None)
         assert await call.read() == b"begun"
         if how == "cancelled":
@@ -135,10 +135,10 @@ def test_a_caller_that_goes_ends_the_call_behind_it(how):
 
 
 def test_calls_end_when_their_server_no_longer_works():
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         call = channel.unary_stream("/toy/wait")(b"")
         assert await call.read() == b"begun"
-        await working.lose(TURN)
+        await active.lose(TURN)
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call.read()
         assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.UNAVAILABLE, LOST)
@@ -150,7 +150,7 @@ def test_calls_end_when_their_server_no_longer_works():
 
 
 def test_what_was_passed_on_once_is_not_passed_on_again():
-    async def scenario(toy, working, channel):
+    async def scenario(toy, active, channel):
         with pytest.raises(grpc.aio.AioRpcError, match="not ready yet") as caught:
             await channel.unary_unary("/toy/one")(b"", metadata=((PEER, "any"),))
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE and toy.seen is None
@@ -161,15 +161,15 @@ def test_what_was_passed_on_once_is_not_passed_on_again():
 @pytest.mark.parametrize(
     ("http", "grpc_", "why"),
     [
-        (None, None, "of an older version"),
-        ("http://127.0.0.1:1", "127.0.0.1:1", "has gone"),  # its own address, of before it was started again
+        (None, None, "has an older version"),
+        ("http://127.0.0.1:1", "127.0.0.1:1", "is gone"),  # its own address, from before its restart
         ("http://127.0.0.1:9", "127.0.0.1:1", "cannot be reached"),
-        ("no address", "at all", "of an older version"),
+        ("no address", "at all", "has an older version"),
     ],
 )
 def test_why_nothing_is_passed_on_is_said(http, grpc_, why):
-    async def scenario(toy, working, channel):
-        await working.follow(Holder("other", "it", http, grpc_))
+    async def scenario(toy, active, channel):
+        await active.follow(Holder("other", "it", http, grpc_))
         with pytest.raises(grpc.aio.AioRpcError, match=why) as caught:
             await channel.unary_unary("/toy/one")(b"")
         assert caught.value.code() is grpc.StatusCode.UNAVAILABLE

@@ -1,4 +1,4 @@
-"""A real server that stands by for another one, on one PostgreSQL database: clients and probes may use either."""
+"""A real standby server of another one, on one PostgreSQL database: clients and probes may use either."""
 
 import asyncio
 import json
@@ -38,7 +38,7 @@ CHUNK = 1 << 15
 
 @contextmanager
 def pair(folder, **settings):
-    """Two servers, of which the first works and the second stands by."""
+    """Two servers: the first is active, the second stands by."""
     database = databases.fresh()
     first, second = (
         ServerProcess(folder / "state", name, database=database, **ALONE, **settings) for name in ("1", "2")
@@ -54,7 +54,7 @@ def pair(folder, **settings):
 
 @pytest.fixture(scope="module")
 def two(postgres, tmp_path_factory):
-    """Two that only one test may kill, which is for it to start again."""
+    """Two servers that only one test may kill, which must restart them."""
     with pair(tmp_path_factory.mktemp("two")) as two:
         two.first.ready()
         yield two
@@ -116,7 +116,7 @@ def test_a_job_is_sent_watched_and_fetched_over_grpc(two, clip):
 
 
 def test_a_live_source_goes_through_a_socket_and_its_players_get_it(two, clip):
-    """The same that the server that works would give, LL-HLS too."""
+    """The same responses as from the active server, including LL-HLS."""
     data = clip("frag.mp4", 3, "-movflags", "frag_keyframe+empty_moov").read_bytes()
     with connect(f"ws{two.second.base[4:]}/api/v2/live", max_size=None, open_timeout=60) as live:
         live.send(json.dumps({"key": KEY, **STARTED}))
@@ -140,7 +140,7 @@ def test_a_socket_that_is_refused_or_wants_to_go_elsewhere_gets_nowhere(two):
     with pytest.raises(InvalidStatus) as caught:
         connect(f"ws{two.second.base[4:]}/none").__enter__()
     assert caught.value.response.status_code == 403
-    with httpx.Client() as raw:  # what would become the host, behind `ws://HOST:PORT`
+    with httpx.Client() as raw:  # would become part of the host after `ws://HOST:PORT`
         request = raw.build_request("GET", two.second.base, headers={
             "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
             "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
@@ -152,7 +152,7 @@ def test_a_socket_that_is_refused_or_wants_to_go_elsewhere_gets_nowhere(two):
 def test_probes_learn_that_it_lives_and_whether_one_works(two, web):
     assert web.get("/healthz").json() == {"status": "ok"}
     assert web.get("/readyz").json() == {"status": "ready"}
-    assert "upres_standing_by 1" in web.get("/metrics").text  # else its jobs would be counted twice
+    assert "upres_standing_by 1" in web.get("/metrics").text  # otherwise its jobs would be counted twice
     with grpc.insecure_channel(two.second.target) as channel:
         answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=60)
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
@@ -172,7 +172,7 @@ def test_strangers_are_not_taken_for_servers_and_nothing_goes_in_circles(two):
 
 
 class Asking:
-    """Asks a server whether it lives, again and again on new connections, until it is stopped."""
+    """Checks repeatedly, on new connections, that a server responds, until it is stopped."""
 
     def __init__(self, server):
         self._server, self._over, self.failed, self.said = server, threading.Event(), [], set()
@@ -224,7 +224,7 @@ def test_what_waits_for_a_server_that_hangs_ends_when_another_one_takes_over(pos
 
 
 class Certificates:
-    """An authority of the test's own, and two servers' settings with it."""
+    """A certificate authority for the test, and the settings of two servers that use it."""
 
     def __init__(self, folder):
         authority = trustme.CA()
@@ -237,7 +237,7 @@ class Certificates:
 
 
 class Unheld:
-    """A place among servers of which none works. Its database is there."""
+    """A place among servers of which none is active. Its database exists."""
 
     def __init__(self):
         self.store = SimpleNamespace(meta=lambda name, made: made(), close=lambda: None)
@@ -299,7 +299,7 @@ def test_with_certificates_it_passes_on_to_whom_it_can_verify_alone(postgres, tm
     [
         ({"peer_host": "one.example", "host": "0.0.0.0"}, "one.example"),
         ({"host": "10.0.0.1"}, "10.0.0.1"),
-        ({"host": "::"}, HERE),  # PostgreSQL is reached by a file here
+        ({"host": "::"}, HERE),  # PostgreSQL is reached through a Unix socket here
     ],
 )
 def test_where_others_reach_it_is_set_or_found(postgres, tmp_path, set_, found):
@@ -316,7 +316,7 @@ def test_where_others_reach_it_is_set_or_found(postgres, tmp_path, set_, found):
         ({"host": "::"}, "::1", True),
         ({"host": "0.0.0.0"}, None, True),
         ({"host": "0.0.0.0"}, "10.0.0.2", False),
-        ({"host": "0.0.0.0", "peer_host": "127.0.0.1"}, None, False),  # as it was asked for
+        ({"host": "0.0.0.0", "peer_host": "127.0.0.1"}, None, False),  # as requested
         ({}, None, False),
     ],
 )
@@ -327,7 +327,7 @@ def test_an_address_that_no_other_machine_reaches_is_warned_of_where_it_was_foun
 
 
 def test_the_address_that_a_database_is_reached_from_is_that_of_this_end():
-    """Not the one that the database sees, which may be a router's."""
+    """Not the address that the database sees, which may be a router's."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as end:
         connection = SimpleNamespace(connection=SimpleNamespace(dbapi_connection=end))
         assert local_address(connection) == "127.0.0.1"

@@ -1,7 +1,8 @@
-// The API as this page uses it. The key is kept for the tab only.
+// The server's API for this page. The key is kept in this tab only.
 const KEY = "upres.key";
 
-// Gives what the link names to be watched, too; that stays in it, so that the page can be loaded again.
+// Stores the key from the link, and returns the id of the job that the link asks to watch. The id stays in the link, so that the
+// page can be reloaded.
 export function takeKeyFromLink() {
   const link = new URLSearchParams(location.hash.slice(1)), found = link.get("key");
   if (found) {
@@ -23,8 +24,8 @@ export async function call(method, path, body) {
   return data;
 }
 
-// fetch() cannot say how far an upload has come, so this one request is made the old way.
-// signal: ends it; then nothing comes of it.
+// fetch() cannot report upload progress, so this request uses XMLHttpRequest.
+// signal: aborts the upload; the promise then stays pending.
 export function upload(path, form, onProgress, signal) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -44,7 +45,7 @@ export function socket(path) {
 }
 
 export function sentence(data, status) {
-  if (status === 401) return "This key is not known to the server.";
+  if (status === 401) return "The server does not know this key.";
   const fields = Object.values(data?.errors ?? {}).flat();
-  return fields.join(" ") || data?.message || `The server answered ${status}.`;
+  return fields.join(" ") || data?.message || `The server responded with status ${status}.`;
 }

@@ -1,4 +1,4 @@
-// What a frame takes in each stage, over the last minute: one stacked area a stage, and its newest value in words.
+// Time per frame in each stage over the last minute: a stacked area per stage, and a legend with the newest values.
 const WORDS = { read: "read", infer: "upscale", encode: "encode" };
 const SAMPLES = 60, EVERY = 1000; // ms
 const WIDTH = 300, HEIGHT = 60;
@@ -15,7 +15,7 @@ export class Chart {
     this.place.textContent = "–";
   }
 
-  // seconds: busy time of each stage so far, for so many frames.
+  // seconds: busy time of each stage so far. frames: number of frames processed so far.
   add(seconds, frames) {
     const now = performance.now();
     if (!this.last) this.last = { now, seconds, frames };
@@ -31,14 +31,14 @@ export class Chart {
     const newest = this.samples.at(-1), names = Object.keys(WORDS);
     const most = Math.max(...this.samples.map((sample) => sample.reduce((sum, value) => sum + value, 0)), 1e-3);
     const picture = made("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
-    picture.setAttribute("aria-label", `Milliseconds a frame over the last minute; at most ${Math.round(most)}`);
+    picture.setAttribute("aria-label", `Milliseconds per frame over the last minute; maximum ${Math.round(most)}`);
     names.forEach((name, stage) => picture.append(made("path", { class: name, d: this.area(stage, most) })));
     const legend = Object.assign(document.createElement("p"), { className: "legend" });
     names.forEach((name, stage) => legend.append(Object.assign(document.createElement("span"), { className: name, textContent: `${WORDS[name]} ${newest[stage].toFixed(1)} ms` })));
     this.place.replaceChildren(picture, legend);
   }
 
-  // The area of a stage lies on those of the stages before it.
+  // A stage's area is stacked on those of the stages before it.
   area(stage, most) {
     const sum = (sample, upto) => sample.slice(0, upto).reduce((total, value) => total + value, 0);
     const at = (number, value) => `${(WIDTH * number) / Math.max(1, this.samples.length - 1)},${HEIGHT * (1 - value / most)}`;

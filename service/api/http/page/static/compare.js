@@ -1,10 +1,10 @@
-// Two pictures in one frame: a divider between them, zoom and pan for both, and a still of both.
+// Comparison of two videos in one frame, with a divider between them, common zoom and pan, and a still image of both.
 export class Compare {
   constructor(elements) {
     Object.assign(this, elements); // stage, pictures, line, divider, original, upscaled
     this.zoom = 1;
     this.x = this.y = 0;
-    this.held = new Map(); // pointer → where it was last
+    this.held = new Map(); // pointer → its last position
     this.divider.addEventListener("input", () => this.divide());
     this.stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
@@ -21,7 +21,7 @@ export class Compare {
     this.show();
   }
 
-  // Shows both again, where there was nothing to compare with.
+  // Shows both videos again after a single one was shown.
   both() {
     if (Number(this.divider.value) === 0) this.divide(50);
   }
@@ -45,7 +45,7 @@ export class Compare {
     this.show();
   }
 
-  // One pixel of the result on one pixel of the screen.
+  // Shows one pixel of the result per pixel of the screen.
   exact() {
     const { width, height } = this.stage.getBoundingClientRect(), video = this.upscaled;
     if (!video.videoWidth) return;
@@ -71,7 +71,7 @@ export class Compare {
     return [clientX - box.left, clientY - box.top];
   }
 
-  // Near the divider a drag moves it, elsewhere the picture; two fingers zoom.
+  // Dragging near the divider moves it, elsewhere it moves the picture; two fingers zoom.
   grab(event) {
     const [x, y] = this.place(event), { width } = this.stage.getBoundingClientRect();
     this.divides = this.zoom === 1 || Math.abs(x - (Number(this.divider.value) / 100) * width) < 24;
@@ -115,7 +115,7 @@ export class Compare {
     keys[event.key]();
   }
 
-  // The original, if there is one, as large as the result, on the left; the result on the right.
+  // Draws the original, if there is one, scaled to the result's size, on the left, and the result on the right.
   async still() {
     const { videoWidth: width, videoHeight: height } = this.upscaled;
     if (!width) return null;

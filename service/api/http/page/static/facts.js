@@ -1,7 +1,7 @@
-// What is known of a run, as a person reads it.
+// The panel with the properties and progress of a run.
 import { Chart } from "./chart.js";
 
-const SPAN = 2000; // ms over which a speed is counted
+const SPAN = 2000; // ms over which the speed is averaged
 
 export class Facts {
   constructor(byId) {
@@ -10,7 +10,7 @@ export class Facts {
     this.reset();
   }
 
-  // live: whether the source sets the pace, so that its speed is told beside that of the result.
+  // live: whether the source sets the pace, so that its frame rate is shown along with that of the result.
   reset(live = false) {
     this.live = live;
     this.chart.reset();
@@ -44,7 +44,7 @@ export class Facts {
     this.showDropped();
   }
 
-  // What came too fast for the model, and what came too fast for this page.
+  // Sums the frames for which the model was too slow, and those for which this page was too slow.
   showDropped() {
     this.byId("dropped").textContent = `${this.lost + this.skipped} frames`;
   }

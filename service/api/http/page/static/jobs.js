@@ -1,8 +1,8 @@
-// The list of a key's jobs. The server says when one has changed, over the socket that clients of its API use too.
+// The list of a key's jobs. The server reports changes over the same socket that API clients use.
 import { call, key, socket } from "./api.js";
 
 const WORDS = { pending: "waiting", processing: "running", done: "done", error: "failed" };
-const AGAIN = 5000; // ms until a lost socket is opened again
+const AGAIN = 5000; // ms before a lost socket is reopened
 
 export class JobList {
   // on: {watch(id), play(url), error(text)}
@@ -21,7 +21,7 @@ export class JobList {
     const { data, channel } = await call("GET", "/api/v2/jobs?limit=20");
     this.channel = channel;
     this.empty.hidden = data.length > 0;
-    const here = this.rows.contains(document.activeElement) && document.activeElement.ariaLabel; // where the keyboard is
+    const here = this.rows.contains(document.activeElement) && document.activeElement.ariaLabel; // the focused element
     this.rows.replaceChildren(...data.map((job) => this.row(job)));
     if (here) ([...this.rows.querySelectorAll("[aria-label]")].find(({ ariaLabel }) => ariaLabel === here) ?? this.rows.closest("[tabindex]")).focus();
   }
@@ -84,7 +84,7 @@ export class JobList {
   }
 }
 
-// What is left at the speed so far, once there is something to go by.
+// Returns the estimated remaining time at the current speed; empty while it is too early for an estimate.
 function left({ started_at: started, progress }) {
   const seconds = ((Date.now() - new Date(started)) / 1000) * (100 / progress - 1);
   if (!started || progress < 2 || !Number.isFinite(seconds)) return "";

@@ -1,4 +1,4 @@
-// Puts the page together: the key, the live preview, the jobs.
+// The page's main module: the key, the live preview and the list of jobs.
 import { call, forgetKey, keepKey, key, takeKeyFromLink, upload } from "./api.js";
 import { Compare } from "./compare.js";
 import { Facts } from "./facts.js";
@@ -8,17 +8,17 @@ import { Session } from "./session.js";
 
 const byId = (name) => document.getElementById(name);
 const original = byId("original"), upscaled = byId("upscaled"), stage = byId("stage");
-const RECORDED = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // what a camera is recorded as, best first
-const SLICE = 100; // ms of the camera in one message
-const APART = 0.15; // seconds by which the original may be beside the upscaled picture
+const RECORDED = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // formats for recording a camera, in order of preference
+const SLICE = 100; // ms of camera video per message
+const APART = 0.15; // maximum offset in seconds between the original and the upscaled video
 
 const compare = new Compare({ stage, pictures: byId("pictures"), line: byId("line"), divider: byId("divider"), original, upscaled });
 const facts = new Facts(byId);
 const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play, error: fail });
-const originals = new Map(); // job → the file that it was made of, as long as this tab is open
-const AGAIN = 500, TRIES = 40; // ms between tries, while the job that this one takes the place of is still ending
-let tries = 0, said = ""; // said: why it was started again
-let running = null; // what is shown: { session, player, source, restart }; before that { sending } or nothing yet
+const originals = new Map(); // job → its source file, while this tab is open
+const AGAIN = 500, TRIES = 40; // retries, with the ms in between, while a replaced job is still ending
+let tries = 0, restartReason = ""; // restartReason: shown after a restart
+let running = null; // the current run: { session, player, source, restart }, or { sending } during an upload
 
 function fail(text) {
   byId("message").textContent = text;
@@ -43,7 +43,7 @@ async function open() {
 
 async function models() {
   const { data } = await call("GET", "/api/v2/models?limit=50");
-  if (!data.length) throw new Error("No model is loaded yet; open this page again in a moment.");
+  if (!data.length) throw new Error("No model is loaded yet; reload this page in a moment.");
   byId("model").replaceChildren(...data.map((model) => Object.assign(new Option(model.name, model.slug), { limits: model.info.limits })));
   const light = data.find((model) => model.slug.endsWith("x2"));
   if (light) byId("model").value = light.slug;
@@ -51,7 +51,7 @@ async function models() {
   scales();
 }
 
-// What the operator lets the server pull by itself; a name is all that is known of it here.
+// Loads the names of the streams that the server can pull.
 async function streams() {
   const { data } = await call("GET", "/api/v2/live/sources");
   byId("stream-label").hidden = !data.length;
@@ -64,7 +64,7 @@ function scales() {
   if (most) byId("scale").replaceChildren(...Array.from({ length: most - least + 1 }, (_, n) => new Option(`${least + n}x`, least + n)));
 }
 
-// Of what comes live: late frames are left out, and where that is wished, a lighter network works while there are any.
+// Settings for live sources: late frames are dropped, and optionally a lighter network is used while frames are late.
 const live = () => ({ ...settings(), models: undefined, when_slow: "drop", step_down: byId("step-down").checked });
 
 function settings() {
@@ -76,10 +76,10 @@ function settings() {
   return chosen;
 }
 
-// A file is a job: it is sent whole, and watched while it is made. instead: the job that it takes the place of, or would wait for.
+// Uploads a file as a job, and watches it. instead: the job that this one replaces, or would have to wait for.
 async function file(chosen, instead) {
   stop();
-  if (instead) call("POST", `/api/v2/jobs/${instead}/cancel`).catch(() => {}); // it may be done
+  if (instead) call("POST", `/api/v2/jobs/${instead}/cancel`).catch(() => {}); // it may have ended
   const sending = new AbortController();
   running = { sending, restart: () => file(chosen) };
   original.src = URL.createObjectURL(chosen);
@@ -100,13 +100,13 @@ async function file(chosen, instead) {
   }
 }
 
-// A camera is a live source: what is recorded goes to the server as it comes, and what it drops is never waited for.
+// Starts a live job from the camera: the recording is sent as it is made; dropped frames are not waited for.
 async function camera() {
   stop();
   const mine = (running = {});
   try {
     const source = (mine.source = await navigator.mediaDevices.getUserMedia({ video: { width: 320, height: 240 }, audio: false }));
-    if (running !== mine) return release(mine); // something else was chosen meanwhile
+    if (running !== mine) return release(mine); // another source was chosen in the meantime
     original.src = "";
     original.srcObject = source;
     await original.play();
@@ -129,14 +129,14 @@ function stream(name) {
   stop();
   if (!name) return;
   byId("stream").value = name;
-  compare.divide(0); // there is no original here to compare with
+  compare.divide(0); // there is no original to compare with
   watch(null, { live: true, restart: () => stream(name), first: { start: { ...live(), live_source: name } } });
 }
 
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
   if (!source && !restart) stop();
-  fail(said);
-  said = "";
+  fail(restartReason);
+  restartReason = "";
   facts.reset(live);
   const player = new Player(upscaled, { live, onError: fail, onTooLarge: (why) => smaller(why) });
   const session = new Session(first, player, {
@@ -164,7 +164,7 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
   return session;
 }
 
-// Starts again with the next smaller result that can be chosen.
+// Restarts with the next smaller result that can be selected.
 function smaller(why) {
   const { restart } = running, scale = byId("scale"), model = byId("model");
   const hasScale = !byId("scale-label").hidden && scale.selectedIndex > 0;
@@ -175,11 +175,11 @@ function smaller(why) {
     model.value = light.value;
     scales();
   }
-  said = `${why} It is made smaller: ${model.selectedOptions[0].text}${hasScale ? `, ${scale.selectedOptions[0].text}` : ""}.`;
+  restartReason = `${why} The result is made smaller: ${model.selectedOptions[0].text}${hasScale ? `, ${scale.selectedOptions[0].text}` : ""}.`;
   restart();
 }
 
-// What the server measures on a file that was sent, once all of it is there.
+// Shows the server's advice on an uploaded file, once the upload is complete.
 async function advise(id) {
   const { data } = await call("GET", `/api/v2/jobs/${id}/advice`).catch(() => ({}));
   if (!data || running?.id !== id) return;
@@ -195,7 +195,7 @@ async function copyAddress() {
     await navigator.clipboard.writeText(address);
     byId("address").textContent = "Copied";
   } catch {
-    window.prompt("The stream's address", address); // a page that came without TLS may not copy
+    window.prompt("The stream's address", address); // a page without TLS may not access the clipboard
   }
 }
 
@@ -210,7 +210,7 @@ async function play(job) {
   await upscaled.play();
 }
 
-// Of what has ended: the camera is switched off, and no choice starts it again.
+// Releases what an ended run holds: the camera is switched off, and changed settings no longer restart it.
 function release(over) {
   for (const track of over.source?.getTracks() ?? []) track.stop();
   if (over.player?.live) over.restart = null;
@@ -239,7 +239,7 @@ function stop() {
   byId("stream").value = "";
 }
 
-// The original follows the upscaled picture, which may have to wait for the server.
+// Keeps the original in sync with the upscaled video, which may have to wait for the server.
 function follow() {
   facts.size(original, upscaled);
   if (original.srcObject || !original.src || !upscaled.src) return;
@@ -272,7 +272,7 @@ on("model", "change", () => {
   scales();
   running?.restart?.();
 });
-on("step-down", "change", () => running?.player?.live && running.restart?.()); // of a file nothing is left out
+on("step-down", "change", () => running?.player?.live && running.restart?.()); // frames of a file are never dropped
 for (const name of ["scale", "then", "content", "prefilter"]) on(name, "change", () => running?.restart?.());
 on("play", "click", () => {
   if (upscaled.paused) upscaled.play().catch(() => {});
@@ -295,7 +295,7 @@ for (const event of ["dragover", "dragleave", "drop"]) {
   });
 }
 setInterval(follow, 200);
-// A link that names a live result shows that and nothing else.
+// Shows only a live result, for links that name one.
 function only(id) {
   document.body.classList.add("only");
   byId("studio").hidden = false;

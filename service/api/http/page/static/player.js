@@ -1,11 +1,11 @@
-// Plays the tracks of a result while they are made: one SourceBuffer a track, fed in the order in which fragments arrive.
-const WAIT_FOR_SOUND = 1500; // ms, after the first picture: buffers cannot be added once one has been played from
-const KEPT_SECONDS = 30; // behind the picture
-const APPENDED = 4 << 20; // bytes at once: what the browser has no room for waits here until it has
-const LIVE_SECONDS = 0.6; // a live picture is never further behind the newest one
+// Plays the tracks of a result while it is produced: one SourceBuffer per track, filled in the order in which fragments arrive.
+const WAIT_FOR_SOUND = 1500; // ms after the first video fragment: buffers cannot be added once playback has started
+const KEPT_SECONDS = 30; // of played video
+const APPENDED = 4 << 20; // bytes per append: the rest waits here until the browser has room for it
+const LIVE_SECONDS = 0.6; // maximum delay of live video behind the newest frame
 
 export class Player {
-  // onTooLarge(why): the browser does not play such a picture; a smaller one it may.
+  // onTooLarge(why): called if the browser cannot play a video of this size; it may play a smaller one.
   constructor(video, { live, onError, onTooLarge }) {
     this.video = video;
     this.live = live;
@@ -39,7 +39,7 @@ export class Player {
         if (name === "video") return this.onTooLarge(`This browser cannot play ${track.codec} (${track.type ?? "unknown"}) of this size.`);
         continue;
       }
-      if (name !== "video" && !name.startsWith("audio0")) continue; // browsers play one track of sound
+      if (name !== "video" && !name.startsWith("audio0")) continue; // browsers play one audio track
       track.buffer = this.media.addSourceBuffer(track.type);
       track.buffer.timestampOffset = track.start;
       track.buffer.addEventListener("updateend", () => this.feed(track));
@@ -67,8 +67,8 @@ export class Player {
     }
   }
 
-  // Frees what was seen before so many seconds ago: more than a segment lasts, or what is shown would go with its key frame, unless
-  // nothing follows it. Where that is nothing yet, keepUp tries again.
+  // Removes what was played more than `seconds` ago. That must be more than a segment, or the shown frame would be removed with its
+  // keyframe, unless no more data follows. If there is nothing to remove yet, keepUp tries again.
   forget(buffer, seconds) {
     const upto = this.video.currentTime - seconds;
     if (buffer.buffered.length && buffer.buffered.start(0) < upto) buffer.remove(0, upto);
@@ -84,7 +84,7 @@ export class Player {
     if (this.ready && !waits && this.media.readyState === "open") this.media.endOfStream();
   }
 
-  // Steps over what was dropped, stays near the newest frame of a live source, and frees what was seen.
+  // Skips dropped frames, keeps a live source near its newest frame, and removes what was played.
   keepUp() {
     const { video } = this, ranges = video.buffered;
     if (!ranges.length || video.paused) return;
@@ -108,7 +108,7 @@ export class Player {
 
 const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
-// How many of the parts have so many bytes at most, and at least one.
+// Returns how many of the parts fit into `bytes`; at least one.
 function within(parts, bytes) {
   let count = 1, sum = parts[0].byteLength;
   while (count < parts.length && (sum += parts[count].byteLength) <= bytes) count++;

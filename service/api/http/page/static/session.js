@@ -1,9 +1,9 @@
-// One look at one job: what the server sends over the live socket, given to a player and to whoever shows the facts.
+// One live socket: passes what the server sends for a job to a player, and to callbacks that show its state.
 import { key, sentence, socket } from "./api.js";
 
 const PIECE = 1 << 15; // bytes in one message
 
-export class Session {
+// first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until a retry), end}
   // first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until another try), end}
   constructor(first, player, on) {
     this.player = player;
@@ -31,7 +31,7 @@ export class Session {
     if (error) this.on.error(sentence(error, 0), error.retry_seconds);
   }
 
-  // Sends a piece of the source in order. A blob, as a recorder gives it.
+  // Sends a part of the source, given as a blob, after the previous ones.
   send(blob) {
     this.queue = this.queue.then(async () => {
       const data = await blob.arrayBuffer();

@@ -1,4 +1,4 @@
-"""Real fragments of a real run, in a ring, on their way to players of HLS."""
+"""Real fragments of a real run, packaged from a ring for HLS players."""
 
 import asyncio
 import io
@@ -28,7 +28,7 @@ HOLE = 5  # seconds
 
 @pytest.fixture
 def live(clip):
-    """Tracks and pieces of four seconds with sound, in the order in which they are made."""
+    """Tracks and pieces of four seconds with audio, in the order in which they are produced."""
     encoder = Encoder(fragment="frame", live=True, segment_seconds=SEGMENT, preset="ultrafast")
     log = MemoryLog({})
     with Reader(io.BytesIO(clip("a.ts", 4, "-c:a", "aac").read_bytes()), live=True) as reader:
@@ -37,7 +37,7 @@ def live(clip):
 
 
 def packaged(tracks, pieces, most_bytes=1 << 26):
-    """What a packager makes of it, once the log has ended."""
+    """A packager's output once the log has ended."""
 
     async def scenario():
         ring = Ring(most_bytes=most_bytes, most_seconds=1000, holds=False)
@@ -48,7 +48,7 @@ def packaged(tracks, pieces, most_bytes=1 << 26):
             if piece.fragment.track not in ring.tracks:
                 ring.add_track(tracks[piece.fragment.track])
             await ring.put(piece)
-            await asyncio.sleep(0)  # the packager reads as it comes
+            await asyncio.sleep(0)  # the packager reads while the log grows
         ring.end()
         async with asyncio.timeout(200):
             await done.wait()
@@ -180,7 +180,7 @@ def test_a_log_that_is_none_ends_with_a_word_in_the_servers_log(live, caplog):
     tracks, pieces = live
     broken = {name: Track(track.name, track.codec, track.time_base, 0, b"nothing") for name, track in tracks.items()}
     assert not packaged(broken, pieces).plays
-    assert "cannot be sent as HLS" in caplog.text
+    assert "cannot be packaged as HLS" in caplog.text
 
 
 def test_sound_without_a_picture_is_not_kept_without_end(live):

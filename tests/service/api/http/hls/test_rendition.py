@@ -1,4 +1,4 @@
-"""Chunks of any durations become segments and parts that keep what a playlist says of them."""
+"""Chunks of any durations become segments and parts that match the playlist."""
 
 from fractions import Fraction
 from itertools import accumulate
@@ -19,7 +19,7 @@ def chunk(start, duration, *, independent=False, size=10):
 
 
 def filled(durations, *, every=10, target=2, known=(0.04,)):
-    """A rendition of chunks, a segment each so many; its parts in the order in which they came."""
+    """A rendition of chunks, with a segment every so many; its parts in order of arrival."""
     made, at, seen = Rendition(TRACK, known, target), 0.0, []
     for number, duration in enumerate(durations):
         first = number % every == 0
@@ -92,7 +92,7 @@ def test_what_was_cleared_is_counted_all_the_same():
 
 def test_what_makes_no_segments_is_not_kept_without_end():
     made = Rendition(TRACK, [0.04], 2)
-    with pytest.raises(FramingError, match="a segment of 2100 bytes, where 1000 are kept in all"):
+    with pytest.raises(FramingError, match="a segment has 2100 bytes, but at most 1000 are kept in total"):
         for number in range(100):
             made.add(chunk(number * 0.04, 0.04, size=100), opens=False)
             made.shrink(1000)

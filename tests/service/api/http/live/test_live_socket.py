@@ -1,4 +1,4 @@
-"""The WebSocket for browsers, by a real client, to a real server process."""
+"""The WebSocket for browsers, with a real client and a real server process."""
 
 import json
 import threading
@@ -11,10 +11,10 @@ from serving import KEY, ServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from upres.service.api.http.live.socket import MOST_STRANGERS
+from upres.service.api.http.live.socket import MAX_UNAUTHENTICATED
 
 CHUNK = 1 << 15
-KEY_FRAMES = 5  # half a second of ten a second
+KEY_FRAMES = 5  # half a second at ten frames per second
 START = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
 
 
@@ -33,7 +33,7 @@ def opened(server, first, **options):
 
 
 def messages(socket):
-    """Yield what comes, each header with its bytes, until the server closes."""
+    """Yield each header with its bytes, until the server closes."""
     try:
         while True:
             header = json.loads(socket.recv(timeout=60))
@@ -43,7 +43,7 @@ def messages(socket):
 
 
 def video_of(found):
-    """Return the picture's bytes of messages: what its track starts with, and each fragment."""
+    """Return the video bytes of messages: the track's header, and each fragment."""
     init = [part for header, part in found if header.get("track", {}).get("name") == "video"]
     return init + [part for header, part in found if header.get("fragment", {}).get("track") == "video"]
 
@@ -60,7 +60,7 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
             sent, viewed = (list(messages(socket)) for socket in (sender, viewer))
     init, *frames = video_of(sent)
     assert len(frames) == 30
-    same_init, *seen = video_of(viewed)  # from the key frame on that was the newest when the viewer had come
+    same_init, *seen = video_of(viewed)  # from the newest keyframe on when the viewer connected
     assert same_init == init and seen == frames[-len(seen) :] and len(seen) % KEY_FRAMES == 0
     for parts in (frames, seen):
         (tmp_path / "out.mp4").write_bytes(init + b"".join(parts))
@@ -91,7 +91,7 @@ def test_what_is_wrong_is_said_before_the_close(server, first, said):
 
 
 def test_a_slow_network_gives_way_to_a_lighter_one_and_every_report_says_so(tmp_path):
-    """The slow one takes longer for a frame than three of the source last, whatever machine this is."""
+    """The slow viewer takes longer for a frame than three source frames last, on any machine."""
     said = []
     with ServerProcess(tmp_path / "state", models="fake:stepping") as server:
         start = {**START, "when_slow": "drop", "step_down": True}
@@ -106,7 +106,7 @@ def test_a_slow_network_gives_way_to_a_lighter_one_and_every_report_says_so(tmp_
 
 @contextmanager
 def camera(socket):
-    """Send twenty frames a second until it is left."""
+    """Send twenty frames per second until the context ends."""
     over, pieces = threading.Event(), recorded(range(1200), rate=20)
 
     def send():
@@ -139,7 +139,7 @@ def test_a_viewer_who_sends_something_is_refused(server, clip):
         with opened(server, {"attach": request_id}) as viewer:
             viewer.send(b"bytes")
             *_, (last, _) = messages(viewer)
-            assert "reads along" in json.dumps(last["error"])
+            assert "follows a job" in json.dumps(last["error"])
         sender.send(json.dumps({"end": True}))
 
 
@@ -151,7 +151,7 @@ def test_pages_of_other_origins_are_refused(server):
 def test_clients_without_a_key_do_not_keep_others_out(server):
     url = f"ws://127.0.0.1:{server.settings['http_port']}/api/v2/live"
     with ExitStack() as stack:
-        silent = [stack.enter_context(connect(url, open_timeout=30)) for _ in range(MOST_STRANGERS)]
+        silent = [stack.enter_context(connect(url, open_timeout=30)) for _ in range(MAX_UNAUTHENTICATED)]
         with opened(server, {"start": 1}) as socket:
             assert "must be an object" in json.dumps(json.loads(socket.recv(timeout=60))["error"])
         assert "first message" in json.dumps(json.loads(silent[0].recv(timeout=5))["error"])

@@ -1,4 +1,4 @@
-"""Requests that name a job which another server works on are answered there; all others by this one."""
+"""Routing of requests: those about a job of another server are forwarded to it, all others are handled here."""
 
 import asyncio
 import json
@@ -26,31 +26,24 @@ from upres.service.server.forwarded import PEER
 from upres.service.storage.lease import Holder
 from upres.v2 import upscale_pb2 as pb
 
-from .listed import LIST, Listed
+from .job_list import LIST, JobListHandler
+from .peers import Peer, Peers
 from .request import pass_request
 from .rpc import pass_call, was_passed_on
 from .socket import RESTART, pass_socket
-from .working import Peer, Peers
 
-JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # in a path: the id of a job
-NAMING = (
-    "GetJob",
-    "CancelJob",
-    "DeleteJob",
-    "WatchJob",
-    "ReadResult",
-    "CreateJob",
-    "Upscale",
-)  # calls that may name one
-MOVED = "the job has moved from one server to another just now; try again in some seconds"
+JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a job's id in a path
+# Calls whose first message may contain a job's id.
+NAMING = ("GetJob", "CancelJob", "DeleteJob", "WatchJob", "ReadResult", "CreateJob", "Upscale")
+MOVED = "the job has just moved from one server to another; try again in a few seconds"
 
 Find = Callable[[str], Awaitable[Holder | None]]
 
 logger = logging.getLogger(__name__)
 
 
-class Elsewhere:
-    """Where jobs are. find: gives the other server that has a job, None where this one answers for it. secret: of all servers."""
+class JobRouter:
+    """Finds the server of a job. find: returns the other server that has a job, or None. secret: shared by all servers."""
 
     def __init__(self, find: Find, peers: Peers, secret: str) -> None:
         self.secret = secret
@@ -58,7 +51,7 @@ class Elsewhere:
         self._peers = peers
 
     async def peer(self, request_id: str, *, passed_on: bool) -> Peer | None:
-        """Give the server to which a request about a job is passed on; None where it is answered here. Raises UnavailableError."""
+        """Return the server to forward a request about a job to; None if it is handled here. Raises UnavailableError."""
         holder = await self._find(request_id)
         if holder is None:
             return None
@@ -68,23 +61,23 @@ class Elsewhere:
 
 
 class Web:
-    """An application behind this. largest: bytes of a message that a socket may send to its client.
+    """ASGI application that forwards requests or passes them to `app`. largest: maximum bytes of a message to a client.
 
-    The socket for live jobs names its job in its first message, which comes once it is accepted.
+    The socket for live jobs contains its job's id in the first message, after it was accepted.
     """
 
-    def __init__(self, app: ASGIApp, elsewhere: Elsewhere, largest: int) -> None:
+    def __init__(self, app: ASGIApp, router: JobRouter, largest: int) -> None:
         self._app = app
-        self._elsewhere = elsewhere
+        self._router = router
         self._largest = largest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Handle a request, or forward it."""
         named = JOB.search(scope["path"]) if scope["type"] in ("http", "websocket") else None
         if named is not None and not _lacks_key(scope):
             await self._by_path(named[0], scope, receive, send)
         elif scope["type"] == "websocket" and scope["path"].rstrip("/") == SOCKET:
-            await Attaching(self._app, self._elsewhere, self._largest).serve(scope, receive, send)
+            await AttachSocket(self._app, self._router, self._largest).serve(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 
@@ -97,13 +90,13 @@ class Web:
             await send(message)
 
         try:
-            peer = await self._elsewhere.peer(request_id, passed_on=PEER in Headers(scope=scope))
+            peer = await self._router.peer(request_id, passed_on=PEER in Headers(scope=scope))
             if peer is not None:
                 async with peer.forwarding():
                     await self._pass_on(peer, scope, receive, sent)
-        except Exception as error:  # every error is answered
+        except Exception as error:  # every error gets a response
             if started:
-                logger.info("what was under way ends: %s", error)
+                logger.info("a forwarded request ends: %s", error)
             else:
                 await response_of(error)(scope, receive, send)
             return
@@ -112,30 +105,30 @@ class Web:
 
     async def _pass_on(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await pass_request(peer, self._elsewhere.secret, scope, receive, send)
+            await pass_request(peer, self._router.secret, scope, receive, send)
         else:
-            await pass_socket(peer, self._elsewhere.secret, self._largest, scope, receive, send)
+            await pass_socket(peer, self._router.secret, self._largest, scope, receive, send)
 
 
-class Attaching:
-    """One socket, which is passed on as soon as it attaches to a live job that another server has."""
+class AttachSocket:
+    """One socket for live jobs, which is forwarded once it attaches to a job of another server."""
 
-    def __init__(self, app: ASGIApp, elsewhere: Elsewhere, largest: int) -> None:
+    def __init__(self, app: ASGIApp, router: JobRouter, largest: int) -> None:
         self._app = app
-        self._elsewhere = elsewhere
+        self._router = router
         self._largest = largest
         self._looked = False
         self._peer: asyncio.Future[tuple[Peer, Message]] = asyncio.get_running_loop().create_future()
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve it here until its first message says otherwise."""
+        """Serve it here until its first message requires forwarding."""
 
         async def received() -> Message:
             message = await receive()
             if message["type"] == "websocket.receive" and not self._looked:
                 self._looked = True
                 named = _attached(message.get("text") or "")
-                peer = await self._elsewhere.peer(named, passed_on=PEER in Headers(scope=scope)) if named else None
+                peer = await self._router.peer(named, passed_on=PEER in Headers(scope=scope)) if named else None
                 if peer is not None:
                     self._peer.set_result((peer, message))
                     await asyncio.Event().wait()  # until it is cancelled
@@ -157,7 +150,7 @@ class Attaching:
         await self._pass_on(*self._peer.result(), scope, receive, send)
 
     async def _pass_on(self, peer: Peer, first: Message, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass it on as if it began now; its client was accepted before."""
+        """Forward the socket with its first messages replayed; its client has already been accepted."""
         before: deque[Message] = deque([{"type": "websocket.connect"}, first])
 
         async def received() -> Message:
@@ -169,20 +162,20 @@ class Attaching:
 
         try:
             async with peer.forwarding():
-                await pass_socket(peer, self._elsewhere.secret, self._largest, scope, received, sent)
+                await pass_socket(peer, self._router.secret, self._largest, scope, received, sent)
         except UpresError as error:
             logger.info("a socket ends: %s", error)
-            with suppress(Exception):  # the client may have gone
-                await send({"type": "websocket.close", "code": RESTART, "reason": "connect again"})
+            with suppress(Exception):  # the client may be gone
+                await send({"type": "websocket.close", "code": RESTART, "reason": "reconnect"})
 
 
 def _lacks_key(scope: Scope) -> bool:
-    """Report whether a request is refused wherever its job is."""
+    """Return whether a request will be rejected for lack of a key, regardless of its job's server."""
     return scope["type"] == "http" and scope["path"].startswith(KEYED) and "authorization" not in Headers(scope=scope)
 
 
 def _attached(text: str) -> str:
-    """Give the id of the job that the first message of a socket names; none where it names none."""
+    """Return the id of the job in a socket's first message; empty if it has none."""
     try:
         named = json.loads(text)["attach"]
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -191,45 +184,44 @@ def _attached(text: str) -> str:
 
 
 class Calls(grpc.GenericRpcHandler):
-    """What answers calls, those behind this among them."""
+    """gRPC handler that forwards calls or passes them to `handlers`."""
 
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], elsewhere: Elsewhere) -> None:
+    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler], router: JobRouter) -> None:
         self._handlers = handlers
-        self._elsewhere = elsewhere
+        self._router = router
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        """Find what answers a call, or passes it on."""
+        """Return the handler that answers or forwards a call."""
         method = str(handler_call_details.method)
         found = next((found for each in self._handlers if (found := each.service(handler_call_details))), None)
         if found is not None and method == LIST:
-            return Listed(found, partial(self._elsewhere.peer, passed_on=False), self._elsewhere.secret).handler
+            return JobListHandler(found, partial(self._router.peer, passed_on=False), self._router.secret).handler
         if found is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
             return found
-        return grpc.stream_stream_rpc_method_handler(_Call(method, found, self._elsewhere).answer)
+        return grpc.stream_stream_rpc_method_handler(_RoutedCall(method, found, self._router).answer)
 
 
-class _Call:
-    """One method, whose messages come as bytes, since they may be another server's. local: what answers it here."""
+class _RoutedCall:
+    """One method, whose messages are bytes, because they may be for another server. local: the handler on this server."""
 
-    def __init__(self, method: str, local: Any, elsewhere: Elsewhere) -> None:  # noqa: ANN401 - gRPC's own
+    def __init__(self, method: str, local: Any, router: JobRouter) -> None:  # noqa: ANN401 - gRPC's own
         self._method = method
         self._local = local
         self._parse = or_error(local.request_deserializer)
-        self._elsewhere = elsewhere
+        self._router = router
 
     async def answer(self, requests: Any, context: Any) -> None:  # noqa: ANN401
-        """Answer a call here, or pass it on, by its first message."""
+        """Answer a call here, or forward it, depending on its first message."""
         try:
             first: bytes | None = await first_of(requests, None)
             peer = None
-            keyed = any(
-                name == "authorization" for name, _ in context.invocation_metadata() or ()
-            )  # else it is refused
+            # Calls without a key are rejected here.
+            keyed = any(name == "authorization" for name, _ in context.invocation_metadata() or ())
             if keyed and first is not None and (named := _named(self._parse(first))):
-                peer = await self._elsewhere.peer(named, passed_on=was_passed_on(context))
+                peer = await self._router.peer(named, passed_on=was_passed_on(context))
             if peer is not None:
                 async with peer.forwarding():
-                    await pass_call(peer, self._elsewhere.secret, self._method, _chained(first, requests), context)
+                    await pass_call(peer, self._router.secret, self._method, _chained(first, requests), context)
                 return
         except UpresError as error:
             await context.abort_with_status(status_of(error))
@@ -239,7 +231,7 @@ class _Call:
         local = self._local
         request: Any = self._messages(first, requests)
         if not local.request_streaming:
-            request = self._parse(first) if first is not None else DecodeError("there is no request")
+            request = self._parse(first) if first is not None else DecodeError("the request is missing")
         if not local.response_streaming:
             behavior = local.stream_unary if local.request_streaming else local.unary_unary
             await context.write(local.response_serializer(await behavior(request, context)))
@@ -262,7 +254,7 @@ async def _chained(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGene
 
 
 def _named(message: Any) -> str:  # noqa: ANN401 - any of the contract's
-    """Give the id of the job that the first message of a call names; none where it names none."""
+    """Return the id of the job in a call's first message; empty if it has none."""
     match message:
         case pb.CreateJobRequest():
             return message.begin.request_id

@@ -1,4 +1,4 @@
-"""A live job of a real server at its address for players: by the rules of the draft, and by a player that no one here wrote."""
+"""A live job of a real server at its URL for players: by the rules of the draft, and with an independent player."""
 
 import json
 import queue
@@ -17,7 +17,7 @@ from websockets.sync.client import connect
 
 CHUNK = 1 << 15
 START = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast"}
-LINGER = {"upres.service.api.http.hls.door.LINGER_SECONDS": 3600}
+LINGER = {"upres.service.api.http.hls.routes.LINGER_SECONDS": 3600}
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def server(tmp_path_factory):
 
 
 class Sending:
-    """A live job that takes what it is sent. address: of its playlist."""
+    """A live job that accepts a source. address: URL of its playlist."""
 
     def __init__(self, server, socket):
         self._socket = socket
@@ -41,7 +41,7 @@ class Sending:
             self._socket.send(data[at : at + CHUNK])
 
     def end(self):
-        """End the source, and read what comes of it until the job has ended."""
+        """End the source, and read the result until the job has ended."""
         self._socket.send(json.dumps({"end": True}))
         while True:
             message = self._socket.recv(timeout=60)
@@ -66,7 +66,7 @@ def sending(server):
 
 
 def followed(live, name, *, on_part=lambda uri: None):
-    """Follow a track in a thread of its own."""
+    """Follow a track in a separate thread."""
     player = Player(live.get, name)
     thread = threading.Thread(target=player.follow, args=(on_part,), daemon=True)
     thread.start()
@@ -81,13 +81,13 @@ def test_a_live_job_plays_part_by_part_and_as_a_whole(server, clip, tmp_path):
         for second in range(4):
             live.send(data[second * len(data) // 4 : (second + 1) * len(data) // 4])
             while int(came.get(timeout=120).split("-")[1].split(".")[0]) < 2 * second - 1:
-                pass  # they come while the rest of the source is withheld
+                pass  # they arrive while the rest of the source is withheld
         index = live.get("index.m3u8").decode().splitlines()
         live.end()
         for thread in (seeing, hearing):
             thread.join(120)
             assert not thread.is_alive()
-    assert len(video.loads) >= 3 and len(video.parts) >= 20  # one load at least for each part that was waited for
+    assert len(video.loads) >= 3 and len(video.parts) >= 20  # at least one request for each part that was waited for
     stream = attributes(next(line for line in index if line.startswith("#EXT-X-STREAM-INF")).partition(":")[2])
     assert (
         stream["CODECS"].startswith("avc1.") and stream["CODECS"].endswith(",mp4a.40.2") and stream["AUDIO"] == "sound"
@@ -115,7 +115,7 @@ def test_what_cannot_be_had_is_refused(server, clip):
         assert live.refused("video.m3u8?_HLS_part=1") == live.refused("video.m3u8?_HLS_msn=99") == 400
         assert live.refused("video.m3u8?_HLS_msn=x") == 422
         live.end()
-        assert "#EXT-X-ENDLIST" in live.get("video.m3u8?_HLS_msn=99").decode()  # 6.2.5.2: ignored behind the end
+        assert "#EXT-X-ENDLIST" in live.get("video.m3u8?_HLS_msn=99").decode()  # 6.2.5.2: ignored after the end
 
 
 def test_the_list_of_jobs_names_the_address_while_the_job_runs(server, clip):

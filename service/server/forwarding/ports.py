@@ -1,4 +1,4 @@
-"""The two ports of a server, and what answers at them, which may be exchanged while they listen."""
+"""The two ports of a server; the handlers behind them can be replaced while they listen."""
 
 from collections.abc import Sequence
 
@@ -12,8 +12,8 @@ from upres.service.server.settings import Settings
 from upres.service.server.tls import grpc_credentials
 
 
-class Doors:
-    """Raises StoreError where a port is taken, SettingsError where the certificate cannot be used."""
+class Ports:
+    """The ports. Raises StoreError if a port is in use, SettingsError if the certificate cannot be used."""
 
     def __init__(self, settings: Settings) -> None:
         raise_file_limit()
@@ -24,16 +24,16 @@ class Doors:
 
     @property
     def http_port(self) -> int:
-        """Give the port that HTTP listens on."""
+        """The port that HTTP listens on."""
         return self._http.port
 
     @property
     def grpc_port(self) -> int:
-        """Give the port that gRPC listens on."""
+        """The port that gRPC listens on."""
         return self._grpc.port
 
     async def open(self, app: ASGIApp, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
-        """Answer by these from now on; what is under way ends as it was started. Listens from the first call on."""
+        """Use these handlers from now on; running requests keep the previous ones. The first call starts to listen."""
         self._http.app, self._grpc.handlers = app, handlers
         if not self._started:
             self._started = True

@@ -1,4 +1,4 @@
-"""A server that works beside others: it sees which there are and, if it leads, takes over from those that are gone."""
+"""Monitoring of the other servers that share the work: the leader takes over the jobs of servers that are gone."""
 
 import asyncio
 import logging
@@ -13,16 +13,19 @@ from upres.service.jobs.service import Jobs
 from upres.service.server.standby import Standby
 from upres.service.storage.lease import RENEW_SECONDS, Servers
 
-from .working import Peers
+from .peers import Peers
 
-LOOKS = 5  # in a row at which a server is late before it is taken for gone: one renewal, when a database comes back, takes less
-AGAIN_SECONDS = 1.0  # between two tries to hear of changes
+LOOKS = 5  # consecutive checks at which a server is late before it counts as gone: a renewal after a database outage takes less
+AGAIN_SECONDS = 1.0  # between two attempts to subscribe to changes
 
 logger = logging.getLogger(__name__)
 
 
-class Beside:
-    """lead: called once, when this server is the one that leads. incoming: a folder with one of each server for its uploads."""
+class PeerMonitor:
+    """The monitor of the other servers.
+
+    lead: called once, when this server becomes the leader. incoming: the parent of each server's folder for uploads.
+    """
 
     def __init__(
         self, standby: Standby, jobs: Jobs, peers: Peers, lead: Callable[[], Awaitable[None]], incoming: Path
@@ -36,35 +39,35 @@ class Beside:
         self._led = False
 
     async def run(self) -> None:
-        """Look at the servers, and act on it, for as long as this task lives."""
+        """Check the servers periodically and act on changes, indefinitely."""
         while True:
             try:
-                await self._look()
-            except StoreError as error:  # it is away, or another server has taken over, of which the lease tells
+                await self._check_servers()
+            except StoreError as error:
+                # The database is unavailable, or another server has taken over, which the lease reports.
                 self._late.clear()
-                logger.warning("the other servers are not seen now: %s", error)
+                logger.warning("cannot check the other servers now: %s", error)
             await asyncio.sleep(RENEW_SECONDS)
 
     async def listen(self) -> None:
-        """Wake who waits for changes of jobs as other servers make them, for as long as this task lives. Without it they poll."""
+        """Wake the waiters of jobs that other servers change, indefinitely. Without this they poll."""
         while True:
             try:
                 async with aclosing(self._standby.store.notices()) as notices:
                     async for request_id in notices:
                         self._jobs.on_change_notice(request_id)
-                logger.warning("changes of jobs are not heard of as they happen: the connection is lost")
+                logger.warning("job changes are not received immediately: the connection is lost")
             except StoreError as error:
                 logger.warning("%s", error)
             await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _look(self) -> None:
-        folders = await asyncio.to_thread(
-            self._folders
-        )  # before: one that is made later belongs to a server that is seen
+    async def _check_servers(self) -> None:
+        # List the folders before the servers: a folder created later belongs to a server in the list.
+        folders = await asyncio.to_thread(self._folders)
         servers = await asyncio.to_thread(self._standby.store.servers)
         await self._peers.keep(servers.working)
         gone = self._gone(servers)
-        unaware = servers.leader == self._standby.id and not self._standby.leads  # the answer to what it wrote was lost
+        unaware = servers.leader == self._standby.id and not self._standby.leads  # the response to its write was lost
         if servers.leader is None or servers.leader in gone or unaware:
             await self._standby.lead()
         if not self._standby.leads:
@@ -78,7 +81,7 @@ class Beside:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     def _gone(self, servers: Servers) -> frozenset[str]:
-        """Give the servers that were late often enough in a row."""
+        """Return the servers that were late at enough consecutive checks."""
         self._late = Counter({server: self._late[server] + 1 for server in servers.late})
         return frozenset(
             server for server, looks in self._late.items() if looks >= LOOKS and server != self._standby.id

@@ -1,16 +1,16 @@
-"""What a server does that works beside others, by what it sees of them."""
+"""The reaction of a server that shares the work to the state of the other servers."""
 
 import asyncio
 from types import SimpleNamespace
 
 import pytest
 
-from upres.service.server.forwarding.beside import LOOKS, Beside
+from upres.service.server.forwarding.peer_monitor import LOOKS, PeerMonitor
 from upres.service.storage.lease import Servers
 
 
 class Place:
-    """This server's, among those that it sees."""
+    """This server's place among the servers that it sees."""
 
     id = "here"
     leads = False
@@ -28,13 +28,13 @@ async def nothing(*_):
 
 
 def looked(place, folder):
-    """Look at the servers as often as there are looks; give after each whether this one leads."""
+    """Check the servers for each given state; return after each check whether this server leads."""
     jobs, peers = SimpleNamespace(take_over=nothing), SimpleNamespace(keep=nothing)
-    beside, led = Beside(place, jobs, peers, nothing, folder), []
+    monitor, led = PeerMonitor(place, jobs, peers, nothing, folder), []
 
     async def scenario():
         while place.looks:
-            await beside._look()
+            await monitor._check_servers()
             led.append(place.leads)
 
     asyncio.run(scenario())
@@ -55,7 +55,7 @@ def test_a_server_leads_once_the_one_that_did_was_late_for_long_enough(tmp_path)
 
 @pytest.mark.parametrize("leader", [None, "here"])
 def test_a_server_leads_where_nobody_does_or_the_database_says_that_it_does(tmp_path, leader):
-    """The answer to what made it the leader may have been lost."""
+    """The response to the write that made it the leader may have been lost."""
     assert looked(Place(servers(leader)), tmp_path) == [True]
 
 

@@ -1,4 +1,4 @@
-"""Who began to encode a log, which says who goes on with it: no log mixes two encoders."""
+"""Which encoder started a log. It must also resume it, because a log cannot mix two encoders."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from upres.engine.core.errors import LogError
 from upres.engine.segments.folder import FolderLog
 
 
-def nvenc_began(log: Path) -> bool | None:
-    """Tell whether a GPU began to encode a log; None where nothing did, or the log is damaged."""
+def started_by_nvenc(log: Path) -> bool | None:
+    """Return whether a GPU started a log; None if the log is empty or damaged."""
     try:
         began: bool | None = FolderLog.read_header(log).get("encoder", {}).get("nvenc")
     except (LogError, OSError):

@@ -1,4 +1,4 @@
-"""Where a job is, is looked up for all who ask at a time, and for nobody who is refused anyway."""
+"""Look-ups of a job's server: combined for concurrent callers, and skipped for requests that are rejected anyway."""
 
 import asyncio
 
@@ -8,8 +8,8 @@ from starlette.responses import PlainTextResponse
 
 from upres.service.domain.errors import StoreError, UnavailableError
 from upres.service.domain.request_id import new_id
-from upres.service.server.forwarding.elsewhere import Calls, Elsewhere, Web
 from upres.service.server.forwarding.look_ups import LookUps
+from upres.service.server.forwarding.routing import Calls, JobRouter, Web
 from upres.service.storage.lease import Holder
 from upres.v2 import upscale_pb2 as pb
 
@@ -17,7 +17,7 @@ OTHER = Holder("there", "there")
 
 
 class Found:
-    """What the database says: how often it was asked, and of what."""
+    """A fake database. Records how often it was queried, and for which jobs."""
 
     def __init__(self, **holders):
         self.holders, self.asked = holders, []
@@ -64,7 +64,7 @@ def test_what_is_wrong_with_one_question_is_told_to_all_who_asked_it_and_to_nobo
 def test_a_request_without_a_key_is_looked_up_nowhere(path):
     async def scenario():
         found = Found()
-        web = Web(PlainTextResponse("refused"), Elsewhere(LookUps(found), None, ""), 1)
+        web = Web(PlainTextResponse("refused"), JobRouter(LookUps(found), None, ""), 1)
         for headers in ([], [(b"authorization", b"Bearer x")]):
             scope = {"type": "http", "method": "GET", "path": path.format(new_id()), "headers": headers}
             sent = []
@@ -110,7 +110,7 @@ def test_a_call_without_a_key_is_looked_up_nowhere():
 
     async def scenario():
         found = Found()
-        handler = Calls([Local()], Elsewhere(LookUps(found), None, "")).service(Details)
+        handler = Calls([Local()], JobRouter(LookUps(found), None, "")).service(Details)
         for context in (Context(), Context(("authorization", "Bearer x"))):
             await handler.stream_stream(requests(), context)
             assert context.written == [b""]
