@@ -61,8 +61,8 @@ def yuv_frame(planes, pixel_format):
 def test_to_rgb_agrees_with_the_standard_within_2(matrix, scope, pixel_format):
     rgb = patches()
     planes = to_yuv(rgb, matrix, scope == "pc", 10 if "10" in pixel_format else 8)
-    found = ToRGB(Color(matrix, scope, "bt709", "bt709"))(yuv_frame(planes, pixel_format))
-    assert np.abs(middles(found) - middles(rgb * 255)).max() <= 2
+    result = ToRGB(Color(matrix, scope, "bt709", "bt709"))(yuv_frame(planes, pixel_format))
+    assert np.abs(middles(result) - middles(rgb * 255)).max() <= 2
 
 
 @pytest.mark.parametrize("matrix", WEIGHTS)
@@ -72,9 +72,9 @@ def test_from_rgb_agrees_with_the_standard_within_1(matrix, scope, pixel_format)
     rgb = patches()
     frame = FromRGB(Color(matrix, scope, "bt709", "bt709"), pixel_format)(np.rint(rgb * 255).astype(np.uint8))
     for plane, expected in zip(frame.planes, to_yuv(rgb, matrix, scope == "pc"), strict=True):
-        found = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
+        result = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, -1)[:, : plane.width]
         step = 16 * plane.width // expected.shape[1]
-        assert np.abs(found[step // 2 :: step, step // 2 :: step] - middles(expected)).max() <= 1
+        assert np.abs(result[step // 2 :: step, step // 2 :: step] - middles(expected)).max() <= 1
 
 
 UNSAID = [
@@ -139,11 +139,11 @@ def test_ten_bits_become_eight_without_bands():
     codes = np.arange(400, 432)
     luma = codes.repeat(16)[None].repeat(64, 0)
     grey = np.full((64, 512), 512)
-    found = ToRGB(Color("bt709", "tv", "bt709", "bt709"))(yuv_frame([luma, grey, grey], "yuv420p10le"))[..., 1]
+    result = ToRGB(Color("bt709", "tv", "bt709", "bt709"))(yuv_frame([luma, grey, grey], "yuv420p10le"))[..., 1]
     exact = (codes - 64) / 876 * 255
-    means = found.reshape(64, 32, 16).mean((0, 2))
+    means = result.reshape(64, 32, 16).mean((0, 2))
     assert np.abs(means - exact).max() < 0.1  # of bands, some would be half a level off
-    assert np.abs(found - exact.repeat(16)).max() <= 1.01
+    assert np.abs(result - exact.repeat(16)).max() <= 1.01
 
 
 def nits(code):
@@ -181,30 +181,30 @@ def tonemapped(clip, tmp_path):
 
 def test_pq_is_brought_down_to_bt709_light_for_light(tmp_path):
     codes = [64, 150, 250, 350, 430, 500, 570, 640, 720, 800, 900]
-    found = tonemapped(hdr(tmp_path / "in.mp4", codes, "smpte2084"), tmp_path)
+    result = tonemapped(hdr(tmp_path / "in.mp4", codes, "smpte2084"), tmp_path)
     light = nits((np.array(codes) - 64) / 876)
     dark = light < 90  # below the knee, light is unchanged; diffuse white is 203 nits, ITU-R BT.2408
     expected = 255 * (light[dark] / 203) ** (1 / 2.4)
-    assert np.abs(found[dark] - expected[:, None]).max() <= 3
-    assert (np.diff(found[:, 1]) > 0).all()  # highlights remain distinct
-    assert np.ptp(found, axis=1).max() <= 2  # grey stays grey
-    assert found[-1].max() <= 255
+    assert np.abs(result[dark] - expected[:, None]).max() <= 3
+    assert (np.diff(result[:, 1]) > 0).all()  # highlights remain distinct
+    assert np.ptp(result, axis=1).max() <= 2  # grey stays grey
+    assert result[-1].max() <= 255
 
 
 def test_hlg_is_brought_down_to_bt709(tmp_path):
-    found = tonemapped(hdr(tmp_path / "in.mp4", [64, 200, 400, 600, 721, 850, 940], "arib-std-b67"), tmp_path)
-    assert (np.diff(found[:, 1]) > 0).all()
-    assert found[0].max() <= 2
-    assert found[-1].min() > 235
-    assert np.ptp(found, axis=1).max() <= 2
+    result = tonemapped(hdr(tmp_path / "in.mp4", [64, 200, 400, 600, 721, 850, 940], "arib-std-b67"), tmp_path)
+    assert (np.diff(result[:, 1]) > 0).all()
+    assert result[0].max() <= 2
+    assert result[-1].min() > 235
+    assert np.ptp(result, axis=1).max() <= 2
 
 
 def test_wide_primaries_are_converted_not_retagged(tmp_path):
-    found = tonemapped(hdr(tmp_path / "in.mp4", [420, 420], "smpte2084", chroma=(470, 600)), tmp_path)[0]
+    result = tonemapped(hdr(tmp_path / "in.mp4", [420, 420], "smpte2084", chroma=(470, 600)), tmp_path)[0]
     retagged = ToRGB(Color("bt2020nc", "tv", "bt709", "bt709"))
     flat = yuv_frame([np.full((16, 16), value, float) for value in (420, 470, 600)], "yuv420p10le")
     before = retagged(flat)[8, 8].astype(float)
-    assert found[0] - found[1] > 1.3 * (before[0] - before[1])
+    assert result[0] - result[1] > 1.3 * (before[0] - before[1])
 
 
 @pytest.mark.parametrize("matrix", WEIGHTS)
@@ -213,9 +213,9 @@ def test_wide_primaries_are_converted_not_retagged(tmp_path):
 def test_sixteen_bits_go_to_rgb_and_back_to_the_same_codes(matrix, scope, pixel_format, bits):
     rgb, color = patches(), Color(matrix, scope, "bt709", "bt709")
     planes = to_yuv(rgb, matrix, scope == "pc", bits)
-    found = ToRGB(color, deep=True)(yuv_frame(planes, pixel_format))
-    assert np.abs(middles(found) - middles(rgb * FULL)).max() <= 2 * FULL / 2**bits
-    back = FromRGB(color, pixel_format)(found)
+    result = ToRGB(color, deep=True)(yuv_frame(planes, pixel_format))
+    assert np.abs(middles(result) - middles(rgb * FULL)).max() <= 2 * FULL / 2**bits
+    back = FromRGB(color, pixel_format)(result)
     for plane, expected in zip(back.planes, planes, strict=True):
         codes = np.frombuffer(memoryview(plane), np.uint16).reshape(plane.height, -1)[:, : plane.width]
         step = 16 * plane.width // expected.shape[1]
@@ -230,9 +230,9 @@ def test_rgb_of_more_than_eight_bits_keeps_its_white(pixel_format):
     for plane in frame.planes:
         plane.update(np.ascontiguousarray(levels))
     color = Color("gbr", "pc", "bt709", "bt709")
-    found = ToRGB(color, deep=True)(frame)
-    assert np.abs(found[..., 1] - levels / most * FULL).max() <= 1
-    back = FromRGB(color, pixel_format)(found)
+    result = ToRGB(color, deep=True)(frame)
+    assert np.abs(result[..., 1] - levels / most * FULL).max() <= 1
+    back = FromRGB(color, pixel_format)(result)
     for plane in back.planes:
         codes = np.frombuffer(memoryview(plane), np.uint16).reshape(16, -1)[:, :256]
         assert np.abs(codes.astype(int) - levels).max() <= 1

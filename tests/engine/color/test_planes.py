@@ -72,9 +72,9 @@ def test_a_frame_of_two_fields_has_its_chroma_where_swscale_takes_it_to_lie(tmp_
     frame = decoded(media.clip(tmp_path / "combed.mkv", "-c:v", "mpeg2video", "-vf", smooth, *fields))
     color = resolve(frame)
     assert frame.interlaced_frame and frame.format.name == "yuv420p"
-    wanted = ToRGB(color)(frame).astype(int)
+    expected = ToRGB(color)(frame).astype(int)
     as_it_lies = np.concatenate([plane.ravel() for plane in planes_of_frame(frame)]).reshape(-1, frame.width)
-    taken, wrong = (abs(ToRGB(color)(as_frame(planes)) - wanted) for planes in (ToPlanes(color)(frame), as_it_lies))
+    taken, wrong = (abs(ToRGB(color)(as_frame(planes)) - expected) for planes in (ToPlanes(color)(frame), as_it_lies))
     assert taken.mean() < 0.6 < 0.8 < wrong.mean()
 
 

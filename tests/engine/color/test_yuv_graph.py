@@ -21,12 +21,14 @@ def frame():
 def test_colors_are_at_most_a_level_from_swscale_both_ways(frame, matrix, scope):
     color = Color(matrix, scope, "bt709", "bt709")
     rgb = ToRGB(color)(frame)
-    found = _to_rgb(Layout(color, "left"), frame)
-    assert abs(found.astype(int) - rgb).max() <= 1
-    for plane, wanted in zip(_from_rgb(color, rgb), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True):
-        assert abs(plane.astype(int) - wanted).max() <= 1
-    for plane, wanted in zip(_from_rgb(color, found), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True):
-        assert abs(plane.astype(int) - wanted).max() <= 1
+    converted = _to_rgb(Layout(color, "left"), frame)
+    assert abs(converted.astype(int) - rgb).max() <= 1
+    for plane, expected in zip(_from_rgb(color, rgb), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True):
+        assert abs(plane.astype(int) - expected).max() <= 1
+    for plane, expected in zip(
+        _from_rgb(color, converted), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True
+    ):
+        assert abs(plane.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize(("scope", "codes"), [("tv", (16, 236)), ("pc", (0, 256))])
@@ -40,8 +42,8 @@ def test_noise_is_at_most_a_level_from_swscale_but_where_it_leaves_a_tap_out(mat
     differ = abs(_to_rgb(Layout(color, "center"), frame).astype(int) - rgb) > 1
     differ[2] = differ[:, 2] = False
     assert not differ.any()
-    for plane, wanted in zip(_from_rgb(color, rgb), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True):
-        assert abs(plane.astype(int) - wanted).max() <= 1
+    for plane, expected in zip(_from_rgb(color, rgb), planes_of_frame(FromRGB(color, "yuv420p")(rgb)), strict=True):
+        assert abs(plane.astype(int) - expected).max() <= 1
 
 
 def test_rows_and_columns_are_picked_by_their_numbers(frame):

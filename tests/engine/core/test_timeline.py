@@ -22,8 +22,8 @@ stamps = st.one_of(st.none(), st.integers(0, 1 << 33))
 
 
 @given(st.lists(st.tuples(stamps, stamps), max_size=50), st.integers(1, 10000))
-def test_whatever_comes_in_rises_strictly(found, nominal):
-    times, _ = placed(found, nominal)
+def test_whatever_comes_in_rises_strictly(times_in, nominal):
+    times, _ = placed(times_in, nominal)
     assert all(a < b for a, b in pairwise(times))
 
 
@@ -35,14 +35,14 @@ def test_sound_may_share_a_stamp():
 
 
 @given(st.lists(st.integers(0, 1 << 40), unique=True).map(sorted))
-def test_what_rises_is_left_alone(found):
-    times, repairs = placed(found)
-    assert times == found
+def test_what_rises_is_left_alone(times_in):
+    times, repairs = placed(times_in)
+    assert times == times_in
     assert not repairs
 
 
 @pytest.mark.parametrize(
-    ("found", "expected", "counted"),
+    ("times_in", "expected", "counted"),
     [
         ([0, None, 7200], [0, 3600, 7200], {"missing": 1}),
         ([None, None], [0, 3600], {"missing": 2}),
@@ -52,8 +52,8 @@ def test_what_rises_is_left_alone(found):
         ([0, 3600, 900000], [0, 3600, 900000], {}),
     ],
 )
-def test_each_rule(found, expected, counted):
-    times, repairs = placed(found)
+def test_each_rule(times_in, expected, counted):
+    times, repairs = placed(times_in)
     assert times == expected
     assert repairs == Repairs(**counted)
 
@@ -73,6 +73,6 @@ class Item:
 def test_durations_reach_to_the_next_and_the_last_keeps_its_own(times, last):
     items = [Item(time) for time in times]
     items[-1].duration = last
-    found = list(with_durations(iter(items), 40))
-    assert [item.pts for item in found] == times
-    assert [item.duration for item in found] == [*(b - a for a, b in pairwise(times)), last or 40]
+    result = list(with_durations(iter(items), 40))
+    assert [item.pts for item in result] == times
+    assert [item.duration for item in result] == [*(b - a for a, b in pairwise(times)), last or 40]

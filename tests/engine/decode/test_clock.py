@@ -39,14 +39,14 @@ def flashes(path):
 
 def beeps(path):
     """Return the times at which audio begins after silence, on the file's own clock."""
-    heard = referee.audio(path)
+    audio = referee.audio(path)
     rate = referee.streams(path, "audio")[0]["sample_rate"]
-    counts = [round(span * rate) for span in heard.spans]
+    counts = [round(span * rate) for span in audio.spans]
     starts = np.concatenate([[0], np.cumsum(counts)])
     loud = np.flatnonzero(np.abs(referee.sound(path)) > 0.3)
     onsets = [loud[0], *loud[1:][np.diff(loud) > rate // 5]]
     frames = np.searchsorted(starts, onsets, side="right") - 1
-    return [heard.times[k] + Fraction(int(at - starts[k]), rate) for k, at in zip(frames, onsets, strict=True)]
+    return [audio.times[k] + Fraction(int(at - starts[k]), rate) for k, at in zip(frames, onsets, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -257,8 +257,8 @@ def test_a_publisher_that_starts_again_leaves_the_time_that_passed(clips, monkey
     packets = []
     with Reader(Publisher(2 * data), live=live) as reader:
         shown = [frame.pts * frame.time_base for frame in reader.frames(packets.append)]
-        heard = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
-    picture, sound = (max(float(b - a) for a, b in pairwise(times)) for times in (shown, heard))
+        audio_times = [packet.pts * packet.time_base for packet in packets if packet.pts is not None]
+    picture, sound = (max(float(b - a) for a, b in pairwise(times)) for times in (shown, audio_times))
     assert len(shown) == 400
     assert picture == pytest.approx(gap + 0.04, abs=0.03)
     assert sound == pytest.approx(picture, abs=0.2)
@@ -311,8 +311,8 @@ anything = st.integers(-(2**40), 2**40)
     st.lists(st.tuples(st.sampled_from([VIDEO, SOUND]), anything, anything), max_size=40),
     st.sampled_from([0, CLOCK_MAY_JUMP]),
 )
-def test_whatever_stamps_come_no_packet_lies_far_ahead_of_all_others(found, flags):
-    packets = [Packet(stream, pts, min(abs(duration), 10**12)) for stream, pts, duration in found]
+def test_whatever_stamps_come_no_packet_lies_far_ahead_of_all_others(stamps, flags):
+    packets = [Packet(stream, pts, min(abs(duration), 10**12)) for stream, pts, duration in stamps]
     repairs = Repairs()
     clock = Clock((VIDEO, SOUND), repairs, flags=flags, start=None)
     limit = (10 if flags else 600) * 1000
@@ -363,6 +363,6 @@ def test_parts_that_an_edit_list_shows_follow_each_other(tmp_path, target):
     was, now = referee.video(path), referee.video(tmp_path / f"out{target}")
     assert [float(at) for at in now.times] == pytest.approx([float(at) for at in was.times], abs=0.001)
     assert len(now.times) == 45
-    heard = [referee.audio(each) for each in (path, tmp_path / f"out{target}")]
-    assert float(heard[1].times[0]) == pytest.approx(float(heard[0].times[0]), abs=0.001)
-    assert float(heard[1].end) == pytest.approx(float(heard[0].end), abs=0.025)
+    tracks = [referee.audio(each) for each in (path, tmp_path / f"out{target}")]
+    assert float(tracks[1].times[0]) == pytest.approx(float(tracks[0].times[0]), abs=0.001)
+    assert float(tracks[1].end) == pytest.approx(float(tracks[0].end), abs=0.025)

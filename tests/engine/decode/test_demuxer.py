@@ -33,9 +33,9 @@ def test_a_recording_whose_packet_identifiers_change_says_how_to_get_the_rest(tm
     whole = tmp_path / "in.ts"
     whole.write_bytes(b"".join(parts))
     progress = upscaled(whole, tmp_path / "out.mp4")
-    said = next(note for note in progress.warnings if "packet identifiers (PIDs)" in note)
+    warning = next(note for note in progress.warnings if "packet identifiers (PIDs)" in note)
     rest = tmp_path / "rest.ts"
-    rest.write_bytes(whole.read_bytes()[int(re.search(r"tail -c [+](\d+)", said)[1]) - 1 :])
+    rest.write_bytes(whole.read_bytes()[int(re.search(r"tail -c [+](\d+)", warning)[1]) - 1 :])
     upscaled(rest, tmp_path / "rest.mp4")
     frames = [len(referee.video(tmp_path / f"{name}.mp4").times) for name in ("out", "rest")]
     assert frames == [25, 25]
@@ -105,12 +105,12 @@ def test_a_track_of_a_disc_that_was_found_later_is_found_each_time_and_what_that
         for _ in range(2):
             with connection.open_second() as (_, tracks):
                 assert len(tracks.audio) == 1
-    wanted = job(tmp_path / "out.mkv")
+    task = job(tmp_path / "out.mkv")
     with Reader(tmp_path / "in.vob") as reader:
         assert reader.ahead == connection.ahead == 32 << 20
-        shape, frames = reader.info.shape, count_frames(reader, wanted)
-        usual = estimate_memory(wanted, shape, resolved(wanted, shape)[1], frames)
-        assert predict(reader, wanted).memory >= usual + reader.ahead
+        shape, frames = reader.info.shape, count_frames(reader, task)
+        usual = estimate_memory(task, shape, resolved(task, shape)[1], frames)
+        assert predict(reader, task).memory >= usual + reader.ahead
 
 
 def test_a_track_that_was_not_there_at_the_beginning_of_a_stream_is_named(tmp_path):

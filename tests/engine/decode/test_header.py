@@ -46,8 +46,8 @@ def test_what_a_container_crops_off_is_not_upscaled(tmp_path, made):
         shape = reader.info.shape
         assert (shape.width, shape.height) == (52, 40)
         shown = [frame.to_ndarray(format="rgb24") for frame in reader.frames()]
-    wanted = referee.pictures(whole)[:, 6:46, 8:60]
-    assert len(shown) == 10 and all((frame == picture).all() for frame, picture in zip(shown, wanted, strict=True))
+    expected = referee.pictures(whole)[:, 6:46, 8:60]
+    assert len(shown) == 10 and all((frame == picture).all() for frame, picture in zip(shown, expected, strict=True))
     upscaled(path, tmp_path / "out.mkv")
     assert referee.size(tmp_path / "out.mkv") == (104, 80)
     assert referee.packets(tmp_path / "out.mkv") == referee.packets(whole)

@@ -90,7 +90,7 @@ def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("programs", "heard"),
+    ("programs", "language"),
     [
         (("st=0:st=1", "st=2:st=1"), "deu"),
         (("st=2:st=1", "st=0:st=1"), "deu"),
@@ -99,7 +99,7 @@ def test_tracks_of_a_broadcast_s_other_programs_are_named(tmp_path):
         (("st=2", "st=0"), None),
     ],
 )
-def test_sound_that_programs_share_and_sound_that_none_lists_belongs_to_the_picture(tmp_path, programs, heard):
+def test_sound_that_programs_share_and_sound_that_none_lists_belongs_to_the_picture(tmp_path, programs, language):
     inputs = [each for source in (media.PICTURE, media.SOUND, "testsrc2=size=96x64:rate=10:duration=1")
               for each in ("-f", "lavfi", "-i", source)]  # fmt: skip
     tracks = ("-map", 0, "-map", 1, "-map", 2, "-c:v", "mpeg2video", "-c:a", "mp2", "-metadata:s:a:0", "language=deu")
@@ -107,7 +107,7 @@ def test_sound_that_programs_share_and_sound_that_none_lists_belongs_to_the_pict
     media.ffmpeg(*inputs, *tracks, *listed, tmp_path / "in.ts")
     notes = upscaled(tmp_path / "in.ts", tmp_path / "out.mkv").warnings
     sound = referee.streams(tmp_path / "out.mkv", "audio")
-    assert [each.get("tags", {}).get("language") for each in sound] == [heard]
+    assert [each.get("tags", {}).get("language") for each in sound] == [language]
     assert sum("it belongs to another program" in note for note in notes) == 1  # the other video
 
 
@@ -178,10 +178,10 @@ def test_a_time_code_that_a_container_refuses_is_named(tmp_path, suffix, code, r
         assert "time code" not in notes
         with av.open(str(tmp_path / f"out{suffix}")) as out:
             labels = [out.metadata, *(stream.metadata for stream in out.streams)]
-        found = {
+        codes = {
             value.replace(":9", ":09") for tags in labels for key, value in tags.items() if key.lower() == "timecode"
         }
-        assert found == {code}
+        assert codes == {code}
 
 
 @pytest.fixture(scope="module")

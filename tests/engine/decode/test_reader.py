@@ -274,10 +274,10 @@ def test_a_hole_in_a_recording_loses_what_was_in_it_and_one_without_end_ends_it(
     clip = media.clip(tmp_path / "in.ts", *H264, "-c:a", "aac", sound=media.SOUND)
     (tmp_path / "bad.ts").write_bytes(clip.read_bytes() + bytes(3_000_000) + clip.read_bytes())
     progress = upscaled(tmp_path / "bad.ts", tmp_path / "out.mp4")
-    shown, heard = referee.video(tmp_path / "out.mp4").times, referee.audio(tmp_path / "out.mp4").times
+    shown, audio_times = referee.video(tmp_path / "out.mp4").times, referee.audio(tmp_path / "out.mp4").times
     lost = 2 - parts  # the last packet, which may be incomplete
     assert len(shown) == progress.frames_out == parts * len(referee.video(clip).times) - lost
-    assert len(heard) == pytest.approx(parts * len(referee.audio(clip).times), abs=1)
+    assert len(audio_times) == pytest.approx(parts * len(referee.audio(clip).times), abs=1)
     assert "1 damaged packet" in str(progress.repairs)
 
 
@@ -317,14 +317,14 @@ def test_a_cut_begins_and_ends_where_it_was_asked_to(tmp_path, name):
     whole = referee.pictures(clip)
     shown = referee.video(clip)
     origin = min(shown.times[0], referee.audio(clip).times[0])
-    wanted = [n for n, time in enumerate(shown.times) if 1.5 <= time - origin < 2.5]
+    kept = [n for n, time in enumerate(shown.times) if 1.5 <= time - origin < 2.5]
     upscaled(clip, tmp_path / "out.mp4", cut=Cut(Fraction(3, 2), Fraction(1)))
     now = referee.video(tmp_path / "out.mp4")
-    assert len(now.times) == len(wanted)
-    for n, time in zip(wanted, now.times, strict=True):
+    assert len(now.times) == len(kept)
+    for n, time in zip(kept, now.times, strict=True):
         assert abs(time - (shown.times[n] - origin - Fraction(3, 2))) <= Fraction(1, 20000)
     cut = referee.pictures(tmp_path / "out.mp4")[:, ::2, ::2]
-    assert np.abs(cut.astype(int) - whole[wanted]).mean() < 25
+    assert np.abs(cut.astype(int) - whole[kept]).mean() < 25
     sound = referee.audio(tmp_path / "out.mp4")
     assert abs(sound.times[0]) < Fraction(1, 20)
     assert abs(sound.end - 1) < Fraction(1, 10)
@@ -337,9 +337,9 @@ def test_a_cut_keeps_sound_beside_the_picture(tmp_path):
     upscaled(clip, tmp_path / "out.mp4", cut=Cut(Fraction(5, 4), Fraction(3, 2)))
     pictures, sound = referee.pictures(tmp_path / "out.mp4"), referee.sound(tmp_path / "out.mp4")
     flash = referee.video(tmp_path / "out.mp4").times[int(np.argmax(pictures.mean((1, 2, 3)) > 128))]
-    heard = referee.audio(tmp_path / "out.mp4").times[0] + Fraction(int(np.argmax(np.abs(sound) > 0.3)), 48000)
+    audio_start = referee.audio(tmp_path / "out.mp4").times[0] + Fraction(int(np.argmax(np.abs(sound) > 0.3)), 48000)
     assert flash == Fraction(3, 4)
-    assert abs(heard - flash) < Fraction(1, 100)
+    assert abs(audio_start - flash) < Fraction(1, 100)
 
 
 def refused(source, words, **settings):
@@ -439,18 +439,18 @@ def test_a_length_below_zero_is_no_length(tmp_path):
 
 @pytest.mark.parametrize("piped", [False, True])
 @pytest.mark.parametrize(
-    ("flags", "lacks", "said"),
+    ("flags", "lacks", "message"),
     [
         ("0", b"moov", "its index, the box moov, is missing: .*untrunc"),
         ("frag_keyframe+empty_moov", b"moov", "cat init.mp4 segment.m4s > in.mp4"),
         ("frag_keyframe+empty_moov+dash", b"moov ftyp", "cat init.mp4 segment.m4s > in.mp4"),
     ],
 )
-def test_an_mp4_that_was_not_finished_says_so_and_what_helps(tmp_path, piped, flags, lacks, said):
+def test_an_mp4_that_was_not_finished_says_so_and_what_helps(tmp_path, piped, flags, lacks, message):
     data = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-movflags", flags).read_bytes()
     data = b"".join(box for kind, box in boxes(data) if kind not in lacks.split())
     (tmp_path / "cut.mp4").write_bytes(data)
-    with pytest.raises(SourceError, match=said):
+    with pytest.raises(SourceError, match=message):
         Reader(Pipe(data) if piped else tmp_path / "cut.mp4")
 
 

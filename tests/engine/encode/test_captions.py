@@ -16,12 +16,12 @@ from upres.engine.encode.options import Encoder
 @pytest.mark.parametrize("codec", ["h264", "hevc"])
 def test_captions_in_the_picture_are_those_of_the_source(tmp_path, name, codec):
     clip = captioned(tmp_path / name)
-    wanted = captions(clip, tmp_path)
-    assert "HELLO" in wanted and "WORLD!" in wanted
+    expected = captions(clip, tmp_path)
+    assert "HELLO" in expected and "WORLD!" in expected
     progress = upscaled(
         clip, tmp_path / "out.mp4", Nearest(2, held=3), encoder=Encoder(codec=codec, segment_seconds=0.5)
     )
-    assert captions(tmp_path / "out.mp4", tmp_path) == wanted
+    assert captions(tmp_path / "out.mp4", tmp_path) == expected
     assert progress.warnings == []
 
 

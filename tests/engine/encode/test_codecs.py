@@ -52,8 +52,8 @@ def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
     assert referee.streams(one, "video")[0]["codec_name"] == name
     tolerance = 0.0005 if suffix == "mkv" else 1e-6
     assert referee.packets(one) == pytest.approx(referee.packets(source), abs=tolerance)
-    got, wanted = (referee.pictures(path).astype(np.float64) for path in (one, source))
-    error = np.mean((got - np.stack([repeated(frame, 2) for frame in wanted])) ** 2)
+    actual, expected = (referee.pictures(path).astype(np.float64) for path in (one, source))
+    error = np.mean((actual - np.stack([repeated(frame, 2) for frame in expected])) ** 2)
     assert 10 * np.log10(255**2 / max(error, 1e-9)) > least
 
 

@@ -137,13 +137,13 @@ def test_a_frame_at_a_time_is_not_held_back():
 @pytest.mark.parametrize("library", NVENC.values())
 def test_every_option_and_its_value_is_one_that_ffmpeg_has(library):
     """Checked only if ffmpeg was built with NVENC; generic encoder options are listed elsewhere."""
-    said = subprocess.run(
+    help_text = subprocess.run(
         [media.program(), "-hide_banner", "-h", f"encoder={library}"], capture_output=True, text=True, timeout=60
     ).stdout
-    if "AVOptions" not in said:
+    if "AVOptions" not in help_text:
         pytest.skip(f"this ffmpeg has no {library}")
-    known = {*re.findall(r"^  -(\S+) ", said, re.MULTILINE), "bf", "flags", "b", "chroma_sample_location"}
-    named = {*re.findall(r"^     (\S+) ", said, re.MULTILINE)}
+    known = {*re.findall(r"^  -(\S+) ", help_text, re.MULTILINE), "bf", "flags", "b", "chroma_sample_location"}
+    named = {*re.findall(r"^     (\S+) ", help_text, re.MULTILINE)}
     for preset in PRESETS:
         for name, value in nvenc_options(18, preset, prompt=True):
             assert name in known, name

@@ -48,11 +48,11 @@ class Encoders:
         with self.lock:
             self.open += 1
             self.most = max(self.most, self.open)
-        got = []
+        times = []
 
         def encode(picture, frame):
             self.step(frame.pts // LENGTH)
-            got.append(frame.pts)
+            times.append(frame.pts)
             with self.lock:
                 self.encoded += 1
 
@@ -60,7 +60,7 @@ class Encoders:
             with self.lock:
                 self.open -= 1
 
-        return SimpleNamespace(encode=encode, finish=lambda: got, close=close), lambda frame, carrier: frame
+        return SimpleNamespace(encode=encode, finish=lambda: times, close=close), lambda frame, carrier: frame
 
     def run(self, frames, encoders=2, queue_frames=100):
         return in_parallel(frames, self.start, encoders=encoders, queue_bytes=queue_frames * BYTES)
@@ -118,11 +118,11 @@ def test_an_error_of_a_segment_comes_after_the_segments_before_it():
         failed.wait(WAIT)
 
     encoders = Encoders(step)
-    found = []
+    yielded = []
     with pytest.raises(EncoderError, match="third"):
         for piece in encoders.run(numbered(60), encoders=4):
-            found.append(piece)
-    assert found == segments(6) and encoders.open == 0
+            yielded.append(piece)
+    assert yielded == segments(6) and encoders.open == 0
 
 
 def test_an_error_upstream_comes_after_every_segment_that_is_whole():
@@ -130,12 +130,12 @@ def test_an_error_upstream_comes_after_every_segment_that_is_whole():
         yield from numbered(7)
         raise SourceError("damaged")
 
-    found = []
+    yielded = []
     encoders = Encoders()
     with pytest.raises(SourceError, match="damaged"):
         for piece in encoders.run(broken(), encoders=4):
-            found.append(piece)
-    assert found == segments(6) and encoders.open == 0
+            yielded.append(piece)
+    assert yielded == segments(6) and encoders.open == 0
 
 
 def with_the_first_held(until, going=None):

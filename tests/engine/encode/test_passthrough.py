@@ -66,10 +66,10 @@ def test_everything_is_carried_into_the_same_container(rich, tmp_path, name, sub
             assert after["codec_name"] == before["codec_name"]
     assert now.streams[2]["tags"].get("title") == was.streams[2]["tags"].get("title")
     assert now.chapters == was.chapters and [title for *_, title in was.chapters] == ["first", "second"]
-    found = {key.lower(): value for key, value in now.tags.items()}
+    tags = {key.lower(): value for key, value in now.tags.items()}
     for tag in ("title", "artist", "creation_time", "ARTIST", "CREATION_TIME"):
         if tag in was.tags:
-            assert found[tag.lower()] == was.tags[tag]
+            assert tags[tag.lower()] == was.tags[tag]
     for track in (0, 1):
         if name.endswith("mp4") or track:
             assert referee.sound_digest(out, track) == referee.sound_digest(clip, track)
@@ -290,5 +290,5 @@ def test_what_fills_the_last_packet_of_aac_stays_hidden(tmp_path, codec, suffix)
     source = tmp_path / ("in.mp4" if codec == "aac" else "in.avi")
     clip = media.clip(source, "-c:v", "mpeg4", "-c:a", codec if codec == "aac" else "pcm_u8", sound=sound)
     upscaled(clip, tmp_path / f"out{suffix}")
-    heard = referee.audio(tmp_path / f"out{suffix}")
-    assert (float(heard.times[0]), float(heard.end)) == pytest.approx((0, 1.9), abs=0.01)
+    audio = referee.audio(tmp_path / f"out{suffix}")
+    assert (float(audio.times[0]), float(audio.end)) == pytest.approx((0, 1.9), abs=0.01)

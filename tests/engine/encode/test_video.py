@@ -106,11 +106,11 @@ def test_no_frame_is_decoded_before_it_is_shown_later(tmp_path):
 def test_frames_given_one_by_one_are_the_same_segments(tmp_path, codec, live):
     clip = media.clip(tmp_path / "in.mkv", *H264, picture=media.SMOOTH)
     encoder = Encoder(codec, segment_seconds=0.4, fragment="frame", live=live)
-    found = [(fragment, data) for track, fragment, data in stream(clip, job(tmp_path / "out.mkv", encoder=encoder))]
-    assert [fragment.cursor for fragment, _ in found] == [(n // 4, n % 4) for n in range(10)]
-    assert [fragment.independent for fragment, _ in found] == [n % 4 == 0 for n in range(10)]
-    assert [fragment.last for fragment, _ in found] == [n % 4 == 3 or (n == 9 and not live) for n in range(10)]
-    assert [(fragment.pts, fragment.duration, fragment.frames) for fragment, _ in found] == [
+    published = [(fragment, data) for track, fragment, data in stream(clip, job(tmp_path / "out.mkv", encoder=encoder))]
+    assert [fragment.cursor for fragment, _ in published] == [(n // 4, n % 4) for n in range(10)]
+    assert [fragment.independent for fragment, _ in published] == [n % 4 == 0 for n in range(10)]
+    assert [fragment.last for fragment, _ in published] == [n % 4 == 3 or (n == 9 and not live) for n in range(10)]
+    assert [(fragment.pts, fragment.duration, fragment.frames) for fragment, _ in published] == [
         (n * 100, 100, 1) for n in range(10)
     ]
     upscaled(clip, tmp_path / "out.mkv", encoder=encoder)
@@ -123,10 +123,10 @@ def test_any_segment_of_a_live_source_plays_by_itself(tmp_path):
     """The encoder continues across segments, but no segment depends on earlier ones."""
     clip = media.clip(tmp_path / "in.mp4", *H264, picture=media.SMOOTH)
     encoder = Encoder(segment_seconds=0.4, fragment="frame", live=True)
-    found = list(stream(clip, job(tmp_path / "out.mp4", encoder=encoder)))
+    published = list(stream(clip, job(tmp_path / "out.mp4", encoder=encoder)))
     whole, part = tmp_path / "whole.mp4", tmp_path / "part.mp4"
-    whole.write_bytes(found[0][0].init + b"".join(data for _, _, data in found))
-    part.write_bytes(found[0][0].init + b"".join(data for _, fragment, data in found if fragment.segment >= 1))
+    whole.write_bytes(published[0][0].init + b"".join(data for _, _, data in published))
+    part.write_bytes(published[0][0].init + b"".join(data for _, fragment, data in published if fragment.segment >= 1))
     assert np.array_equal(referee.pictures(whole)[4:], referee.pictures(part))
 
 

@@ -71,8 +71,8 @@ def test_images_one_after_the_other_are_none_unless_they_are_named_as_one(tmp_pa
     several = image("JPEG") * 40
     for name, kind in (("camera.mjpeg", None), ("photo.jpg", "JPEG")):  # with previews behind it
         (tmp_path / name).write_bytes(several)
-        found = still_format(tmp_path / name)
-        assert (found and found.name) == kind
+        detected = still_format(tmp_path / name)
+        assert (detected and detected.name) == kind
     assert looked(several)[0] is None
 
 
@@ -88,8 +88,8 @@ def test_a_video_is_none_and_almost_nothing_of_it_is_read(tmp_path):
 )
 def test_what_cannot_be_read_is_what_its_name_says(tmp_path, name, data, kind):
     (tmp_path / name).write_bytes(data)
-    found = still_format(tmp_path / name)
-    assert (found and found.name) == kind
+    detected = still_format(tmp_path / name)
+    assert (detected and detected.name) == kind
     assert looked(data)[0] is None
 
 
@@ -97,8 +97,8 @@ def test_nothing_is_taken_from_a_pipe_with_a_name(tmp_path):
     for name, kind in (("pipe", None), ("pipe.png", "PNG"), ("nowhere", None), ("nowhere.gif", "GIF"), ("", None)):
         if name.startswith("pipe"):
             os.mkfifo(tmp_path / name)
-        found = still_format(tmp_path / name)
-        assert (found and found.name) == kind
+        detected = still_format(tmp_path / name)
+        assert (detected and detected.name) == kind
 
 
 def test_on_the_web_what_is_named_as_an_image_is_looked_at():
@@ -111,6 +111,6 @@ def test_on_the_web_what_is_named_as_an_image_is_looked_at():
     with WebFiles(files) as server:
         server.kind = "image/png"
         names = ("still.gif", "moving.gif", "a%20b.webp?size=full", "none.png", "x.mp4", "x")
-        found = [still_format(server.url(name)) for name in names]
-        assert [kind and kind.name for kind in found] == ["GIF", None, "JPEG", "PNG", None, None]
+        detected = [still_format(server.url(name)) for name in names]
+        assert [kind and kind.name for kind in detected] == ["GIF", None, "JPEG", "PNG", None, None]
         assert len(server.asked) == 4

@@ -128,9 +128,9 @@ def test_what_is_too_long_for_a_jpeg_is_left_out_and_said_and_the_rest_is_kept(t
         ({"exif": exif(1), "xmp": b"x" * 65505}, "XMP, 65505 bytes, is left out: JPEG holds 65504"),
     ]:
         source = saved(tmp_path / "in.webp", pixels(), lossless=True, **facts)
-        (said,) = upscale_image(source, tmp_path / "out.jpg", [Nearest()], overwrite=True)
+        (warning,) = upscale_image(source, tmp_path / "out.jpg", [Nearest()], overwrite=True)
         image = opened(tmp_path / "out.jpg")
-        assert note in said and image.size == (16, 12)
+        assert note in warning and image.size == (16, 12)
         assert ("xmp" in image.info, "exif" in image.info) == (note == "EXIF", note != "EXIF")
         assert upscale_image(source, tmp_path / "out.png", [Nearest()], overwrite=True) == []
 

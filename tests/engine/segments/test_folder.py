@@ -23,10 +23,10 @@ def track(name, init=b"init"):
 pieces = st.lists(st.tuples(st.sampled_from(NAMES), st.binary(max_size=50), st.booleans(), st.booleans()), max_size=30)
 
 
-def fill(log, found):
+def fill(log, entries):
     """Publish pieces, each of which may end its segment and may be followed by a note; return each track's fragments."""
     published = {name: [] for name in NAMES}
-    for name, data, last, note in found:
+    for name, data, last, note in entries:
         log.add_track(track(name))
         number = len(log.fragments(name))
         published[name].append((log.append(Fragment(name, number, 0, number * 600, 600, 1, last=last), data), data))
@@ -36,19 +36,19 @@ def fill(log, found):
 
 
 @given(pieces)
-def test_memory_gives_back_what_was_published(found):
+def test_memory_gives_back_what_was_published(entries):
     log = MemoryLog({})
-    for name, kept in fill(log, found).items():
+    for name, kept in fill(log, entries).items():
         assert log.fragments(name) == [fragment for fragment, _ in kept]
         assert [log.read(fragment) for fragment in log.fragments(name)] == [data for _, data in kept]
 
 
 @settings(max_examples=40, deadline=None)
-@given(found=pieces)
-def test_a_folder_keeps_what_was_published_over_a_restart_and_cuts_off_what_was_not(tmp_path_factory, found):
+@given(entries=pieces)
+def test_a_folder_keeps_what_was_published_over_a_restart_and_cuts_off_what_was_not(tmp_path_factory, entries):
     folder = tmp_path_factory.mktemp("log")
     log = FolderLog(folder, {"a": 1})
-    published = fill(log, found)
+    published = fill(log, entries)
     notes = log.extras
     for name in log.tracks:
         with log.path(name).open("ab") as file:
@@ -66,11 +66,11 @@ def test_a_folder_keeps_what_was_published_over_a_restart_and_cuts_off_what_was_
 
 
 @settings(max_examples=40, deadline=None)
-@given(found=pieces, torn=st.integers(0, 400))
-def test_an_index_torn_anywhere_in_its_last_line_opens(tmp_path_factory, found, torn):
+@given(entries=pieces, torn=st.integers(0, 400))
+def test_an_index_torn_anywhere_in_its_last_line_opens(tmp_path_factory, entries, torn):
     folder = tmp_path_factory.mktemp("log")
     log = FolderLog(folder, {})
-    fill(log, found)
+    fill(log, entries)
     log.close()
     data = (folder / "index.jsonl").read_bytes()
     whole = data[: data.rfind(b"\n", 0, len(data) - 1) + 1]

@@ -9,12 +9,12 @@ RATE, STALL = 25, 8.0
 
 def delays(arrivals):
     """How late each frame is given, where frame k of 25 a second arrives at a time and the one before was taken at once."""
-    pace, now, found = Pace(0.0), 0.0, []
+    pace, now, late = Pace(0.0), 0.0, []
     for number, arrival in enumerate(arrivals):
         now = max(now, arrival)
         now += pace.early(number / RATE, now)
-        found.append(now - number / RATE)
-    return found
+        late.append(now - number / RATE)
+    return late
 
 
 def pieces(seconds, stall_at, stall, *, piece=2.0, kept):
@@ -31,9 +31,9 @@ def test_a_file_is_given_at_its_own_pace():
 @pytest.mark.parametrize("stall", [0.5, 1.5, STALL, 60.0])
 def test_after_a_stall_the_delay_is_what_it_was(stall):
     """It was added for good."""
-    found = delays(pieces(100, 20, stall, kept=True))
-    assert max(found) == pytest.approx(stall)
-    assert found[-250:] == pytest.approx([0.0] * 250)
+    late = delays(pieces(100, 20, stall, kept=True))
+    assert max(late) == pytest.approx(stall)
+    assert late[-250:] == pytest.approx([0.0] * 250)
 
 
 def test_what_a_slow_connection_sends_after_a_stall_is_caught_up_with():
@@ -45,7 +45,7 @@ def test_what_a_slow_connection_sends_after_a_stall_is_caught_up_with():
 
 
 def test_a_publisher_that_stood_still_is_shown_at_its_pace_again():
-    found = delays(pieces(100, 20, STALL, kept=False))
-    assert found[-1] == pytest.approx(STALL)
-    steady = found[-75 * RATE :]
+    late = delays(pieces(100, 20, STALL, kept=False))
+    assert late[-1] == pytest.approx(STALL)
+    steady = late[-75 * RATE :]
     assert max(steady) - min(steady) < 1e-6

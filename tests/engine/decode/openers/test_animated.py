@@ -37,7 +37,7 @@ def test_every_frame_is_read_and_shown_for_as_long_as_browsers_do(tmp_path):
         frames, reader = read(source)
         assert [float(at) for at, _, _ in frames] == [0, 0.04, 0.29, 0.39]
         assert [duration for _, duration, _ in frames] == [40, 250, 100, 100]
-        assert all((got == wanted).all() for (_, _, got), wanted in zip(frames, pixels, strict=True))
+        assert all((actual == expected).all() for (_, _, actual), expected in zip(frames, pixels, strict=True))
         assert (reader.info.container, reader.info.codec, reader.info.shape.rate) == ("webp", "webp", 25)
 
 

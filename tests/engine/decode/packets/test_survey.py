@@ -52,9 +52,9 @@ def test_what_is_announced_and_missing_is_said(tmp_path, name):
         source = tmp_path / name
         source.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     progress = upscaled(source, tmp_path / "out.mp4")
-    said = next(note for note in progress.warnings if note.startswith("the source announces"))
-    assert said.startswith(f"the source announces {announced} s, ") and said.endswith(" s of them could be read")
-    assert float(said.split()[5]) < 3
+    warning = next(note for note in progress.warnings if note.startswith("the source announces"))
+    assert warning.startswith(f"the source announces {announced} s, ") and warning.endswith(" s of them could be read")
+    assert float(warning.split()[5]) < 3
 
 
 def test_a_whole_clip_has_no_note(tmp_path):

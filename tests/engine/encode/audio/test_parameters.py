@@ -147,9 +147,9 @@ def test_frames_that_stay_for_minutes_keep_their_times(tmp_path, time_base, tick
 
 def tracks(folder, clip, target, *, stop=None):
     """Return the bytes of a log's tracks after a complete run, or one that was stopped after this number of fragments."""
-    wanted = job(target, encoder=SHORT)
-    with closing(FolderLog(folder, wanted.settings())) as log:
-        with Reader(clip) as reader, closing(run(reader, wanted, log, Progress())) as fragments:
+    task = job(target, encoder=SHORT)
+    with closing(FolderLog(folder, task.settings())) as log:
+        with Reader(clip) as reader, closing(run(reader, task, log, Progress())) as fragments:
             for _ in islice(fragments, stop):
                 pass
         return {name: log.path(name).read_bytes() for name in log.tracks}

@@ -22,10 +22,10 @@ NAMES = {"mp4": "out.mp4", "mov": "out.mov", "matroska": "out.mkv"}
 @pytest.fixture
 def log(tmp_path):
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", "-bf", 2, "-c:a", "aac", sound=media.SOUND)
-    wanted = job(tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.3))
-    log = FolderLog(tmp_path / "log", wanted.settings())
+    task = job(tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.3))
+    log = FolderLog(tmp_path / "log", task.settings())
     with Reader(clip) as reader:
-        for _ in run(reader, wanted, log, Progress()):
+        for _ in run(reader, task, log, Progress()):
             pass
     yield log
     log.close()

@@ -132,9 +132,11 @@ def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path,
     out.write_bytes(pipe.data)
     assert referee.packets(out, "a:0") == pytest.approx(referee.packets(source, "a:0"), abs=0.001)
     # For AC-3, MP4 does not hide it; ffmpeg before version 7 does not hide it in Matroska either.
-    heard, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" and media.version() >= (7, 0) else 0
+    samples, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" and media.version() >= (7, 0) else 0
     made = referee.sound(out)[priming:]
-    assert (made[: len(heard)] == heard[: len(made)]).all()  # followed by the samples that the source hides at its end
+    assert (
+        made[: len(samples)] == samples[: len(made)]
+    ).all()  # followed by the samples that the source hides at its end
 
 
 @pytest.mark.parametrize("container", ["mp4", "matroska"])
@@ -186,11 +188,11 @@ def maps(count):
 
 def piped(source, target):
     """Upscale into a file and into a pipe; return the pipe's content, and after how many frames it started."""
-    wanted = job(target, encoder=Encoder(segment_seconds=0.5))
-    upscale(source, target, wanted)
+    task = job(target, encoder=Encoder(segment_seconds=0.5))
+    upscale(source, target, task)
     progress = Progress()
     pipe = Pipe(progress)
-    upscale(source, pipe, wanted, progress=progress)
+    upscale(source, pipe, task, progress=progress)
     out = target.with_stem("piped")
     out.write_bytes(pipe.data)
     return out, pipe.first, progress
