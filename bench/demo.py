@@ -86,17 +86,19 @@ def stream(source: Path, target: Path, slug: str) -> None:
                 assembly.append(part)
                 if part.track == "video" and not withheld.free.is_set():
                     seconds = time.perf_counter() - start
-                    say(f"first fragment after {seconds:.1f} s, while {size - size // 2} of {size} bytes were withheld")
+                    print_line(
+                        f"first fragment after {seconds:.1f} s, while {size - size // 2} of {size} bytes were withheld"
+                    )
                     withheld.free.set()
             elif isinstance(part, pb.Job) and part.status != pb.Job.STATUS_DONE:
                 raise SystemExit(part.error.message)
         assembly.join()
-    say(
+    print_line(
         f"{part.totals.frames_out} frames in {count} fragments, joined into {target}: {time.perf_counter() - start:.1f} s"
     )
 
 
-def say(text: str) -> None:
+def print_line(text: str) -> None:
     """Print a line."""
     sys.stdout.write(text + "\n")
 

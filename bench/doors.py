@@ -66,7 +66,7 @@ class Recording:
         self.starts[track] = start
         (self.data if track == "video" else self.sound).extend(header)
 
-    def take(self, track: str, piece: bytes) -> None:
+    def add_to(self, track: str, piece: bytes) -> None:
         """Append a piece of a separate track that has just arrived."""
         if track == "video":
             self.add(piece)
@@ -119,7 +119,7 @@ def by_grpc(server: Serving, paced: live.Paced) -> Recording:
             start = part.start * part.time_base_numerator / part.time_base_denominator
             recording.begin(part.track, part.init, start)
         elif isinstance(part, pb.Fragment):
-            recording.take(part.track, part.data)
+            recording.add_to(part.track, part.data)
     return recording
 
 
@@ -134,7 +134,7 @@ def by_socket(server: Serving, paced: live.Paced) -> Recording:
             elif track := header.get("track"):
                 recording.begin(track["name"], message, track["start_seconds"])
             else:
-                recording.take(header["fragment"]["track"], message)
+                recording.add_to(header["fragment"]["track"], message)
     return recording
 
 
@@ -163,7 +163,7 @@ def _play(address: str, name: str, recording: Recording) -> None:
         parts = re.findall(r'#EXT-X-PART:.*URI="(.*?)"', playlist)
         for part in (part for part in parts if part not in seen):
             seen.add(part)
-            recording.take(name, _get(urljoin(address, part)))
+            recording.add_to(name, _get(urljoin(address, part)))
         if not (hint := re.search(r"PRELOAD-HINT:.*-(\d+)\.(\d+)\.mp4", playlist)):
             return
         playlist = _get(urljoin(address, f"{name}.m3u8?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")).decode()
@@ -196,18 +196,18 @@ def by_rtsp(_: Serving, paced: live.Paced) -> Recording:
                 process.send_signal(signal.SIGINT)
 
             def end() -> None:
-                said.append(process.communicate()[1])
+                logs.append(process.communicate()[1])
                 time.sleep(SENT_SECONDS)
                 receiver.terminate()  # it would wait indefinitely if nothing was sent
                 camera.kill()
 
-            said = list[bytes]()
+            logs = list[bytes]()
             for work in (send, end):
                 threading.Thread(target=work, daemon=True).start()
             recording.read(receiver.stdout)
     if not recording.ends:
         raise SystemExit(
-            f"nothing was received from upres live over SRT: {said[0].decode() if said else 'it is still running'}"
+            f"nothing was received from upres live over SRT: {logs[0].decode() if logs else 'it is still running'}"
         )
     return recording
 

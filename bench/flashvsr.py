@@ -71,7 +71,9 @@ def main() -> None:
         layout, manifest, weights = prepare(case, graphs, "fp16" if device == "cuda" else "fp32")
         flops = len(layout.tiles) * layout.profile.flops + FRAMES * layout.height * layout.width * manifest.frame_flops
         peak, floors = matrix_peak(device), {**case.floor, "computed": flops}
-        say(f"{device_name(device)}: {peak / 1e12:.3f} TFLOP/s in a matrix product, {flops / 1e12:.3g} TFLOP a step")
+        print_line(
+            f"{device_name(device)}: {peak / 1e12:.3f} TFLOP/s in a matrix product, {flops / 1e12:.3g} TFLOP a step"
+        )
         for name in arguments.only or RUNNERS:
             result: dict[str, Any] = {"device": device_name(device), "matrix_peak": peak, "floor": floors}
             try:
@@ -79,9 +81,9 @@ def main() -> None:
                 result["share_of_floor"] = {how: count / (result["seconds"] * peak) for how, count in floors.items()}
             except Exception as error:  # any error: the others still run
                 result["error"] = f"{type(error).__name__}: {error}"
-            say(f"{name}: {result.get('error') or line(result)}")
+            print_line(f"{name}: {result.get('error') or line(result)}")
             record(arguments.out, f"{name}, {case.name}, {case.width}x{case.height}", result)
-    say(f"written to {arguments.out}")
+    print_line(f"written to {arguments.out}")
 
 
 def line(result: dict[str, Any]) -> str:
@@ -96,7 +98,7 @@ def prepare(case: Case, graphs: Path, precision: Any) -> tuple[Layout, FlashVSRM
     """Lay out the frame, and write the export unless it exists; raises ModelError if it is a different one."""
     weights = random_weights(case.configuration)
     if not (graphs / "flashvsr.json").exists():
-        say("exporting; this takes minutes at full size")
+        print_line("exporting; this takes minutes at full size")
         write_graphs(weights, graphs, Settings((case.tile,), precision, exact=False))
     manifest, c = read(graphs), case.configuration
     if (manifest.layers, manifest.dim, manifest.precision) != (c.layers, c.dim, precision):
@@ -174,7 +176,7 @@ def register(library: Path) -> None:
     onnxruntime.register_execution_provider_library("CUDAExecutionProvider", str(library.absolute()))
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

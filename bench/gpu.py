@@ -71,8 +71,8 @@ def main() -> None:
     for name in arguments.only or PARTS:
         result = answer([sys.executable, __file__, *sys.argv[1:], "--inside", name], PARTS[name].seconds)
         record(arguments.out, f"{name}, {options.device}", {"card": card, **result})
-        say(f"{name}: {json.dumps(result)}")
-    say(f"written to {arguments.out}")
+        print_line(f"{name}: {json.dumps(result)}")
+    print_line(f"written to {arguments.out}")
 
 
 def inside(name: str, options: Options) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def inside(name: str, options: Options) -> dict[str, Any]:
     return result
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -29,16 +29,16 @@ SANITIZER_SECONDS = 60
 def correct(options: "Options") -> dict[str, Any]:
     """Compare every runtime and precision on both included networks, and check the order of many frames."""
     size, count = ((32, 24), 12) if options.tiny else ((320, 180), 1000)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for network in (X2, X4):
         sample = frames(3, *size)
         reference = [upscale_one(load_choice(network, EXACT), each) for each in sample]
         for choice in choices(network, options.device):
-            found[f"{network}, {name_of(choice)}"] = _compare(network, choice, sample, reference, count)
-            found[f"{network}, {name_of(choice)}, planes"] = _compare_on_planes(network, choice, sample[0])
-    if not found:
+            results[f"{network}, {name_of(choice)}"] = _compare(network, choice, sample, reference, count)
+            results[f"{network}, {name_of(choice)}, planes"] = _compare_on_planes(network, choice, sample[0])
+    if not results:
         return nothing_runs(options.device)
-    return {"results": found, "right": all(each.get("right") for each in found.values()), **_run_sanitizer(options)}
+    return {"results": results, "right": all(each.get("right") for each in results.values()), **_run_sanitizer(options)}
 
 
 def _compare(network: str, choice: Choice, sample: list[Pixels], reference: list[Pixels], count: int) -> dict[str, Any]:
@@ -81,10 +81,10 @@ def _compare_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str
 def _misplaced(network: str, choice: Choice, count: int) -> int:
     """Count the frames that are returned in the wrong position or with the pixels of another frame."""
     model, sources = load_choice(network, choice), frames(DISTINCT, 32, 24)
-    alone = [upscale_one(model, each) for each in sources]
+    singles = [upscale_one(model, each) for each in sources]
     results = upscale(model, [sources[number % DISTINCT] for number in range(count)])
     wrong = sum(
-        frame.pts != number or int(np.abs(frame.pixels.astype(int) - alone[number % DISTINCT]).max()) > 1
+        frame.pts != number or int(np.abs(frame.pixels.astype(int) - singles[number % DISTINCT]).max()) > 1
         for number, frame in enumerate(results)
     )
     return wrong + abs(count - len(results))

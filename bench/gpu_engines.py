@@ -50,7 +50,7 @@ def rtx(options: "Options") -> dict[str, Any]:
     """Build an included network's engine and check whether TensorRT for RTX accepts it here; "refused" is a valid result."""
     trt: Any = importlib.import_module("tensorrt_rtx")
     graph, _ = find(X2)
-    driver, found = nvidia.driver(), {}
+    driver, results = nvidia.driver(), {}
     for capability in CAPABILITIES[:1] if options.tiny else CAPABILITIES:
         with tempfile.TemporaryDirectory() as folder:
             engine = Path(folder) / "x2.engine"
@@ -58,10 +58,10 @@ def rtx(options: "Options") -> dict[str, Any]:
                 sizes = dict(zip(("height", "width"), SIZE, strict=True))
                 builder.build(graph, sizes, engine, Builder("tensorrt-rtx", trt.__version__, capability))
             except ModelError as error:
-                found[capability] = {"problem": str(error)}
+                results[capability] = {"problem": str(error)}
                 continue
-            found[capability] = _verdict(trt, engine.read_bytes(), run=driver.problem is None)
-    return {"tensorrt_rtx": trt.__version__, "driver": driver.problem or "there", "engines": found}
+            results[capability] = _verdict(trt, engine.read_bytes(), run=driver.problem is None)
+    return {"tensorrt_rtx": trt.__version__, "driver": driver.problem or "there", "engines": results}
 
 
 def _verdict(trt: Any, engine: bytes, *, run: bool) -> dict[str, Any]:  # noqa: ANN401 - the package has no types

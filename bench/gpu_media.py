@@ -33,18 +33,18 @@ WARM = 2  # warm-up frames
 def end_to_end(options: "Options") -> dict[str, Any]:
     """Measure a clip without an encoder, with it, and the encoder alone; reports the stage that is the bottleneck."""
     width, height, count = (64, 48, 8) if options.tiny else (1280, 720, 150)
-    found = {}
+    results = {}
     with tempfile.TemporaryDirectory() as folder:
         clip = Path(folder) / "in.mp4"
         _write(clip, width, height, count)
         for choice in choices(X2, options.device):
             try:
-                found[name_of(choice)] = _measure(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
+                results[name_of(choice)] = _measure(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
             except ModelError as error:
-                found[name_of(choice)] = {"problem": str(error)}
-    if not found:
+                results[name_of(choice)] = {"problem": str(error)}
+    if not results:
         return nothing_runs(options.device)
-    return {"source": f"{width}x{height}, {count} frames", "cores": cpus(), "results": found}
+    return {"source": f"{width}x{height}, {count} frames", "cores": cpus(), "results": results}
 
 
 def _measure(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict[str, Any]:

@@ -36,17 +36,17 @@ def overlap(options: "Options") -> dict[str, Any]:
     """
     width, height, runs = (64, 48, 4) if options.tiny else (1280, 720, 200)
     pictures = frames(4, width, height)
-    found: dict[str, Any] = {}
+    results: dict[str, Any] = {}
     for name, load in _graphs(options.device):
         try:
             graph = load()
-            found[name] = _measure(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
+            results[name] = _measure(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
             planar = PlanarGraph(graph, Layout(COLOR, "center"))
             planes = [ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(each)) for each in pictures]
-            found[f"{name}, planes"] = _measure(planar, Planes(find(X2)[1], width, height), planes, runs)
+            results[f"{name}, planes"] = _measure(planar, Planes(find(X2)[1], width, height), planes, runs)
         except ModelError as error:
-            found[name] = {**found.get(name, {}), "problem": str(error)}
-    return found or nothing_runs(options.device)
+            results[name] = {**results.get(name, {}), "problem": str(error)}
+    return results or nothing_runs(options.device)
 
 
 def _graphs(device: str) -> Iterator[tuple[str, Callable[[], DeviceGraph]]]:
@@ -100,12 +100,12 @@ def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, ru
     """Measure the seconds of each part alone, queued all at once and waited for once."""
     device, stream, specs = graph.on, graph.on.stream(), {**inputs, **between, **outputs}
     host = {name: device.host_memory(spec.nbytes) for name, spec in specs.items()}
-    there = {name: device.memory(spec.nbytes) for name, spec in specs.items()}
+    on_device = {name: device.memory(spec.nbytes) for name, spec in specs.items()}
     for name in inputs:  # zeros, so that row and column indices are valid
         host[name].array[:] = 0
-        stream.copy(host[name], there[name])
+        stream.copy(host[name], on_device[name])
         stream.record().wait()
-    bound = {name: Bound(spec, there[name]) for name, spec in specs.items()}
+    bound = {name: Bound(spec, on_device[name]) for name, spec in specs.items()}
 
     def queued(work: Callable[[], object], on: Any) -> float:  # noqa: ANN401
         def all_of_it() -> None:
@@ -115,15 +115,15 @@ def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, ru
 
         return _seconds(all_of_it, runs)
 
-    found = {
-        "copy in": queued(lambda: [stream.copy(host[name], there[name]) for name in inputs], stream),
+    results = {
+        "copy in": queued(lambda: [stream.copy(host[name], on_device[name]) for name in inputs], stream),
         "compute": queued(lambda: graph.enqueue(bound), graph.compute),
-        "copy out": queued(lambda: [stream.copy(there[name], host[name]) for name in outputs], stream),
+        "copy out": queued(lambda: [stream.copy(on_device[name], host[name]) for name in outputs], stream),
     }
-    for memory in (*host.values(), *there.values()):
+    for memory in (*host.values(), *on_device.values()):
         memory.close()
     stream.close()
-    return found
+    return results
 
 
 def _seconds(work: Callable[[], object], runs: int) -> float:

@@ -26,7 +26,7 @@ WARM = 3  # warm-up frames
 
 def speed(options: "Options") -> dict[str, Any]:
     """Measure frames per second of every runtime and precision, and the share of the peak."""
-    peaks, found = _peaks(options.device), {}
+    peaks, results = _peaks(options.device), {}
     for network, width, height, goal in CASES:
         size = (width // 40, height // 40) if options.tiny else (width, height)
         _, facts = find(network)
@@ -36,19 +36,19 @@ def speed(options: "Options") -> dict[str, Any]:
                 model = load_choice(network, choice)
                 fps = _fps(model, frames(4, *size), 0.02 if options.tiny else SECONDS)
             except ModelError as error:
-                found[name] = {"problem": str(error)}
+                results[name] = {"problem": str(error)}
                 continue
             flops, peak = facts.flops_per_pixel * size[0] * size[1] * fps, peaks.get(choice.precision)
-            found[name] = {
+            results[name] = {
                 "runs_on": model.report,
                 "fps": fps,
                 "goal": None if options.tiny or choice.precision != "fp16" else goal,
                 "tflops": flops / 1e12,
                 "share_of_peak": None if peak is None else flops / peak,
             }
-    if not found:
+    if not results:
         return nothing_runs(options.device)
-    return {"peaks": peaks, "results": found}
+    return {"peaks": peaks, "results": results}
 
 
 def _event_seconds(work: Callable[[], object], runs: int = 20) -> float:

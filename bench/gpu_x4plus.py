@@ -26,11 +26,11 @@ def x4plus(options: "Options") -> dict[str, Any]:
     """Measure frames per second of both on the same frame, and the ratio, whose goal is 0.9."""
     network, size = (TINY, (24, 16)) if options.tiny else (FULL, (640, 360))
     tensors = _random(network)
-    found: dict[str, Any] = {"size": size, "upres": {}}
+    result: dict[str, Any] = {"size": size, "upres": {}}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "x4plus.onnx"
         path.write_bytes(network.write(tensors, 4, "x4plus"))
-        found["graph_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        result["graph_sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
         feed = {"frame": np.random.default_rng(0).integers(0, 256, (1, size[1], size[0], 3), np.uint8)}
         for runtime in [registry.choose()] if options.tiny else registry.every():
             if runtime.device != ("cpu" if options.tiny else options.device) or runtime.unavailable() is not None:
@@ -38,13 +38,13 @@ def x4plus(options: "Options") -> dict[str, Any]:
             for precision in runtime.precisions():
                 try:
                     graph = runtime.load(path, precision)
-                    found["upres"][f"{runtime.name} {precision}"] = _fps(lambda g=graph: g.run(feed), options)
+                    result["upres"][f"{runtime.name} {precision}"] = _fps(lambda g=graph: g.run(feed), options)
                 except ModelError as error:
-                    found["upres"][f"{runtime.name} {precision}"] = str(error)
-    found["pytorch"] = _pytorch(network, tensors, feed["frame"], options)
-    speeds = [fps for fps in found["upres"].values() if isinstance(fps, float)]
-    found["ratio"] = max(speeds, default=0.0) / found["pytorch"]
-    return found
+                    result["upres"][f"{runtime.name} {precision}"] = str(error)
+    result["pytorch"] = _pytorch(network, tensors, feed["frame"], options)
+    speeds = [fps for fps in result["upres"].values() if isinstance(fps, float)]
+    result["ratio"] = max(speeds, default=0.0) / result["pytorch"]
+    return result
 
 
 def _pytorch(network: RRDB, tensors: dict[str, np.ndarray], frame: np.ndarray, options: "Options") -> float:

@@ -48,33 +48,33 @@ def main() -> None:
 def measure(width: int, height: int) -> dict[str, Any]:
     """Measure the megabytes that each step copies for a frame of a size, and its median CPU time."""
     facts = manifest.find(NETWORK)[1]
-    way = _Way(width, height)
+    copies = _Copies(width, height)
     seconds: dict[str, list[float]] = {}
     for _ in range(ROUNDS + 2):
-        for name, step in way.steps.items():
+        for name, step in copies.steps.items():
             start = time.process_time()
             step()
             seconds.setdefault(name, []).append(time.process_time() - start)
-    way.close()
-    upscaled = way.frame.nbytes * facts.scale**2
-    sizes = (way.frame.nbytes, way.frame.nbytes, way.tiled_bytes, upscaled, upscaled)
+    copies.close()
+    upscaled = copies.frame.nbytes * facts.scale**2
+    sizes = (copies.frame.nbytes, copies.frame.nbytes, copies.tiled_bytes, upscaled, upscaled)
     counted = {name: median(taken[2:]) for name, taken in seconds.items()}  # the first touch every page
     steps = {
         name: {"mb": round(size / 1e6, 2), "cpu_ms": round(1e3 * counted[name], 3)}
-        for name, size in zip(way.steps, sizes, strict=True)
+        for name, size in zip(copies.steps, sizes, strict=True)
     }
     worker = [step["cpu_ms"] for name, step in steps.items() if name.startswith(("worker", "tiles"))]
     spared = sum(steps[name]["cpu_ms"] for name in SPARED)
     return {
         "frame": f"{width}x{height}",
-        "tiles": way.tiles.count,
+        "tiles": copies.tiles.count,
         "steps": steps,
         "worker_ms": round(sum(worker), 3),
         "spared_at_most_ms": round(spared, 3),
     }
 
 
-class _Way:
+class _Copies:
     """The copies of a frame of planes, step by step. frame: its pixels. tiled_bytes: size of its tiles, which overlap."""
 
     def __init__(self, width: int, height: int) -> None:
@@ -82,9 +82,9 @@ class _Way:
         self.tiles = cut(facts, width, height, TILE_LIMIT, on_device=True)
         self._planes = Planes(facts, width, height)
         self.frame: Pixels = np.random.default_rng(0).integers(0, 255, (height * 3 // 2, width), np.uint8)
-        made = shared_frames.create((self.frame.nbytes, self.frame.nbytes * facts.scale**2))
-        assert made is not None, "this system shares no memory without a name"
-        self._worker, descriptor, permits = made
+        created = shared_frames.create((self.frame.nbytes, self.frame.nbytes * facts.scale**2))
+        assert created is not None, "this system shares no memory without a name"
+        self._worker, descriptor, permits = created
         self._attempt = SharedFrames.attach(
             descriptor, permits, (self.frame.nbytes, self.frame.nbytes * facts.scale**2)
         )
@@ -94,13 +94,13 @@ class _Way:
         ]
         self.tiled_bytes = self.tiles.count * sum(value.nbytes for value in self._pinned[0].values())
         self._slot: int | None = None
-        self._taken = self._result = self.frame
+        self._received = self._result = self.frame
         self.steps: dict[str, Callable[[], None]] = {
             "attempt sends the frame": self._send,
-            SPARED[0]: self._take,
+            SPARED[0]: self._receive,
             "tiles into pinned memory": self._cut,
             "tiles put together": self._join,
-            SPARED[1]: self._give,
+            SPARED[1]: self._return,
         }
 
     def close(self) -> None:
@@ -111,11 +111,11 @@ class _Way:
     def _send(self) -> None:
         self._slot = self._attempt.put(self.frame)
 
-    def _take(self) -> None:
-        self._taken = self._worker.take(self._slot, self.frame.shape, self.frame.dtype)
+    def _receive(self) -> None:
+        self._received = self._worker.take(self._slot, self.frame.shape, self.frame.dtype)
 
     def _cut(self) -> None:
-        for tile in self._planes.cut(self.tiles, self._taken):
+        for tile in self._planes.cut(self.tiles, self._received):
             for name, value in tile.items():
                 self._pinned[0][name][:] = value
 
@@ -125,7 +125,7 @@ class _Way:
             result.add(self._pinned[1])
         self._result = result.pixels
 
-    def _give(self) -> None:
+    def _return(self) -> None:
         slot = self._worker.put(self._result)
         self._attempt.take(slot, self._result.shape, self._result.dtype)  # releases the slot
 

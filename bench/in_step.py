@@ -43,7 +43,7 @@ class Noise:
 
 def shows_picture(fragment: bytes) -> bool:
     """Report whether a moof contains frames of the first track, which is the picture."""
-    return b"\0\0\0\1" in (fragment[found.end() + 4 : found.end() + 8] for found in re.finditer(b"tfhd", fragment))
+    return b"\0\0\0\1" in (fragment[match.end() + 4 : match.end() + 8] for match in re.finditer(b"tfhd", fragment))
 
 
 def picture_times(data: bytes) -> list[float]:
@@ -63,15 +63,15 @@ def milliseconds_apart(
     if not sound or not pictures:
         return None
     at = {bytes(packet): seconds for packet, seconds in _packets(sent, {})}
-    found = [
+    offsets = [
         seconds + (start or 0.0) - at[bytes(packet)]
         for packet, seconds in _packets(sound, {} if start is None else RAW)
         if bytes(packet) in at
     ]
-    if not found:
+    if not offsets:
         return None
     shown = [made - source for source, made in pictures]
-    return round(1000 * max(max(found) - min(shown), max(shown) - min(found)), 1)
+    return round(1000 * max(max(offsets) - min(shown), max(shown) - min(offsets)), 1)
 
 
 def _packets(data: bytes, options: dict[str, str]) -> "Iterator[tuple[Packet[AudioStream], float]]":

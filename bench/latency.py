@@ -75,34 +75,40 @@ def main() -> None:
             count = int(options.seconds * rate)
             numbered = (stamps.stamped(frames[number % len(frames)], number) for number in range(count))
             stamped = list(numbered)
-            alone = inference(model, width, height)
+            inference_seconds = inference(model, width, height)
             for name in options.doors:
                 door = DOORS[name]
                 paced = live.Paced(live.in_pieces(stamped, rate, door.container, sound=door.container == "mp4"), rate)
-                known = {"load": round(os.getloadavg()[0], 1), "frames_a_second": float(rate)}
-                found = (
-                    known
-                    | {"inference_ms": round(1000 * alone, 1)}
-                    | figures(door.send(server, paced), paced, rate, alone, most=door.most_intervals(float(rate)))
+                conditions = {"load": round(os.getloadavg()[0], 1), "frames_a_second": float(rate)}
+                result = (
+                    conditions
+                    | {"inference_ms": round(1000 * inference_seconds, 1)}
+                    | figures(
+                        door.send(server, paced),
+                        paced,
+                        rate,
+                        inference_seconds,
+                        allowed=door.most_intervals(float(rate)),
+                    )
                 )
-                rows.append(row(name, size, found))
-                sys.stdout.write(f"{name}, {size}: {found}\n")
+                rows.append(row(name, size, result))
+                sys.stdout.write(f"{name}, {size}: {result}\n")
                 if options.results:
-                    record(options.results, f"{name}, {size}", found)
+                    record(options.results, f"{name}, {size}", result)
     widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
     for line in (COLUMNS, *rows):
         sys.stdout.write("  ".join(word.ljust(width) for word, width in zip(line, widths, strict=True)).rstrip() + "\n")
 
 
-def row(name: str, size: str, found: dict[str, Any]) -> tuple[str, ...]:
+def row(name: str, size: str, result: dict[str, Any]) -> tuple[str, ...]:
     """Format a result as a row of COLUMNS; added latency is in frame intervals."""
-    if "problem" in found:
-        return (name, size, *["?"] * (len(COLUMNS) - 3), found["problem"])
-    added, oldest, most, apart = (
-        found[key] for key in ("added_intervals", "oldest_intervals", "most_intervals", "sound_ms")
+    if "problem" in result:
+        return (name, size, *["?"] * (len(COLUMNS) - 3), result["problem"])
+    added, oldest, allowed, apart = (
+        result[key] for key in ("added_intervals", "oldest_intervals", "most_intervals", "sound_ms")
     )
-    figures = [found["fps"], found["dropped"], added["p50"], added["p95"], added["p99"], oldest, most]
-    kept = ("yes" if oldest <= most else f"no, {found['older']} of {found['counted'] - found['dropped']}",)
+    figures = [result["fps"], result["dropped"], added["p50"], added["p95"], added["p99"], oldest, allowed]
+    kept = ("yes" if oldest <= allowed else f"no, {result['older']} of {result['counted'] - result['dropped']}",)
     sound = ("none", "") if apart is None else (str(apart), "yes" if apart <= APART_MS else "no")
     return (name, size, *map(str, figures), *kept, *sound)
 
@@ -121,11 +127,11 @@ def inference(model: Model, width: int, height: int) -> float:
 
 
 def figures(
-    recording: Recording, paced: live.Paced, rate: Fraction, alone: float, *, most: float = MOST_LATE
+    recording: Recording, paced: live.Paced, rate: Fraction, inference_seconds: float, *, allowed: float = MOST_LATE
 ) -> dict[str, Any]:
     """Compute the lateness, in milliseconds and in frame intervals, and the number of dropped frames.
 
-    alone: inference time of the network in seconds. most: allowed lateness in frame intervals.
+    inference_seconds: of the network alone. allowed: lateness in frame intervals.
     """
     sent, (numbers, times, shown) = len(paced.sent), _read(recording)
     counted = [
@@ -133,28 +139,30 @@ def figures(
         for number, at in zip(numbers, times, strict=True)
         if number is not None and number < sent - LAST and paced.due(number) > times[0] + SETTLE_SECONDS
     ]
-    found: dict[str, Any] = {"sent": sent, "came": len(numbers), "unreadable": numbers.count(None)}
-    own = in_step.picture_times(paced.data)
+    result: dict[str, Any] = {"sent": sent, "came": len(numbers), "unreadable": numbers.count(None)}
+    source_times = in_step.picture_times(paced.data)
     pictures = [
-        (own[number], at) for number, at in zip(numbers, shown, strict=True) if number is not None and number < len(own)
+        (source_times[number], at)
+        for number, at in zip(numbers, shown, strict=True)
+        if number is not None and number < len(source_times)
     ]
     start = next((seconds for track, seconds in recording.starts.items() if track != "video"), None)
     sound = bytes(recording.sound or recording.data)
-    found["sound_ms"] = in_step.milliseconds_apart(paced.data, sound, pictures, start=start)
-    found["to_first_s"] = round(times[0] - paced.due(0), 2)
+    result["sound_ms"] = in_step.milliseconds_apart(paced.data, sound, pictures, start=start)
+    result["to_first_s"] = round(times[0] - paced.due(0), 2)
     if len(counted) < 2:
-        return found | {"problem": "it took too long to start; send for longer, with --seconds"}
+        return result | {"problem": "it took too long to start; send for longer, with --seconds"}
     due = [number for number in range(sent - LAST) if paced.due(number) > times[0] + SETTLE_SECONDS]
     late = [at - paced.due(number) for number, at in counted]
-    added = [float((seconds - alone) * rate) for seconds in late]
+    added = [float((seconds - inference_seconds) * rate) for seconds in late]
     span = counted[-1][1] - counted[0][1]
-    found |= {"counted": len(due), "dropped": len(due) - len(counted), "fps": round((len(counted) - 1) / span, 2)}
-    return found | {
+    result |= {"counted": len(due), "dropped": len(due) - len(counted), "fps": round((len(counted) - 1) / span, 2)}
+    return result | {
         "late_ms": _percentiles([1000 * seconds for seconds in late]),
         "added_intervals": _percentiles(added),
         "oldest_intervals": round(max(added), 2),
-        "most_intervals": round(most, 2),
-        "older": sum(intervals > most for intervals in added),
+        "most_intervals": round(allowed, 2),
+        "older": sum(intervals > allowed for intervals in added),
     }
 
 

@@ -65,16 +65,16 @@ def rows(client: Client, clip: Path, slug: str) -> list[tuple[str, float]]:
     model, _ = load(slug)
     config = pb.UpscaleConfig(model=slug, live=True, preset=ENCODER.preset, segment_seconds=ENCODER.segment_seconds)
     small, rate = _small(clip, "mp4")
-    alone = 1000 * _engine(b"".join(small), model)
-    table = [(f"engine alone, a frame of {WIDTH}x{HEIGHT}, ms", alone)]
+    engine_ms = 1000 * _engine(b"".join(small), model)
+    table = [(f"engine alone, a frame of {WIDTH}x{HEIGHT}, ms", engine_ms)]
     for name, container, jobs in (("fragmented MP4", "mp4", 0), ("MPEG-TS", "mpegts", 0), ("beside jobs", "mp4", 6)):
-        others = [client.submit(clip, pb.UpscaleConfig(model=slug)).request_id for _ in range(jobs)]
+        other_jobs = [client.submit(clip, pb.UpscaleConfig(model=slug)).request_id for _ in range(jobs)]
         delays = sorted(_delays(client, Paced(_small(clip, container)[0], rate), config))
-        for request_id in others:
+        for request_id in other_jobs:
             client.delete(request_id)
         median, late = (1000 * value for value in (statistics.median(delays), delays[int(len(delays) * 0.95)]))
-        table += [(f"live, {name}, median, ms", median), (f"live, {name}, median over engine, ms", median - alone)]
-        table += [(f"live, {name}, p95, ms", late), (f"live, {name}, p95 over engine, ms", late - alone)]
+        table += [(f"live, {name}, median, ms", median), (f"live, {name}, median over engine, ms", median - engine_ms)]
+        table += [(f"live, {name}, p95, ms", late), (f"live, {name}, p95 over engine, ms", late - engine_ms)]
     return table
 
 

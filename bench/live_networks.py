@@ -40,9 +40,9 @@ def main(target: Path) -> None:
                     graph.run({"frame": frame})
                     taken[network].append(1000 * (time.perf_counter() - start))
         for network, times in taken.items():
-            found = {"median_ms": round(statistics.median(times), 1), "least_ms": round(min(times), 1)}
-            results[f"{network}, {runtime} {precision}"] = found
-            print(network, runtime, precision, found, flush=True)  # noqa: T201
+            result = {"median_ms": round(statistics.median(times), 1), "least_ms": round(min(times), 1)}
+            results[f"{network}, {runtime} {precision}"] = result
+            print(network, runtime, precision, result, flush=True)  # noqa: T201
     record(target, f"{WIDTH}x{HEIGHT}", {"load": psutil.getloadavg()[0], **results})
 
 

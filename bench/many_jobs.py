@@ -149,13 +149,13 @@ def main() -> None:
             url = server.get_uri()
         store = Store(url)
         added = fill(store, options.jobs, options.tenants)
-        found = asyncio.run(work(store, Path(name) / "jobs", options.attempts))
+        measured = asyncio.run(work(store, Path(name) / "jobs", options.attempts))
         store.close()
         if options.postgres:
             server.cleanup()
     kind = "postgresql" if options.postgres else "sqlite"
     result = {"database": kind, "jobs": options.jobs, "tenants": options.tenants}
-    result = {**result, "added_per_second": round(added, 1), **found}
+    result = {**result, "added_per_second": round(added, 1), **measured}
     print(json.dumps(result, indent=2))  # noqa: T201
     if options.results:
         options.results.write_text(json.dumps(result, indent=2) + "\n")

@@ -38,10 +38,10 @@ def main() -> None:
     if options.cpus and options.cpus < cpus():
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cpus])
         os.execv(sys.executable, [sys.executable, *sys.argv])  # NumPy's BLAS has already created its threads
-    found = {name: peak(product, options.sides) for name, product in products().items()}
+    rates = {name: peak(product, options.sides) for name, product in products().items()}
     part = f"{cpus()} CPUs"
-    record(options.out, part, {"load": os.getloadavg(), "operations_a_second": found})
-    for name, sides in found.items():
+    record(options.out, part, {"load": os.getloadavg(), "operations_a_second": rates})
+    for name, sides in rates.items():
         side, best = max(sides.items(), key=lambda item: item[1])
         sys.stdout.write(f"{part}, {name}: {best / 1e9:.0f} billion operations a second in products of {side}x{side}\n")
 

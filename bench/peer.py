@@ -154,8 +154,8 @@ def serve(run: Upscale, weights: Path) -> None:
         frames[line].reverse()
         start, cpu = time.perf_counter(), time.process_time()
         run(frames[line][0])
-        found = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
-        print(json.dumps(found), flush=True)  # noqa: T201
+        times = {"seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+        print(json.dumps(times), flush=True)  # noqa: T201
 
 
 def clip(run: Upscale, source: str, target: str) -> None:

@@ -144,7 +144,7 @@ def keep(out: Path, title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
     part = f"{title}, {cpus()} CPUs"
     record(out, part, {"load": os.getloadavg(), "goals": ratios, "rows": rows})
     for line in (f"\n{part}, load {os.getloadavg()[0]:.1f}", *table(rows), *map(": ".join, ratios.items())):
-        say(line)
+        print_line(line)
 
 
 def arguments() -> argparse.Namespace:
@@ -241,12 +241,12 @@ def _psnr(folder: Path, size: str) -> dict[str, float | None]:
     results = {
         name: np.load(path).astype(np.float32) for name in WAYS if (path := folder / f"{name} {size}.npy").exists()
     }
-    found: dict[str, float | None] = {}
+    psnr_by_name: dict[str, float | None] = {}
     for name, result in results.items():
         if REFERENCE in results and result.shape == results[REFERENCE].shape:
             error = float(np.mean(np.square(result - results[REFERENCE])))
-            found[name] = round(10 * math.log10(255**2 / error), 1) if error else None
-    return found
+            psnr_by_name[name] = round(10 * math.log10(255**2 / error), 1) if error else None
+    return psnr_by_name
 
 
 def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[str, dict[str, Any]]:
@@ -267,7 +267,7 @@ def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
     done = subprocess.run(command, env=bench.variables(), capture_output=True, text=True, timeout=CLIP_SECONDS)
     seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode or not target.exists():
-        say(f"{name}: {(done.stderr.strip().splitlines() or ['no result'])[-1]}")
+        print_line(f"{name}: {(done.stderr.strip().splitlines() or ['no result'])[-1]}")
         return {}
     return {"seconds": seconds, "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime}
 
@@ -277,7 +277,7 @@ def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str
 
     figure: seconds, or cpu on one CPU, which does not depend on other load. `exact` on ncnn is included as well.
     """
-    kind, said = title.split(",")[0], {}
+    kind, ratios = title.split(",")[0], {}
     taken = {name: row[figure] for name, row in rows.items() if row.get(figure)}
     for name in (*GOALS[kind], "upres exact, ncnn"):
         goal, like = GOALS[kind][name.split(",")[0]], kind == "raw" and WAYS[name].fp32
@@ -285,8 +285,8 @@ def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str
         others = {other: value for other, value in others.items() if WAYS[other].fp32 or not like}
         if others and name in taken:
             best = min(others, key=lambda other: others[other])
-            said[name] = f"{others[best] / taken[name]:.2f} times as fast as {best}; the goal is {goal}"
-    return said
+            ratios[name] = f"{others[best] / taken[name]:.2f} times as fast as {best}; the goal is {goal}"
+    return ratios
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -297,7 +297,7 @@ def table(rows: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         yield f"| {name} | {' | '.join(figures)} | {row.get('psnr') or '–'} |"
 
 
-def say(line: str) -> None:
+def print_line(line: str) -> None:
     """Print a line and flush."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()

@@ -56,7 +56,7 @@ def main() -> None:
     sources.gather(media, lambda line: sys.stdout.write(f"{line}\n"), [TITLES, *fonts])
     for network in options.networks:
         models = {quality: per_frame.load(network, quality=quality) for quality in QUALITIES}
-        found = {name: measure(models, frames(media / name, at), options.worst, name) for name, at in CLIPS.items()}
+        result = {name: measure(models, frames(media / name, at), options.worst, name) for name, at in CLIPS.items()}
         reports = {quality: model.report for quality, model in models.items()}
         record(
             options.out,
@@ -64,7 +64,7 @@ def main() -> None:
             {
                 "load": os.getloadavg(),
                 "runs_on": reports,
-                "clips": found,
+                "clips": result,
                 "pictures": pictures(models, media),
                 "ramp": ramps(models),
             },
@@ -83,15 +83,15 @@ def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict
     every = held_out(media, under, rng)
     every["noise"] = [rng.integers(0, 256, under[0].shape, np.uint8)]
     every["checkerboard"] = [(255 * (np.indices(under[0].shape).sum(axis=0) % 2)).astype(np.uint8)]
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     for kind, each in every.items():
         exact = [once(models["exact"], frame) for frame in each]
-        found[kind] = {
+        result[kind] = {
             quality: round(min(psnr(once(model, frame), right) for frame, right in zip(each, exact, strict=True)), 2)
             for quality, model in models.items()
         }
-    sys.stdout.write(f"{found}\n")
-    return found
+    sys.stdout.write(f"{result}\n")
+    return result
 
 
 def measure(
@@ -109,7 +109,7 @@ def measure(
     if worst is not None:
         place = int(np.argmin([psnr(*pair) for pair in zip(results["fast"], exact, strict=True)]))
         save(worst / f"{name}.png", np.hstack([exact[place], results["fast"][place]]))
-    found = {
+    result = {
         quality: {
             "psnr": round(mean(psnr, each, exact), 2),
             "worst_psnr": round(min(psnr(*pair) for pair in zip(each, exact, strict=True)), 2),
@@ -120,8 +120,8 @@ def measure(
         }
         for quality, each in results.items()
     }
-    sys.stdout.write(f"{name}: {found}\n")
-    return {"size": clip[0].shape[1::-1], **found}
+    sys.stdout.write(f"{name}: {result}\n")
+    return {"size": clip[0].shape[1::-1], **result}
 
 
 def once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
@@ -155,15 +155,15 @@ def longest(columns: np.ndarray) -> int:
     return int(np.diff([-1, *changes, len(columns) - 1]).max())
 
 
-def psnr(found: Pixels, exact: Pixels) -> float:
+def psnr(result: Pixels, exact: Pixels) -> float:
     """Compute the PSNR of two frames, in dB; 99 if they are equal."""
-    error = float(np.mean((found.astype(np.float32) - exact) ** 2))
+    error = float(np.mean((result.astype(np.float32) - exact) ** 2))
     return 10 * float(np.log10(255**2 / error)) if error else 99.0
 
 
-def ssim(found: Pixels, exact: Pixels) -> float:
+def ssim(result: Pixels, exact: Pixels) -> float:
     """Compute the SSIM of the luma of two frames (Wang et al. 2004), in windows of 8x8 pixels."""
-    a, b = (windows(each.astype(np.float32).mean(axis=2)) for each in (found, exact))
+    a, b = (windows(each.astype(np.float32).mean(axis=2)) for each in (result, exact))
     means = a.mean(axis=1), b.mean(axis=1)
     covariance = (a * b).mean(axis=1) - means[0] * means[1]
     small, less = (0.01 * 255) ** 2, (0.03 * 255) ** 2
@@ -188,9 +188,9 @@ def flicker(clip: list[Pixels], results: list[Pixels], most: int = 255) -> float
     return float(every.mean()) if every.size else 0.0
 
 
-def mean(measure, found, exact) -> float:  # noqa: ANN001
+def mean(measure, result, exact) -> float:  # noqa: ANN001
     """Compute the mean of a measure over frames."""
-    return float(np.mean([measure(*pair) for pair in zip(found, exact, strict=True)]))
+    return float(np.mean([measure(*pair) for pair in zip(result, exact, strict=True)]))
 
 
 def save(path: Path, pixels: Pixels) -> None:

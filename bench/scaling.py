@@ -90,7 +90,7 @@ class Run:
 
     async def start(self, devices: int) -> None:
         """Start the executor and wait until all devices are ready."""
-        await self._executor.start(self._take)
+        await self._executor.start(self._on_report)
         async with asyncio.timeout(WAIT_SECONDS):
             while sum(worker.ready for worker in self._executor._workers) < devices:  # type: ignore[attr-defined]
                 await asyncio.sleep(0.1)
@@ -106,7 +106,7 @@ class Run:
             raise RuntimeError(f"{order.request_id}: {report}")
         return time.perf_counter() - started
 
-    async def _take(self, request_id: str, report: Report) -> None:
+    async def _on_report(self, request_id: str, report: Report) -> None:
         if report["report"] in VERDICTS:
             self._verdicts[request_id].set_result(report)
 
@@ -168,11 +168,11 @@ async def measure(name: str, devices: int, source: Path, work: Path) -> dict[str
         orders = [await run.seconds(replace(job, range_number=0, devices=1)) for _ in range(ORDERS * (devices <= 2))]
     finally:
         await executor.stop()
-    made = JobFolder(Path(job.folder)).joined.read_bytes()
+    joined = JobFolder(Path(job.folder)).joined.read_bytes()
     row = {"executor": name, "devices": devices, "seconds": round(seconds, 3)}
     row |= {"cpus_busy": round(busy, 2), "cpu_seconds": round(spent, 2) or None}
     milliseconds = round(1000 * median(orders), 1) if orders else None
-    return {**row, "sha256": sha256(made).hexdigest(), "order_ms": milliseconds, "load": os.getloadavg()[0]}
+    return {**row, "sha256": sha256(joined).hexdigest(), "order_ms": milliseconds, "load": os.getloadavg()[0]}
 
 
 def main() -> None:

@@ -105,7 +105,7 @@ class Fleet:
         name = str(self._number)
         self._jobs[name] = Job(owner, seconds, self.env.now)
         self.queue.put(name, owner)
-        self._give()
+        self._dispatch()
 
     def lose(self, devices: int) -> None:
         """Remove devices; their jobs are queued again, and half a range of each has to be repeated."""
@@ -114,12 +114,12 @@ class Fleet:
         for name in [*self._works][: round(share * len(self._works))]:
             self._works[name].interrupt()
 
-    def give_back(self) -> None:
+    def restore(self) -> None:
         """Make all devices available again."""
         self.lost = 0
-        self._give()
+        self._dispatch()
 
-    def _give(self) -> None:
+    def _dispatch(self) -> None:
         while len(self._works) < self.devices - self.lost and (name := self.queue.take(self._running)):
             job = self._jobs[name]
             if job.waited is None:
@@ -141,7 +141,7 @@ class Fleet:
         self._running[job.owner] -= 1
         self._running += Counter()  # removes entries that are not positive
         del self._works[name]
-        self._give()
+        self._dispatch()
 
 
 def arrivals(fleet: Fleet, jobs: float, assumed: Assumed, rng: random.Random) -> Iterator[simpy.Event]:
@@ -214,14 +214,14 @@ def main() -> None:
         for _ in range(burst):
             fleet.submit("greedy", seconds_of_work(assumed, rng))
 
-    zone = ((noon, lambda fleet: fleet.lose(third)), (noon + HOUR, Fleet.give_back))
+    zone = ((noon, lambda fleet: fleet.lose(third)), (noon + HOUR, Fleet.restore))
     days: dict[str, tuple[Queue, tuple[tuple[float, Any], ...]]] = {
         "a day": (FairQueue(most), ()),
         f"one tenant sends {burst} jobs at once at the busiest hour": (FairQueue(most), ((noon, greedy),)),
         "the same, first come, first served": (OneLine(), ((noon, greedy),)),
         f"{third} devices are lost for that hour": (FairQueue(most), zone),
     }
-    found = {
+    document = {
         "assumed": asdict(assumed),
         "devices": options.devices,
         "jobs a day": options.jobs,
@@ -231,7 +231,7 @@ def main() -> None:
             for name, (queue, events) in days.items()
         },
     }
-    text = json.dumps(found, indent=2)
+    text = json.dumps(document, indent=2)
     sys.stdout.write(text + "\n")
     if options.out:
         options.out.write_text(text + "\n")

@@ -100,9 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     width, height = map(int, arguments.size.split("x"))
     for name, film in FILMS.items():
-        found = measure(film, width, height)
-        record(arguments.out, f"{name}, {width}x{height}", found)
-        print(f"{name}: {found}")  # noqa: T201
+        result = measure(film, width, height)
+        record(arguments.out, f"{name}, {width}x{height}", result)
+        print(f"{name}: {result}")  # noqa: T201
 
 
 if __name__ == "__main__":

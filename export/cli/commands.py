@@ -125,10 +125,10 @@ def list_cache() -> None:
     """List the entries of the cache and their sizes."""
     from .cache import entries
 
-    found = entries()
-    for entry in found:
+    cached = entries()
+    for entry in cached:
         typer.echo(f"{entry.bytes / 1e6:9.1f} MB  {entry.name}")
-    if not found:
+    if not cached:
         typer.echo("the cache is empty: no network has been pulled or exported", err=True)
 
 

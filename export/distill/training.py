@@ -137,10 +137,10 @@ def _start_from(student: Student, other: Mapping[str, torch.Tensor]) -> None:
     *_, last = (name.rpartition(".")[0] for name in own)
     times = len(own[f"{last}.bias"]) // len(other[f"{last}.bias"])
     for name, value in own.items():
-        known = _repeated(other[name], round(times**0.5)) if name.startswith(last) else other[name]
+        copied = _repeated(other[name], round(times**0.5)) if name.startswith(last) else other[name]
         if value.ndim == 4:
-            value[: len(known)] = 0
-        value[tuple(map(slice, known.shape))] = known
+            value[: len(copied)] = 0
+        value[tuple(map(slice, copied.shape))] = copied
     student.load_state_dict(own)
 
 

@@ -19,14 +19,14 @@ def frames(path: Path, *, start: float = 0.0, count: int = 1) -> list[Pixels]:
         stream = container.streams.video[0]
         if start:
             container.seek(int(start / (stream.time_base or Fraction(1))), stream=stream)
-        found: list[Pixels] = []
+        decoded: list[Pixels] = []
         for frame in container.decode(stream):
             if start and (frame.time or 0.0) < start:
                 continue
-            found.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
-            if len(found) == count:
+            decoded.append(np.asarray(frame.to_ndarray(format="rgb24"), np.uint8))
+            if len(decoded) == count:
                 break
-    return found
+    return decoded
 
 
 def seconds(path: Path) -> float:

@@ -35,9 +35,9 @@ def identify(weights: Weights) -> tuple[Family, Tensors]:
             return network, tensors
     if not names():
         raise ModelError("no network family is registered; install upres again")
-    some = ", ".join(list(weights.tensors)[:5]) if isinstance(weights.tensors, dict) else "without names"
+    listed = ", ".join(list(weights.tensors)[:5]) if isinstance(weights.tensors, dict) else "without names"
     raise ModelError(
-        f"the weights belong to none of the families {', '.join(names())}; their {len(weights.tensors)} tensors: {some} …"
+        f"the weights belong to none of the families {', '.join(names())}; their {len(weights.tensors)} tensors: {listed} …"
     )
 
 

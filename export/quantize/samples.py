@@ -26,7 +26,7 @@ def calibration(folder: Path, seed: int) -> Pixels:
     """Draw calibration crops, (count, side, side, 3): of a clip at full and half size, of pictures, noisy ones, and a ramp."""
     rng = np.random.default_rng(seed)
     pictures = [each for each in sources.TRAINING if each.name not in (CLIP, *SEARCHED)]
-    crops = [_of_clip(folder / CLIP, SCENES, SIDE, 1 + index % 2, rng) for index in range(20)]
+    crops = [_crop_of_clip(folder / CLIP, SCENES, SIDE, 1 + index % 2, rng) for index in range(20)]
     crops += [_crop(video.frames(folder / each.name)[0], SIDE, rng) for each in pictures]
     crops += [video.noisy(crop, float(rng.uniform(2, 12)), rng) for crop in crops[::6]]
     crops += [ramp(SIDE), rng.integers(0, 256, (SIDE, SIDE, 3), np.uint8)]
@@ -36,12 +36,14 @@ def calibration(folder: Path, seed: int) -> Pixels:
 def search(folder: Path, seed: int) -> dict[str, Pixels]:
     """Draw crops for the choice of layers, by the name of their medium."""
     rng = np.random.default_rng([seed, 1])
-    found = {"other scenes": [_of_clip(folder / CLIP, OTHER_SCENES, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]}
+    crops_by_medium = {
+        "other scenes": [_crop_of_clip(folder / CLIP, OTHER_SCENES, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]
+    }
     for name in SEARCHED:
         path = folder / name
         whole = (0.0, max(0.0, video.seconds(path) - 1))
-        found[name] = [_of_clip(path, whole, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]
-    return {name: np.stack(crops) for name, crops in found.items()}
+        crops_by_medium[name] = [_crop_of_clip(path, whole, SEARCH_SIDE, 1, rng) for _ in range(CROPS)]
+    return {name: np.stack(crops) for name, crops in crops_by_medium.items()}
 
 
 def held_out(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) -> dict[str, list[Pixels]]:
@@ -69,7 +71,7 @@ def ramp(side: int) -> Pixels:
     return np.broadcast_to(levels[None, :, None], (side, side, 3)).copy()
 
 
-def _of_clip(path: Path, span: tuple[float, float], side: int, reduction: int, rng: np.random.Generator) -> Pixels:
+def _crop_of_clip(path: Path, span: tuple[float, float], side: int, reduction: int, rng: np.random.Generator) -> Pixels:
     frame = video.frames(path, start=float(rng.uniform(*span)))[0]
     if reduction > 1:
         height, width, _ = frame.shape

@@ -84,9 +84,9 @@ def describe(
 
 def inputs_of(graph: Path, sizes: Mapping[str, int]) -> Inputs:
     """Return the shape and type of every input of a graph. sizes: of every named dimension."""
-    found: Inputs = {}
+    inputs: Inputs = {}
     for value in parts.read(graph).graph.input:
         kind = value.type.tensor_type
         shape = tuple(sizes[axis.dim_param] if axis.dim_param else axis.dim_value for axis in kind.shape.dim)
-        found[value.name] = (shape, np.dtype(NAMES[kind.elem_type]))
-    return found
+        inputs[value.name] = (shape, np.dtype(NAMES[kind.elem_type]))
+    return inputs

@@ -93,10 +93,10 @@ class _Bin:
             if layer.type == "Convolution":
                 tensors += self._convolution(layer)
             elif layer.type == "PReLU":
-                tensors.append(self._take("<f4", layer.setting(0), layer))
-        if left := len(self._data) - self._at:
+                tensors.append(self._read_numbers("<f4", layer.setting(0), layer))
+        if remaining := len(self._data) - self._at:
             raise ModelError(
-                f"{self._path} has {left} bytes more than its .param uses; the two files do not belong together"
+                f"{self._path} has {remaining} bytes more than its .param uses; the two files do not belong together"
             )
         return tensors
 
@@ -106,23 +106,23 @@ class _Bin:
         if not layer.setting(5) or min(outputs, width, height) < 1 or size % (outputs * width * height):
             raise ModelError(f"{self._path}: the settings of {layer.name} are not those of a convolution with a bias")
         weight = self._tagged(size, layer).reshape(outputs, -1, height, width)
-        return [weight, self._take("<f4", outputs, layer)]
+        return [weight, self._read_numbers("<f4", outputs, layer)]
 
     def _tagged(self, size: int, layer: Layer) -> Array:
         """Read weights after a tag that states how they are stored; each block is padded to a multiple of 4 bytes."""
-        tag = int(self._take("<u4", 1, layer)[0])
+        tag = int(self._read_numbers("<u4", 1, layer)[0])
         if tag in UNSUPPORTED:
             raise ModelError(
                 f"{self._path}: {layer.name} is stored as {UNSUPPORTED[tag]}; use the fp16 or fp32 weights"
             )
         if tag == 0:
-            return self._take("<f4", size, layer)
+            return self._read_numbers("<f4", size, layer)
         if tag == FP16:
-            return self._take("<f2", size + size % 2, layer)[:size]
-        table = self._take("<f4", 256, layer)
-        return np.take(table, self._take("u1", size + -size % 4, layer)[:size])
+            return self._read_numbers("<f2", size + size % 2, layer)[:size]
+        table = self._read_numbers("<f4", 256, layer)
+        return np.take(table, self._read_numbers("u1", size + -size % 4, layer)[:size])
 
-    def _take(self, dtype: str, count: int, layer: Layer) -> Array:
+    def _read_numbers(self, dtype: str, count: int, layer: Layer) -> Array:
         end = self._at + np.dtype(dtype).itemsize * count
         if count < 0:
             raise ModelError(f"{self._path}: the settings of {layer.name} ask for {count} numbers")

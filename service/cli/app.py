@@ -46,7 +46,7 @@ PANELS = {
     "Local": {
         "run": "Upscale IN into OUT; `upres IN OUT` is short for it.",
         "live": "Upscale a camera or a live stream as it arrives, and forward it.",
-        "probe": "Show the properties of a video or an image, and recommend a model and pre-filters.",
+        "probe": "Show the properties of a video or image, and recommend a model.",
         "bench": "Measure speed, overlap, memory and PSNR on clips.",
         "tune": "Find the fastest way to run a network on this machine.",
         "doctor": "Report what this machine can run and what is missing.",

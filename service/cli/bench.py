@@ -106,9 +106,9 @@ def frames_for(clip: str, network: str, seconds: float) -> int:
     session = model.open(frames[0].width, frames[0].height)
     list(session.push(frames[0]))
     # Every pixel differs from the previous frame: unchanged areas would not be upscaled again.
-    other = replace(frames[0], pixels=255 - frames[0].pixels)
+    inverted = replace(frames[0], pixels=255 - frames[0].pixels)
     start = time.perf_counter()
-    list(session.push(other))
+    list(session.push(inverted))
     return int(min(240, max(8, seconds / (time.perf_counter() - start))))
 
 
@@ -244,8 +244,8 @@ def compare_to_exact(case: Case, frames: list[Frame]) -> float | None:
         per_frame.load(case.network, quality=quality).open(frames[0].width, frames[0].height)
         for quality in ("exact", case.quality)
     ]
-    some = frames[:: max(1, len(frames) // PSNR_FRAMES)][:PSNR_FRAMES]
-    errors = [mean_square(*(next(iter(session.push(frame))).pixels for session in pair)) for frame in some]
+    sample = frames[:: max(1, len(frames) // PSNR_FRAMES)][:PSNR_FRAMES]
+    errors = [mean_square(*(next(iter(session.push(frame))).pixels for session in pair)) for frame in sample]
     mean = statistics.fmean(errors)
     return 10 * float(np.log10(255**2 / mean)) if mean else None
 
@@ -266,10 +266,10 @@ def gemm_peak(precision: str, side: int = 1536, runs: int = 7) -> float:
     compiled = core().compile_model(
         graph, "CPU", {"INFERENCE_PRECISION_HINT": precision, "INFERENCE_NUM_THREADS": cpus()}
     )
-    request, left = compiled.create_infer_request(), np.ones((side, side), np.float32)
+    request, ones = compiled.create_infer_request(), np.ones((side, side), np.float32)
     times = []
     for _ in range(runs):
         start = time.perf_counter()
-        request.infer([left])
+        request.infer([ones])
         times.append(time.perf_counter() - start)
     return 2 * side**3 / min(times)

@@ -131,7 +131,7 @@ def _load_models(choice: ModelOptions, *, step_down: bool) -> tuple[tuple["Model
     from .run.choice import Choice, Selection
 
     chooser = Choice(replace(choice, content="live") if choice.content == "auto" and not step_down else choice)
-    selection = chooser.named() or Selection(("RealESRGAN_Vid_x2",), (2,), 2)
+    selection = chooser.explicit() or Selection(("RealESRGAN_Vid_x2",), (2,), 2)
     return chooser.load_stepped(selection) if step_down else chooser.load(selection)
 
 

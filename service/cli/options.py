@@ -34,10 +34,10 @@ def parse_scale(text: str) -> int:
 
 def parse_time(option: str, text: str) -> Fraction:
     """Parse a time in seconds from an option's text; raises SettingsError if it is neither seconds nor [h:]m:s."""
-    found = TIME.fullmatch(text.strip())
-    if found is not None:
-        hours, minutes, seconds = (Fraction(part or 0) for part in found.groups())
-        if (found[2] is None or seconds < 60) and (found[1] is None or minutes < 60):
+    match = TIME.fullmatch(text.strip())
+    if match is not None:
+        hours, minutes, seconds = (Fraction(part or 0) for part in match.groups())
+        if (match[2] is None or seconds < 60) and (match[1] is None or minutes < 60):
             return 3600 * hours + 60 * minutes + seconds
     raise SettingsError(
         f"{option} must be seconds, such as 90.5, or [h:]m:s, such as 1:30.5 or 0:01:30.5; got {text!r}"
@@ -62,17 +62,19 @@ def with_options(**makers: Callable[..., Any]) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         options = {name: _options(maker) for name, maker in makers.items()}
-        own = [parameter for parameter in signature(command).parameters.values() if parameter.name not in makers]
+        own_parameters = [
+            parameter for parameter in signature(command).parameters.values() if parameter.name not in makers
+        ]
 
         def run(**values: Any) -> None:  # noqa: ANN401 - as the command's
             with ExitStack() as stack:
                 for name, maker in makers.items():
-                    made = maker(**{option.name: values.pop(option.name) for option in options[name]})
-                    values[name] = stack.enter_context(made) if isinstance(made, AbstractContextManager) else made
+                    value = maker(**{option.name: values.pop(option.name) for option in options[name]})
+                    values[name] = stack.enter_context(value) if isinstance(value, AbstractContextManager) else value
                 command(**values)
 
         run.__name__, run.__doc__ = command.__name__, command.__doc__
-        _set_signature(run, [*own, *(option for name in makers for option in options[name])])
+        _set_signature(run, [*own_parameters, *(option for name in makers for option in options[name])])
         return run
 
     return decorate

@@ -127,10 +127,10 @@ def submit(
 @with_options(client=connect)
 def jobs(*, client: "Client") -> None:
     """List the latest jobs of this key: request_id, status, progress, model."""
-    found = client.jobs()
-    for job in found:
+    latest = client.jobs()
+    for job in latest:
         typer.echo(f"{job.request_id}  {_status_name(job):<10}  {job.progress:3.0f} %  {job.config.model}")
-    if not found:
+    if not latest:
         typer.echo("this key has no jobs; create one with `upres submit in.mp4`", err=True)
 
 

@@ -73,10 +73,10 @@ def add(name: Annotated[str, typer.Argument(help="The name of the key's owner.")
 @keys.command("list")
 def show(config: Config = None) -> None:
     """List the keys' names."""
-    found = _keys(_settings(config)).all()
-    if not found:
+    api_keys = _keys(_settings(config)).all()
+    if not api_keys:
         typer.echo("there are no keys yet; create one with: upres keys add NAME", err=True)
-    for key in found:
+    for key in api_keys:
         typer.echo(f"{key.name}{'' if key.revoked_at is None else ' (revoked)'}")
 
 

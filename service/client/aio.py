@@ -192,7 +192,7 @@ class AsyncClient:
                     async for response in stub.Upscale(requests, metadata=self._metadata):
                         retry.reset()
                         received.acknowledge(response, offset, send_buffer)
-                        if (part := received.take(response)) is not None:
+                        if (part := received.extract(response)) is not None:
                             yield part
                 return
             except grpc.aio.AioRpcError as error:
@@ -221,9 +221,9 @@ class AsyncClient:
 
     async def _downloaded(self, request_id: str, file: IO[bytes], retry: Retry) -> bool:
         """Append the rest of a result to a file; returns False if the connection was lost before the end."""
-        what = pb.ReadResultRequest.File(offset=file.tell())
+        rest = pb.ReadResultRequest.File(offset=file.tell())
         try:
-            request = pb.ReadResultRequest(request_id=request_id, file=what)
+            request = pb.ReadResultRequest(request_id=request_id, file=rest)
             async for response in self._jobs.ReadResult(request, metadata=self._metadata):
                 retry.reset()
                 file.write(response.chunk.data)

@@ -40,7 +40,7 @@ class Received:
             case "source_offset":
                 send_buffer.forget(response.source_offset)
 
-    def take(self, response: pb.UpscaleResponse) -> Part | None:
+    def extract(self, response: pb.UpscaleResponse) -> Part | None:
         """Return the part in a response for the caller; None for a repeated one or a partial fragment."""
         match response.WhichOneof("kind"):
             case "accepted" if not self._accepted:
@@ -68,7 +68,7 @@ class Received:
         if google_crc32c.value(data) != part.crc32c:
             raise RemoteError(f"segment {part.segment} of {part.track} is damaged: its checksum does not match")
         self._cursors[part.track] = pb.Cursor(track=part.track, segment=part.segment, fragment=part.fragment)
-        whole = pb.Fragment()
-        whole.CopyFrom(part)
-        whole.offset, whole.data = 0, data
-        return whole
+        complete = pb.Fragment()
+        complete.CopyFrom(part)
+        complete.offset, complete.data = 0, data
+        return complete

@@ -59,7 +59,7 @@ def test_devices_that_are_lost_lose_half_a_range_of_each_job_and_no_job(simulate
     for _ in range(3):
         fleet.submit("anyone", 100)
     env.process(simulate.at(fleet, 50, lambda: fleet.lose(1)))
-    env.process(simulate.at(fleet, 100, fleet.give_back))
+    env.process(simulate.at(fleet, 100, fleet.restore))
     env.run(1000)
     assert len(fleet.done) == 3
     assert fleet.busy == 310  # three jobs, and half a range repeated

@@ -103,12 +103,12 @@ def fuzz(target: Target, watch: Watch, args: argparse.Namespace) -> dict[str, ob
 
 def store_failures(target: Target, watch: Watch, faults: dict[bytes, str], folder: Path) -> list[str]:
     """Write failing inputs and their faults: those that also fail alone, minimized; if there are none, all of them."""
-    alone = {data: fault for data in faults if (fault := watch.fault(target.send, data))}
+    failing_alone = {data: fault for data in faults if (fault := watch.fault(target.send, data))}
     names = []
-    for data, fault in (alone or faults).items():
+    for data, fault in (failing_alone or faults).items():
         end = time.monotonic() + SMALL_SECONDS
         fails = lambda data, end=end: time.monotonic() < end and watch.fault(target.send, data)  # noqa: E731
-        small = minimize(data, fails, SMALL_TRIES) if alone else data
+        small = minimize(data, fails, SMALL_TRIES) if failing_alone else data
         names.append(f"{target.name}-{hashlib.sha256(small).hexdigest()[:12]}")
         folder.mkdir(parents=True, exist_ok=True)
         (folder / names[-1]).write_bytes(small)
@@ -140,8 +140,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as name:
             settings = {"requests_per_minute": 10**9, "requests_per_day": 10**9, "request_seconds": 3}
             with ServerProcess(Path(name) / "state", source_idle_seconds=3, **settings) as server:
-                watch, made = Watch(server.ready()), TARGETS[kind](server, Path(name))
-                results = fuzz(made, watch, args)
+                watch, target = Watch(server.ready()), TARGETS[kind](server, Path(name))
+                results = fuzz(target, watch, args)
                 results["left"] = remaining_files(server)[:10]
                 if results["failed"]:
                     shutil.copy(server.log, args.kept / f"{kind}.log")

@@ -52,10 +52,10 @@ class Log:
 
 def _fault(line: str) -> Iterator[str]:
     try:
-        said = json.loads(line)
+        record = json.loads(line)
     except ValueError:  # printed by a library or the interpreter
-        said = {"level": "ERROR" if "Traceback" in line or "Fatal" in line else "INFO", "message": line}
-    if said.get("exc_info") or said["level"] in ("ERROR", "CRITICAL"):
+        record = {"level": "ERROR" if "Traceback" in line or "Fatal" in line else "INFO", "message": line}
+    if record.get("exc_info") or record["level"] in ("ERROR", "CRITICAL"):
         yield line.strip()
 
 

@@ -46,12 +46,12 @@ class Finding:
 
 def doctor(json: Annotated[bool, typer.Option("--json", help="JSON instead of text.")] = False) -> None:
     """Report what this machine can run, what is missing and how to add it; exits with 1 if something required is missing."""
-    found = [*findings(nvidia.driver(), packages.versions(), video_engines()), *_cluster()]
-    missing = [finding for finding in found if finding.missing]
+    all_findings = [*findings(nvidia.driver(), packages.versions(), video_engines()), *_cluster()]
+    missing = [finding for finding in all_findings if finding.missing]
     if json:
-        typer.echo(jsonlib.dumps([asdict(finding) for finding in found], indent=2))
+        typer.echo(jsonlib.dumps([asdict(finding) for finding in all_findings], indent=2))
     else:
-        for finding in found:
+        for finding in all_findings:
             typer.secho(f"{finding.name}: {finding.state}", fg="red" if finding.missing else None)
             if finding.remedy:
                 typer.echo(f"  -> {finding.remedy}")
@@ -166,10 +166,10 @@ def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding
     libavcodec = ".".join(map(str, av.library_versions["libavcodec"]))
     yield Finding("PyAV", f"{av.__version__}, FFmpeg {libavcodec} (libavcodec)")
     for codec, format_name in REQUIRED_ENCODERS.items():
-        there = codec in av.codecs_available
-        remedy = None if there else "pip install --force-reinstall --only-binary av av"
+        available = codec in av.codecs_available
+        remedy = None if available else "pip install --force-reinstall --only-binary av av"
         yield Finding(
-            f"encoder {codec} ({format_name})", "available" if there else "missing", remedy, missing=not there
+            f"encoder {codec} ({format_name})", "available" if available else "missing", remedy, missing=not available
         )
     for engine in engines:
         built_in = ", ".join(engine.built_in) or "not built in"

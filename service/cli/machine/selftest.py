@@ -42,7 +42,7 @@ def selftest(
         typer.echo(f"GPUs: {', '.join(gpu.name for gpu in driver.gpus)}")
     else:
         typer.echo(f"no GPU to test ({driver.problem}); testing the CPU's runtimes")
-    found = list(findings(driver, installed, engines))
+    all_findings = list(findings(driver, installed, engines))
     results = [_test_network(network, width, height, seconds) for network in NETWORKS]
     wrong = [problem for result in results for problem in result["wrong"]]
     document = {
@@ -51,7 +51,7 @@ def selftest(
         "system": platform.platform(),
         "python": sys.version,
         "driver": asdict(driver),
-        "doctor": [asdict(finding) for finding in found],
+        "doctor": [asdict(finding) for finding in all_findings],
         "results": results,
         "wrong": wrong,
     }

@@ -44,7 +44,7 @@ class Batch:
             except Interrupted:
                 raise
             except UpresError as error:
-                for hint in hints(pair, error, alone=folder is None, replaces=self.replaces):
+                for hint in hints(pair, error, single_target=folder is None, replaces=self.replaces):
                     error.add_note(hint)
                 if len(every) == 1:
                     raise

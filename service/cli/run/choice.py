@@ -42,7 +42,7 @@ class Choice:
         self._loaded: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[Model, ...]] = {}
         self._reported: set[str] = set()
 
-    def named(self) -> Selection | None:
+    def explicit(self) -> Selection | None:
         """Return the models that the options name; None if the source decides. Raises SettingsError and ModelError."""
         scale, chain, model = self._options.scale, self._options.chain, self._options.model
         if chain is not None:
@@ -93,11 +93,11 @@ class Choice:
         options, [scale] = self._options, selection.scales
         (model,), notes = self.load(selection)
         with signals.exiting_on_signals():
-            others = [
+            lighter_models = [
                 registry.load(name, scale=times, content=content, quality=options.quality, runtime=options.runtime)[0]
                 for name, times, content in registry.lighter(selection.names[0], scale, options.content)
             ]
-        levels = stepped(model, others)
+        levels = stepped(model, lighter_models)
         return (levels or model,), [*notes, *([] if levels else [NOTHING_LIGHTER])]
 
     def _scale_in_chain(self, name: str) -> int:

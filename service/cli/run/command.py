@@ -78,7 +78,7 @@ def _batch(
     for passed in filter(None, map(not_searched, sources)):
         report.warn(passed)
     choice = Choice(options)
-    selection = choice.named()
+    selection = choice.explicit()
     unused = Unused.of(report, encoding, part, run_options)
     if run_options.resume and len(chosen) > 1 and not run_options.overwrite:  # finished inputs have nothing to resume
         run_options = replace(run_options, skip_existing=True)

@@ -17,11 +17,11 @@ from .options import Suffixes
 from .pair import Pair
 
 
-def hints(pair: Pair, error: UpresError, *, alone: bool, replaces: bool) -> list[str]:
+def hints(pair: Pair, error: UpresError, *, single_target: bool, replaces: bool) -> list[str]:
     """Return hints for an error about a target. alone: the target was named for this input only. replaces: it may exist."""
     if pair.target in (None, "-") or not isinstance(error, TargetError):
         return []
-    if not alone:
+    if not single_target:
         exists = not replaces and os.path.isfile(str(pair.target))  # noqa: PTH113 - accepts too long names
         return ["--skip-existing skips inputs whose target exists"] * exists
     with suppress(OSError):  # the error already describes the problem

@@ -36,7 +36,7 @@ def test_an_unknown_height_is_not_reported_as_none():
     ],
 )
 def test_a_scale_picks_the_model_unless_one_is_named(options, names, times, resampled):
-    selection = Choice(ModelOptions(**options)).named()
+    selection = Choice(ModelOptions(**options)).explicit()
     assert (selection.names, selection.times, selection.resampled) == (names, times, resampled)
 
 
@@ -51,7 +51,7 @@ def test_a_scale_picks_the_model_unless_one_is_named(options, names, times, resa
 )
 def test_what_is_not_offered_is_refused(options, words):
     with pytest.raises((SettingsError, ModelError)) as refused:
-        Choice(ModelOptions(**options)).named()
+        Choice(ModelOptions(**options)).explicit()
     assert words in str(refused.value)
 
 
