@@ -58,8 +58,8 @@ def test_a_part_by_itself_adds_to_what_is_there_and_a_device_that_is_not_here_is
     done = bench("--device", "host", "--only", "flashvsr", "--out", out)
     assert done.returncode == 0, done.stderr
     assert list(json.loads(out.read_text())["results"]) == ["flashvsr, host"]
-    said = parts("gpu_networks").nothing_runs("cuda")["skipped"]
-    assert "no runtime runs on cuda here" in said and "onnxruntime: on the CPU" in said
+    output = parts("gpu_networks").nothing_runs("cuda")["skipped"]
+    assert "no runtime runs on cuda here" in output and "onnxruntime: on the CPU" in output
 
 
 def test_all_parts_together_take_less_than_ten_minutes(parts):

@@ -36,9 +36,9 @@ def media(tmp_path, monkeypatch):
 
 
 def make(media, folder, *, seed=1, shards=2, scale=2):
-    said = []
-    patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=3, report=said.append)
-    return patches.load(folder, shards, scale), said
+    messages = []
+    patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=3, report=messages.append)
+    return patches.load(folder, shards, scale), messages
 
 
 def test_a_target_is_what_the_teacher_makes_of_its_input(media, tmp_path):
@@ -51,11 +51,11 @@ def test_a_target_is_what_the_teacher_makes_of_its_input(media, tmp_path):
 def test_a_seed_gives_the_same_patches_and_shards_that_are_there_are_kept(media, tmp_path):
     first, _ = make(media, tmp_path / "a")
     again, _ = make(media, tmp_path / "b", shards=1)
-    more, said = make(media, tmp_path / "b")
+    more, messages = make(media, tmp_path / "b")
     other, _ = make(media, tmp_path / "c", seed=2)
     assert np.array_equal(first.inputs[:4], again.inputs)
     assert np.array_equal(first.inputs, more.inputs)
-    assert len(said) == 1
+    assert len(messages) == 1
     assert not np.array_equal(first.inputs, other.inputs)
 
 

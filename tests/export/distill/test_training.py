@@ -62,9 +62,9 @@ def test_a_run_that_was_interrupted_ends_in_the_same_bytes(tmp_path, monkeypatch
 
 
 def test_it_learns_what_the_teacher_does(tmp_path):
-    said = []
-    train(TINY, patches(), plan(600, rate=1e-2), tmp_path / "c.pt", report=said.append)
-    first, *_, last = (float(line.rpartition(" ")[2]) for line in said)
+    messages = []
+    train(TINY, patches(), plan(600, rate=1e-2), tmp_path / "c.pt", report=messages.append)
+    first, *_, last = (float(line.rpartition(" ")[2]) for line in messages)
     assert last < first / 2
 
 

@@ -40,10 +40,10 @@ def folder(tmp_path):
 
 
 def test_weights_from_a_folder_become_a_network_that_is_found(folder):
-    said = []
-    exported = pull(GENERAL, folder=folder, report=said.append)
+    messages = []
+    exported = pull(GENERAL, folder=folder, report=messages.append)
     assert manifest.find(GENERAL) == (exported.graph, exported.manifest)
-    assert said[0] == f"{GENERAL}: {NETWORKS[GENERAL].licence}"
+    assert messages[0] == f"{GENERAL}: {NETWORKS[GENERAL].licence}"
     assert not list((manifest.cache_folder()).glob("upres-pull-*"))
 
 

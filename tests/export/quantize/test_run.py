@@ -49,8 +49,8 @@ def work(tmp_path, monkeypatch):
 def test_a_network_in_int8_is_near_itself_and_the_same_bytes_again(work, tmp_path):
     graphs, results = [], tmp_path / "results.json"
     for out in (tmp_path / "a", tmp_path / "b"):
-        said = CliRunner().invoke(app, ["quantize", NAME, str(work), str(out), "--results", str(results)])
-        assert said.exit_code == 0, said.output
+        result = CliRunner().invoke(app, ["quantize", NAME, str(work), str(out), "--results", str(results)])
+        assert result.exit_code == 0, result.output
         graphs.append((out / f"{NAME}.int8.onnx").read_bytes())
     assert graphs[0] == graphs[1]
     facts = manifest.read(tmp_path / "a" / f"{NAME}.json")

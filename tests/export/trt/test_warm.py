@@ -41,7 +41,7 @@ def builds(monkeypatch, tmp_path):
     return made, fault
 
 
-def said(*arguments):
+def run_warm(*arguments):
     app = command.typer.Typer()
     app.command()(command.warm)
     done = CliRunner().invoke(app, [X2, "--target", "tensorrt", *arguments], catch_exceptions=False)
@@ -50,13 +50,13 @@ def said(*arguments):
 
 def test_what_is_missing_is_built_once_and_what_is_stale_again(builds, tmp_path):
     made, _ = builds
-    assert f"{X2} is ready for frames of 32x24\n" in said("--size", "32x24")
-    assert f"{X2} was already ready for frames of 32x24\n" in said("--size", "32x24")
+    assert f"{X2} is ready for frames of 32x24\n" in run_warm("--size", "32x24")
+    assert f"{X2} was already ready for frames of 32x24\n" in run_warm("--size", "32x24")
     assert made == [("tensorrt", "fp16", "32x24")]
     [engine] = (tmp_path / "engines").glob("*.engine")
     engine.write_bytes(engine.read_bytes()[:-1])
-    said("--size", "32x24", "--size", "32x24")
-    said("--size", "32x24", "--quality", "exact")
+    run_warm("--size", "32x24", "--size", "32x24")
+    run_warm("--size", "32x24", "--quality", "exact")
     assert made == [("tensorrt", "fp16", "32x24")] * 2 + [("tensorrt", "fp32", "32x24")]
 
 
@@ -64,7 +64,7 @@ def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
     _, fault = builds
     fault["wrong"] = True
     with pytest.raises(ModelError, match="does not compute what it was built for"):
-        said("--size", "32x24")
+        run_warm("--size", "32x24")
 
 
 def test_where_engines_cannot_run_none_is_built(builds, monkeypatch):
@@ -72,10 +72,10 @@ def test_where_engines_cannot_run_none_is_built(builds, monkeypatch):
     monkeypatch.setattr(trt.cuda, "unavailable", lambda: "no NVIDIA driver is here")
     expected = rf"tensorrt cannot run here: no NVIDIA driver is here; `upres export {X2} --target tensorrt` builds without running"
     with pytest.raises(ModelError, match=expected):
-        said("--size", "32x24")
+        run_warm("--size", "32x24")
     assert not made
 
 
 def test_every_option_that_is_wrong_is_named(builds):
     with pytest.raises(SettingsError, match=r"--size must be WxH.*not 720p; --quality must be high or exact, not best"):
-        said("--size", "720p", "--quality", "best")
+        run_warm("--size", "720p", "--quality", "best")

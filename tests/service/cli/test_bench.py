@@ -7,7 +7,7 @@ from upres.engine.models import per_frame
 from upres.service.cli.bench import frames_for
 
 
-class Seen:
+class RecordingModel:
     """A model that records its input pixels."""
 
     def __init__(self):
@@ -22,7 +22,7 @@ class Seen:
 
 
 def test_the_frame_that_is_timed_is_nowhere_as_the_one_before(monkeypatch):
-    model = Seen()
+    model = RecordingModel()
     monkeypatch.setattr(per_frame, "load", lambda network: model)
     assert 8 <= frames_for(str(SAMPLE), "any", 1.0) <= 240
     warm, timed = model.pixels

@@ -115,8 +115,8 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
     ]
     for number, (words, settings) in enumerate(expected):
         wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / f"state{number}"), **settings})
-        said = wrong.stderr.splitlines()
-        assert wrong.returncode in (1, 2) and len(said) == 1 and words in said[0], wrong.stderr
+        output = wrong.stderr.splitlines()
+        assert wrong.returncode in (1, 2) and len(output) == 1 and words in output[0], wrong.stderr
 
 
 def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):
@@ -136,7 +136,7 @@ def test_a_result_comes_through_a_pipe_while_it_is_made(server, clip, tmp_path):
     assert done.stdout.count(b"moof") > 1 and b"stdout: 30 frames in" in done.stderr
 
 
-def until(look):
+def poll(look):
     """Poll a function until its result is truthy, and return it; the test's timeout limits the wait."""
     while not (found := look()):
         time.sleep(0.01)
@@ -165,9 +165,9 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
     with streaming_live(server, clip, tmp_path / "live.mp4") as (streaming, request_id):
         streaming.send_signal(number)
         assert streaming.wait(20) == 130, streaming.stderr.read()  # although its source is still open
-        said = streaming.stderr.read().splitlines()
+        output = streaming.stderr.read().splitlines()
         assert (
-            next(line for line in said if not line.startswith(("live job", "for LL-HLS players")))
+            next(line for line in output if not line.startswith(("live job", "for LL-HLS players")))
             == "upres: interrupted"
         )
     with Rpc(server.target) as rpc:
@@ -179,20 +179,20 @@ def test_a_stream_that_is_interrupted_ends_at_once_and_without_a_trace(server, c
 def test_what_had_come_of_a_live_stream_is_kept(server, clip, tmp_path, end):
     target = tmp_path / "live.mp4"
     with streaming_live(server, clip, target) as (streaming, _):
-        until(lambda: target.exists() and target.stat().st_size > 20_000)  # it grows while the source is open
+        poll(lambda: target.exists() and target.stat().st_size > 20_000)  # it grows while the source is open
         server.kill() if end == "the server dies" else streaming.send_signal(signal.SIGINT)
-        code, said = streaming.wait(20), streaming.stderr.read()
+        code, output = streaming.wait(20), streaming.stderr.read()
     server.start() if end == "the server dies" else None
     assert code == (7 if end == "the server dies" else 130)
     count = referee.count(target)
-    assert 0 < count <= 30 and f"{target} holds the {count} frame{'s' * (count > 1)} received so far" in said
+    assert 0 < count <= 30 and f"{target} holds the {count} frame{'s' * (count > 1)} received so far" in output
     assert list(tmp_path.iterdir()) == [target]
 
 
 def test_what_had_come_of_a_live_stream_is_in_the_pipe_that_it_was_written_to(server, clip, tmp_path):
     result = tmp_path / "piped.mp4"
     with result.open("wb") as file, streaming_live(server, clip, "-", file) as (streaming, _):
-        until(lambda: result.stat().st_size > 20_000)
+        poll(lambda: result.stat().st_size > 20_000)
         streaming.send_signal(signal.SIGINT)
         assert streaming.wait(20) == 130
         said = streaming.stderr.read()
@@ -209,7 +209,7 @@ def pulling(tmp_path_factory):
             yield process.ready()
 
 
-def begun(server, *words):
+def start_stream(server, *words):
     """Start `upres stream`; return the process, and a function that reads stderr up to a line with a word."""
     env = {**os.environ, "UPRES_SERVER": server.target, "UPRES_KEY": KEY, "COLUMNS": "200"}
     command = [sys.executable, "-c", "from upres.service.cli.main import main; main()", "stream", *map(str, words)]
@@ -222,14 +222,14 @@ def test_a_stream_that_the_server_pulls_is_listed_started_read_along_with_and_pl
     assert upres("sources", **env).stdout == "entrance\n"
     pulling.camera.pieces[:] = [clip("a.ts", 30).read_bytes()]
     small = ("--model", "RealESRGAN_Vid_x2")
-    starter, said = begun(pulling, "live:entrance", tmp_path / "out.mkv", *small)
+    starter, read_until = start_stream(pulling, "live:entrance", tmp_path / "out.mkv", *small)
     with starter:
-        request_id = said("live job").split()[2].rstrip(":")
-        hls = said("for LL-HLS players").split(": ")[1].split()[0]
-        until(lambda: (tmp_path / "out.mkv").exists() and (tmp_path / "out.mkv").stat().st_size > 20_000)
-        viewer, _ = begun(pulling, f"job:{request_id}", tmp_path / "seen.mkv")
+        request_id = read_until("live job").split()[2].rstrip(":")
+        hls = read_until("for LL-HLS players").split(": ")[1].split()[0]
+        poll(lambda: (tmp_path / "out.mkv").exists() and (tmp_path / "out.mkv").stat().st_size > 20_000)
+        viewer, _ = start_stream(pulling, f"job:{request_id}", tmp_path / "seen.mkv")
         with viewer:
-            until(lambda: (tmp_path / "seen.mkv").exists() and (tmp_path / "seen.mkv").stat().st_size > 20_000)
+            poll(lambda: (tmp_path / "seen.mkv").exists() and (tmp_path / "seen.mkv").stat().st_size > 20_000)
             with urllib.request.urlopen(pulling.base + hls, timeout=60) as answer:
                 assert answer.read().startswith(b"#EXTM3U")
             assert upres("cancel", request_id, **env).returncode == 0

@@ -14,18 +14,18 @@ from upres.service.cli.live import LiveLine, _counts
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.009, "about 110 frames"), (1.75, "about 0.57 frames"), (0.001, "about 1000 frames")]
+    ("seconds", "expected"), [(0.009, "about 110 frames"), (1.75, "about 0.57 frames"), (0.001, "about 1000 frames")]
 )
-def test_a_speed_has_two_figures_and_no_exponent(seconds, said):
+def test_a_speed_has_two_figures_and_no_exponent(seconds, expected):
     prediction = SimpleNamespace(frames=None, seconds=None, disk=None, memory=1, frame_seconds=seconds, frame_disk=1)
-    assert said in " ".join(_costs(prediction))
+    assert expected in " ".join(_costs(prediction))
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"), [(0.04, "0.1 s"), (0.62, "0.6 s"), (89, "89.0 s"), (300, "5 min"), (7200, "2.0 h")]
+    ("seconds", "expected"), [(0.04, "0.1 s"), (0.62, "0.6 s"), (89, "89.0 s"), (300, "5 min"), (7200, "2.0 h")]
 )
-def test_a_duration_is_rounded_to_what_people_read(seconds, said):
-    assert console.clock(seconds) == said
+def test_a_duration_is_rounded_to_what_people_read(seconds, expected):
+    assert console.clock(seconds) == expected
 
 
 def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):

@@ -23,10 +23,10 @@ def live(*words, **options):
 
 def test_a_clip_goes_to_two_places_and_one_that_fails_is_named(clip, tmp_path):
     done = live(clip, "--scale", "2", "--every-frame", "--to", tmp_path / "out.mkv", "--to", "tcp://127.0.0.1:1")
-    said = done.stderr.decode()
-    assert done.returncode == 0, said
-    assert "25 frames\n" in said and f"{tmp_path / 'out.mkv'}: complete\n" in said
-    assert "tcp://127.0.0.1:1: the result: cannot be written (Connection refused)" in said
+    output = done.stderr.decode()
+    assert done.returncode == 0, output
+    assert "25 frames\n" in output and f"{tmp_path / 'out.mkv'}: complete\n" in output
+    assert "tcp://127.0.0.1:1: the result: cannot be written (Connection refused)" in output
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert len(list(file.decode(video=0))) == 25 and file.streams.video[0].width == 64
 
@@ -39,18 +39,20 @@ def test_secrets_in_addresses_are_seen_nowhere(clip, tmp_path):
         "srt://127.0.0.1:1?passphrase=SECRETSECRET2&connect_timeout=500",
     )
     done = live(clip, *(word for place in places for word in ("--to", place)), "--to", tmp_path / "out.mkv")
-    said = done.stderr.decode()
-    assert done.returncode == 0 and "SECRET" not in said, said
-    assert "rtmp://127.0.0.1:1/live: the result" in said and said.count("srt://127.0.0.1:1: ") >= 2
+    output = done.stderr.decode()
+    assert done.returncode == 0 and "SECRET" not in output, output
+    assert "rtmp://127.0.0.1:1/live: the result" in output and output.count("srt://127.0.0.1:1: ") >= 2
     done = live("rtsp://user:SECRET@127.0.0.1:1/x?key=SECRET", "--to", tmp_path / "no.mkv")
     assert done.returncode == 3 and b"SECRET" not in done.stderr and b"rtsp://127.0.0.1:1/x" in done.stderr
     done = live("srt://127.0.0.1:1?passphrase=SECRET SECRET&connect_timeout=500", "--to", tmp_path / "no.mkv")
-    said = done.stderr.decode()
+    output = done.stderr.decode()
     why = ": cannot be opened (" if shutil.which("ffmpeg") else " needs the ffmpeg program"
-    assert done.returncode == 3 and said.startswith(f"upres: srt://127.0.0.1:1{why}") and "SECRET" not in said, said
+    assert done.returncode == 3 and output.startswith(f"upres: srt://127.0.0.1:1{why}") and "SECRET" not in output, (
+        output
+    )
     done = live(clip, "--to", "nothing://SECRET@h/x", "--to", "whip+https://SECRET@h/x", environment={"PATH": ""})
-    said = done.stderr.decode()
-    assert done.returncode == 5 and "SECRET" not in said and said.count("whip+https://h/x") == 1, said
+    output = done.stderr.decode()
+    assert done.returncode == 5 and "SECRET" not in output and output.count("whip+https://h/x") == 1, output
 
 
 def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
@@ -64,8 +66,8 @@ def test_the_result_goes_to_stdout_unless_it_is_said_otherwise(clip, tmp_path):
 
 def test_with_step_down_it_begins_with_the_models_own_network(clip, tmp_path):
     done = live(clip, "--scale", "4", "--step-down", "--to", tmp_path / "out.mkv")
-    said = done.stderr.decode()
-    assert done.returncode == 0 and "network: realesr-animevideov3-x4\n" in said, said
+    output = done.stderr.decode()
+    assert done.returncode == 0 and "network: realesr-animevideov3-x4\n" in output, output
     with av.open(str(tmp_path / "out.mkv")) as file:
         assert {frame.width for frame in file.decode(video=0)} == {128}
     alone = live(clip, "--model", "realesr-live-x2", "--step-down", "--to", tmp_path / "alone.mkv").stderr.decode()
@@ -115,7 +117,7 @@ def test_everything_that_is_wrong_with_the_places_is_said_before_one_is_opened(c
     (tmp_path / "link.mkv").symlink_to("new.mkv")
     places = ("new.mkv", "there.mkv", "list/", "out.avi", "no/out.ts", "link.mkv", "udp://h:1", "udp://h:1")
     done = live(clip, *(word for place in places for word in ("--to", place)), folder=tmp_path)
-    said = done.stderr.decode()
+    output = done.stderr.decode()
     assert done.returncode == 5
     for problem in (
         "there.mkv: exists already; --overwrite replaces it",
@@ -125,7 +127,7 @@ def test_everything_that_is_wrong_with_the_places_is_said_before_one_is_opened(c
         "link.mkv: is named twice",
         "udp://h:1: is named twice",
     ):
-        assert problem in said
+        assert problem in output
     assert not (tmp_path / "new.mkv").exists()
     assert (tmp_path / "there.mkv").read_bytes() == (tmp_path / "list" / "index.m3u8").read_bytes() == b"kept"
 

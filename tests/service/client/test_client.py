@@ -128,8 +128,8 @@ def test_a_server_that_is_away_is_waited_for_and_that_is_said_once(caplog):
         pytest.raises(RemoteError, match=r"no server at 127\.0\.0\.1:9"),
     ):
         client.get("x")
-    (said,) = [record.message for record in caplog.records if record.name.startswith("upres")]
-    assert "; retrying for 1 s" in said
+    (output,) = [record.message for record in caplog.records if record.name.startswith("upres")]
+    assert "; retrying for 1 s" in output
 
 
 def test_a_server_that_vanishes_without_closing_is_noticed(server, monkeypatch):

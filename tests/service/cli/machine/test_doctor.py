@@ -20,7 +20,7 @@ OPEN = (VideoEngine("NVENC", ("h264_nvenc",), None), VideoEngine("NVDEC", ("cuda
 CPU_ONLY = {"onnxruntime": "1.32.0"}
 
 
-def judged(driver, installed=CPU_ONLY, engines=OPEN):
+def findings_by_name(driver, installed=CPU_ONLY, engines=OPEN):
     """Return the findings by name."""
     return {finding.name: finding for finding in doctor.findings(driver, dict(installed), engines)}
 
@@ -30,19 +30,19 @@ def with_gpus(*gpus):
 
 
 def test_a_machine_without_a_gpu_misses_nothing():
-    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=False))
+    found = findings_by_name(Driver(None, None, (), NO_DRIVER, on_bus=False))
     assert "no NVIDIA GPU is in this machine" in found["NVIDIA driver"].state
     assert not [finding for finding in found.values() if finding.remedy or finding.missing]
 
 
 def test_a_gpu_without_a_driver_is_told_to_get_one():
-    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=True))["NVIDIA driver"]
+    found = findings_by_name(Driver(None, None, (), NO_DRIVER, on_bus=True))["NVIDIA driver"]
     assert "an NVIDIA GPU is in this machine" in found.state
     assert "install NVIDIA's driver" in found.remedy and "--gpus all" in found.remedy
 
 
 def test_two_gpus_are_named_each_with_what_runs_on_it():
-    found = judged(with_gpus(H100, ORIN))
+    found = findings_by_name(with_gpus(H100, ORIN))
     assert found["NVIDIA driver"].state == "driver 580.65, CUDA 13.0, 2 GPUs"
     assert "NVIDIA H100, compute capability 9.0, 85.9 GB" in found["GPU 0"].state and found["GPU 0"].remedy is None
     assert "TensorRT" in found["GPU 1"].remedy
@@ -50,54 +50,54 @@ def test_two_gpus_are_named_each_with_what_runs_on_it():
 
 
 def test_a_gpu_that_no_wheel_has_code_for_is_not_sent_to_get_one():
-    found = judged(with_gpus(ORIN))
+    found = findings_by_name(with_gpus(ORIN))
     assert found["ONNX Runtime"].remedy is None and "TensorRT" in found["GPU 1"].remedy
 
 
 @pytest.mark.parametrize(("gpu", "newer"), [(H100, "NVIDIA's driver, 580 or later"), (ORIN, "JetPack 7.2")])
 def test_a_driver_that_is_older_than_what_runs_on_it_is_named(monkeypatch, gpu, newer):
     monkeypatch.setattr(doctor.nvidia, "is_jetson", lambda: gpu is ORIN)
-    remedy = judged(Driver("535.183", "12.2", (gpu,), None, on_bus=True))["NVIDIA driver"].remedy
+    remedy = findings_by_name(Driver("535.183", "12.2", (gpu,), None, on_bus=True))["NVIDIA driver"].remedy
     assert "too old for CUDA 13" in remedy and f"install {newer}" in remedy
-    assert judged(with_gpus(H100))["NVIDIA driver"].remedy is None
+    assert findings_by_name(with_gpus(H100))["NVIDIA driver"].remedy is None
 
 
 @pytest.mark.parametrize(("package", "asked"), [({}, True), ({"cuda-core": "1.2.2"}, False)])
 def test_the_wheel_for_gpus_alone_does_not_make_a_runtime(package, asked):
-    remedy = judged(with_gpus(H100), {"onnxruntime-gpu": "1.31.1", **package})["ONNX Runtime"].remedy
+    remedy = findings_by_name(with_gpus(H100), {"onnxruntime-gpu": "1.31.1", **package})["ONNX Runtime"].remedy
     assert (remedy is not None and "pip install 'upres[cuda]'" in remedy) == asked
 
 
 def test_two_wheels_at_once_are_named_with_the_one_command_that_leaves_the_right_one():
     both = CPU_ONLY | {"onnxruntime-gpu": "1.31.1"}
-    found = judged(with_gpus(H100), both)["ONNX Runtime"]
+    found = findings_by_name(with_gpus(H100), both)["ONNX Runtime"]
     assert "onnxruntime 1.32.0 and onnxruntime-gpu 1.31.1, two wheels at once" in found.state
     assert found.remedy.endswith("pip install 'onnxruntime-gpu[cuda,cudnn]'")
-    without = judged(Driver(None, None, (), NO_DRIVER, on_bus=False), both)["ONNX Runtime"]
+    without = findings_by_name(Driver(None, None, (), NO_DRIVER, on_bus=False), both)["ONNX Runtime"]
     assert without.remedy.endswith("pip install onnxruntime")
 
 
 def test_nvenc_that_is_not_there_is_explained_by_its_reason():
     closed = (VideoEngine("NVENC", ("h264_nvenc",), CLOSED), VideoEngine("NVDEC", (), "built without it"))
-    found = judged(with_gpus(H100), engines=closed)
+    found = findings_by_name(with_gpus(H100), engines=closed)
     assert CLOSED in found["NVENC"].state and "H100, H200 and A100 have no NVENC" in found["NVENC"].remedy
     assert "--no-binary av" in found["NVDEC"].remedy
-    assert judged(with_gpus(H100))["NVENC"].remedy is None
+    assert findings_by_name(with_gpus(H100))["NVENC"].remedy is None
 
 
 def test_versions_of_what_engines_need_are_shown():
     installed = CPU_ONLY | {"cuda-core": "1.2.0", "tensorrt-cu13": "11.4.0", "tensorrt-rtx": "1.7.1"}
-    found = judged(with_gpus(H100), installed)
+    found = findings_by_name(with_gpus(H100), installed)
     assert found["cuda-core"].state == "cuda-core 1.2.0"
     assert found["TensorRT"].state == "tensorrt-cu13 11.4.0"
     assert found["TensorRT for RTX"].state == "tensorrt-rtx 1.7.1"
-    assert judged(with_gpus(H100))["TensorRT"].state == "not installed"
+    assert findings_by_name(with_gpus(H100))["TensorRT"].state == "not installed"
 
 
 def test_a_runtime_that_is_broken_is_a_finding_and_no_crash(monkeypatch):
     entry = EntryPoint("broken", "upres.nowhere:Nothing", registry.GROUP)
     monkeypatch.setattr(registry, "_entries", lambda: {"broken": entry})
-    found = judged(Driver(None, None, (), NO_DRIVER, on_bus=False))
+    found = findings_by_name(Driver(None, None, (), NO_DRIVER, on_bus=False))
     assert "ModuleNotFoundError" in found["runtime broken"].state
     assert found["runtimes"].missing and "pip install onnxruntime" in found["runtimes"].remedy
 

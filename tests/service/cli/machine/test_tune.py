@@ -84,8 +84,8 @@ def test_selftest_of_a_device_that_computes_wrong_or_not_at_all_fails(tmp_path, 
     out = tmp_path / "found.json"
     done = upres("selftest", "--device", "--out", out)
     assert done.exit_code == 1
-    said = " ".join(json.loads(out.read_text())["wrong"])
-    assert "31.0 dB is too low" in said and "it does not start" in said
+    output = " ".join(json.loads(out.read_text())["wrong"])
+    assert "31.0 dB is too low" in output and "it does not start" in output
 
 
 def test_selftest_asks_what_to_test():

@@ -39,7 +39,7 @@ def files(tmp_path, monkeypatch):
         yield
 
 
-def laid_out(*names, suffixes=Suffixes()):  # noqa: B008 - frozen
+def targets_of(*names, suffixes=Suffixes()):  # noqa: B008 - frozen
     chosen, folder = pair_inputs(*split_target(names, [], None), suffixes)
     return [(pair.source, pair.target_name("x4", suffixes)) for pair in chosen], folder and str(folder)
 
@@ -100,7 +100,7 @@ def test_an_empty_name_is_neither_this_folder_nor_beside_the_source(given):
     ],
 )  # fmt: skip
 def test_each_input_has_a_place_of_its_own(names, expected, folder):
-    assert laid_out(*names) == (expected, folder)
+    assert targets_of(*names) == (expected, folder)
 
 
 def test_an_image_through_standard_input_stays_one(monkeypatch):
@@ -171,13 +171,13 @@ def test_a_container_that_does_not_take_the_codec_is_refused_with_those_that_do(
 )
 def test_what_has_no_place_is_refused_with_what_to_name(names, words):
     with pytest.raises(SettingsError) as refused:
-        laid_out(*names)
+        targets_of(*names)
     assert words in str(refused.value)
 
 
 def test_a_pattern_that_nothing_matches_is_said():
     with pytest.raises(SourceError, match=r"no video or image matches"):
-        laid_out("more [x264]/*.txt", "new")
+        targets_of("more [x264]/*.txt", "new")
 
 
 def test_numbered_images_that_should_become_one_file_are_said_to_be_a_video_by_their_pattern(tmp_path):
@@ -186,7 +186,7 @@ def test_numbered_images_that_should_become_one_file_are_said_to_be_a_video_by_t
     with pytest.raises(
         SettingsError, match=r"to make a video of numbered images, name their pattern: upres '%02d.png' all.mp4"
     ):
-        laid_out("*.png", "all.mp4")
+        targets_of("*.png", "all.mp4")
     with pytest.raises(SettingsError, match="need a folder") as refused:
-        laid_out("shots", "all.mp4")
+        targets_of("shots", "all.mp4")
     assert "pattern" not in str(refused.value)

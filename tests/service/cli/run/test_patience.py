@@ -17,7 +17,7 @@ from upres.service.cli.run.options import RunOptions
 DEFAULTS = RunOptions()
 
 
-class Asked:
+class FakeReport:
     """A report that records notes and questions, and answers them."""
 
     def __init__(self, answer):
@@ -43,7 +43,7 @@ def looked(work, monkeypatch):
         monkeypatch.setattr(patience, "PATIENCE_SECONDS", limit)
         for name in ("stdin", "stderr"):
             monkeypatch.setattr(sys, name, SimpleNamespace(isatty=lambda: terminal))
-        report = Asked(answer)
+        report = FakeReport(answer)
         try:
             shape = work[0].reader.info.shape
             size = shape.width, shape.height
