@@ -1,5 +1,6 @@
 """Track properties that PyAV does not expose, read from a header that one of libavformat's muxers writes for the track.
 
+Spatial audio, which libavformat does not keep, is looked for in the file itself.
 EBML elements: RFC 8794, 4 to 6. Matroska tracks: RFC 9559, 5.1.4. Boxes: ISO/IEC 14496-12, 12.1.4 (clap).
 """
 
@@ -7,9 +8,12 @@ import io
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
 
 import av
 from av import VideoFrame, VideoStream
+from av.container import InputContainer
 from av.filter import Graph
 
 SEGMENT, TRACKS, ENTRY, VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
@@ -21,6 +25,7 @@ EDGES = {
 }  # PixelCrop…, 5.1.4.1.28.8 to 11
 
 
+MOST_BOXES, LARGEST_INDEX = 1000, 16 << 20
 APERTURE = struct.Struct(">4s8i")  # width, height, and the offset of its center from the picture's, each as a fraction
 
 
@@ -34,6 +39,35 @@ def header_of(video: VideoStream, container: str = "matroska", flags: str = "") 
     except (av.FFmpegError, ValueError):
         return b""
     return file.getvalue()
+
+
+def has_spatial_audio(container: InputContainer) -> bool:
+    """Report whether an MP4 or QuickTime file describes ambisonic sound (box SA3D); False for what is no file."""
+    path = Path(container.name)
+    if "mp4" not in container.format.name or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        index = _index(file)
+    at = -1
+    while (at := index.find(b"stsd", at + 1)) >= 0:
+        size = int.from_bytes(index[max(0, at - 4) : at], "big")
+        if b"SA3D" in index[at : at + size]:
+            return True
+    return False
+
+
+def _index(file: BinaryIO) -> bytes:
+    """Return the beginning of an MP4 file's index, the box moov; empty if there is none."""
+    for _ in range(MOST_BOXES):
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        size = int.from_bytes(head[8:], "big") if size == 1 else size
+        if kind == b"moov":
+            return file.read(min(size, LARGEST_INDEX))
+        if size < 8 or len(head) < 16:
+            break
+        file.seek(size - 16, io.SEEK_CUR)
+    return b""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from upres.engine.color.side_data import side_data
 
 from .container import Tracks, codec_name
 from .dolby_vision import dolby_vision
+from .header import has_spatial_audio
 
 HOUSEKEEPING = re.compile(
     r"major_brand|minor_version|compatible_brands|vendor_id|handler_name|variant_bitrate|software|.*writing.*|.*encod.*|metadatacreator"
@@ -49,6 +50,7 @@ class Kind(StrEnum):
     TIMECODE = "time code"
     CAPTIONS = "closed captions"
     SPHERICAL = "spherical projection"
+    SPATIAL = "spatial audio"
     STEREO = "stereoscopic layout"
     ALPHA = "transparency"
     HDR = "mastering metadata"
@@ -149,6 +151,8 @@ def has_alpha_layer(stream: Stream) -> bool:
 
 
 def _file_wide(container: InputContainer) -> Iterator[Item]:
+    if has_spatial_audio(container):
+        yield Item(Kind.SPATIAL, f"{Kind.SPATIAL} (ambisonic)")
     if chapters := container.chapters():
         yield Item(Kind.CHAPTERS, f"chapters ({len(chapters)})")
     if tags := _tags(container.metadata, "tags"):

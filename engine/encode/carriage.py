@@ -47,6 +47,7 @@ LEFT_OUT = {
     Kind.COVER: "cover pictures are not carried",
     Kind.DATA: "tracks that are neither video, sound nor subtitles are not carried",
     Kind.SPHERICAL: "projections are not carried",
+    Kind.SPATIAL: "the channels are carried, but not what makes them a sound field",
     Kind.STEREO: "stereoscopic layouts are not carried",
     Kind.ICC: "color profiles are not applied",
     Kind.HDR10_PLUS: DYNAMIC,

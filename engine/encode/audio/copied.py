@@ -128,6 +128,7 @@ class CopiedAudio(AudioTrack):
         packet.pts = packet.dts = self._last = pts if self._last is None else max(pts, self._last + 1)
         packet.duration, packet.time_base = self._frame if known else stamped, self._ticks
         self._next = packet.pts + self._frame if known else None
+        self._end_of_last = packet.pts + packet.duration
         self._trim = after if after < (self._frame or LARGEST_FRAME) else 0
         self._size_known = known
         self._add(packet)

@@ -57,7 +57,7 @@ class EncodedAudio(AudioTrack):
             frame.pts = self._aligned(round(at * frame.sample_rate))
         else:
             return
-        self._next = frame.pts + frame.samples
+        self._next = self._end_of_last = frame.pts + frame.samples
         try:
             for packet in self._encoder.encode(frame):
                 self._add(packet)

@@ -65,6 +65,8 @@ class AudioTrack(ABC):
         self._ticks = Fraction(1, rate)
         self._slack = max(1, math.ceil(self._source * rate))
         self._next: int | None = None
+        self._stamp: int | None = None  # in samples, as the source has it
+        self._end_of_last: int | None = None  # by its duration, which may be less exact than _next
         self._packets: list[Packet[Any]] = []
         published = log.fragments(name)
         left_out = [extra["packets"] for extra in log.extras if extra.get("left_out") == name]
@@ -100,9 +102,13 @@ class AudioTrack(ABC):
     def _aligned(self, sample: int, first: int | None = None) -> int:
         """Return a packet's first sample: directly after the previous packet, unless its timestamp differs by more than rounding.
 
+        A packet with the timestamp of the previous one follows that one: in RealMedia all may have the same.
         first: used instead of the timestamp for the first packet.
         """
         expected = self._next if self._next is not None else sample if first is None else first
+        if sample == self._stamp and self._end_of_last is not None and self._end_of_last > sample:
+            return self._end_of_last
+        self._stamp = sample
         return expected if abs(sample - expected) <= self._slack else sample
 
     def _add(self, packet: "Packet[Any]") -> None:

@@ -1,6 +1,7 @@
 """The inventory lists everything in a source, and the user is informed about items that are not carried to the result."""
 
 import re
+import struct
 from fractions import Fraction
 
 import av
@@ -134,6 +135,23 @@ def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
     ):
         notes = "\n".join(upscaled(source, tmp_path / f"{source.stem}-{word}{suffix}").warnings)
         assert word in notes
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_spatial_audio_is_named(tmp_path, suffix):
+    """libavformat shows nothing of it."""
+    sound = "aevalsrc=0|0|0|0:channel_layout=quad:duration=1"
+    made = media.clip(tmp_path / "made.mp4", "-c:v", "libx264", "-c:a", "aac", sound=sound)
+    box = struct.pack(">I4sBBIBBI4I", 36, b"SA3D", 0, 0, 1, 0, 0, 4, 0, 1, 2, 3)
+
+    def change(kind, body):
+        return surgery.first_entry(body, b"mp4a", box) if kind == b"stsd" else body
+
+    (tmp_path / "in.mp4").write_bytes(surgery.boxes(made.read_bytes(), change))
+    assert not upscaled(made, tmp_path / f"plain{suffix}").warnings
+    (note,) = upscaled(tmp_path / "in.mp4", tmp_path / f"out{suffix}").warnings
+    assert note.startswith("spatial audio (ambisonic) is left out: the channels are carried")
+    assert referee.streams(tmp_path / f"out{suffix}", "audio")[0]["channel_layout"] == "quad"
 
 
 def timecodes(path):

@@ -30,6 +30,18 @@ def test_what_can_be_read_is_upscaled(tmp_path, name, frames, target):
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 
+@pytest.mark.parametrize("target", [".mp4", ".mkv"])
+def test_packets_that_all_have_the_same_stamp_follow_each_other(tmp_path, target):
+    """RealMedia's old codecs are stamped so: MP4 had 0.1 s of sound, and Matroska's packets were all at 0."""
+    codecs = ("-c:v", "rv20", "-c:a", "real_144", "-ar", 8000, "-ac", 1)
+    clip = media.clip(tmp_path / "in.rm", *codecs, picture=PICTURE, sound="sine=duration=3")
+    assert {packet.pts for packet in referee.stored(clip, "a:0")} == {0}
+    upscaled(clip, tmp_path / f"out{target}")
+    heard = referee.audio(tmp_path / f"out{target}")
+    assert heard.samples == pytest.approx(3 * 8000, abs=200)
+    assert float(heard.times[-1]) == pytest.approx(3, abs=0.2)
+
+
 def test_a_header_alone_is_an_error_of_the_source(tmp_path):
     path = CASES / "header-only.wmv"
     with path.open("rb") as file:
