@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from upres.engine.models.flashvsr.loading import Loader, cuts_beside
+from upres.engine.models.flashvsr.loading import Loader, load_token_cuts
 from upres.engine.models.flashvsr.manifest import read
 from upres.engine.models.flashvsr.model import DEPTH
 from upres.engine.models.flashvsr.networks import CLIP, FIRST, LATENT, NEXT, draw_noise
@@ -92,7 +92,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     load = Loader(device, cpus())
     names = manifest.projector, manifest.decoder, profile.first, profile.following
     projector, decoder, first, following = (load(graphs / name) for name in names)
-    parts = Graphs(projector, decoder, first, following, cuts_beside(decoder), manifest.head_dim, DEPTH[device])
+    parts = Graphs(projector, decoder, first, following, load_token_cuts(decoder), manifest.head_dim, DEPTH[device])
     networks = LiveNetworks(parts, layout)
     canvas = Canvas(layout.height, layout.width, SCALE, layout, ThreadPoolExecutor(CLIP))
     shot = LiveShot(canvas, networks, partial(draw_noise, 0), pause=lambda: None)

@@ -16,7 +16,7 @@ from upres.engine.encode.options import Encoder
 from upres.engine.images import video
 from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
-from upres.engine.pipeline.admission import refuse_an_encoder_that_does_not_open
+from upres.engine.pipeline.admission import check_encoder_opens
 from upres.engine.pipeline.estimate import Prediction
 from upres.engine.pipeline.options import Job, after_prefilters, fitted
 from upres.engine.pipeline.progress import Progress
@@ -81,7 +81,7 @@ def stream(
     model, scale: as for `upscale`.
     """
     job = job or default_job(model, scale=scale)
-    refuse_an_encoder_that_does_not_open(job.encoder)
+    check_encoder_opens(job.encoder)
     with (
         tempfile.TemporaryDirectory(prefix="upres-") as folder,
         _opened(source, job) as reader,
@@ -185,7 +185,7 @@ def prepared(
     except UpresError as error:
         errors.append(error)
     try:
-        refuse_an_encoder_that_does_not_open(job.encoder)
+        check_encoder_opens(job.encoder)
         if isinstance(place, Path):
             origin = source.source if isinstance(source, Reader) else source
             check_place(origin, place, job, overwrite=overwrite, resume=resume)

@@ -54,9 +54,9 @@ def choose(name: str, content: str = "auto") -> Choice:
     if name in slug.networks or content == "auto":
         return Choice(name if name in slug.networks else slug.networks[0])
     fitting = [network for network in slug.networks if NETWORKS[network].content == content]
-    here = [network for network in fitting if is_here(network)]
-    if here:
-        return Choice(here[-1])
+    available = [network for network in fitting if is_installed(network)]
+    if available:
+        return Choice(available[-1])
     default = slug.networks[0]
     if not fitting:
         return Choice(default, f"{slug.slug} has no light network; using {default}" if content == "live" else None)
@@ -69,7 +69,7 @@ def installed(network: str) -> Installed | None:
     return _sessions(network).installed(network)
 
 
-def is_here(network: str) -> bool:
+def is_installed(network: str) -> bool:
     """Report whether a network is installed on this machine."""
     return installed(network) is not None
 

@@ -22,7 +22,7 @@ LIVE_SLACK = 2  # limit on a live job's predicted time over real time: predictio
 PATIENCE_SECONDS = 600  # predicted duration up to which a run on a CPU starts without confirmation
 
 
-def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
+def check_memory_and_disk(prediction: Prediction, folder: Path) -> None:
     """Raise SourceError if memory is insufficient, TargetError if disk space is; call it before any work is done."""
     memory = psutil.virtual_memory().available
     if prediction.gpu > prediction.gpu_free:
@@ -34,10 +34,10 @@ def refuse_what_cannot_fit(prediction: Prediction, folder: Path) -> None:
         )
     needs = [(folder, prediction.disk or 0, "the log, and twice the result")]
     needs += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
-    _refuse_full_disks(needs)
+    _check_disks(needs)
 
 
-def _refuse_full_disks(needs: Sequence[tuple[Path, int, str]]) -> None:
+def _check_disks(needs: Sequence[tuple[Path, int, str]]) -> None:
     """Raise TargetError if the folders on one disk together need more than is free on it. needs: (folder, bytes, purpose)."""
     disks: dict[int, list[tuple[Path, int, str]]] = defaultdict(list)
     for folder, count, purpose in needs:
@@ -50,7 +50,7 @@ def _refuse_full_disks(needs: Sequence[tuple[Path, int, str]]) -> None:
             raise TargetError(f"this needs about {decimal(needed)} of disk and {decimal(free)} are free: {uses}")
 
 
-def refuse_an_encoder_that_does_not_open(encoder: Encoder) -> None:
+def check_encoder_opens(encoder: Encoder) -> None:
     """Raise SettingsError if NVENC is requested but no GPU can open it. This is tried once, in a separate process."""
     if encoder.nvenc and (problem := _nvenc_problem()):
         raise SettingsError(
@@ -63,7 +63,7 @@ def _nvenc_problem() -> str | None:
     return video_engines()[0].problem
 
 
-def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> None:
+def check_duration(prediction: Prediction, models: Sequence[Model]) -> None:
     """Raise SettingsError if models that predict their own time (those made for GPUs) would take long on this machine."""
     heavy = [model.name for model in models if isinstance(model, Predicting)]
     if heavy and prediction.seconds is not None and prediction.seconds > PATIENCE_SECONDS:
@@ -73,7 +73,7 @@ def refuse_what_takes_long(prediction: Prediction, models: Sequence[Model]) -> N
         )
 
 
-def refuse_what_cannot_run_live(model: Model, width: int, height: int, rate: float) -> None:
+def check_live_capacity(model: Model, width: int, height: int, rate: float) -> None:
     """Raise ModelError if a model that predicts its time is far too slow for a live source, or needs too much memory."""
     if not isinstance(model, Predicting):
         return

@@ -37,7 +37,7 @@ class Device(Protocol):
         ...
 
 
-class Here:
+class LocalDevice:
     """A device whose models are in this process.
 
     reader: opens the source; called for each range. job: includes the models.

@@ -23,7 +23,7 @@ from upres.engine.core.model import Model
 from upres.engine.decode.reader import Reader
 from upres.engine.pipeline.options import Job, fitted
 
-from .devices import DeviceLostError, Here
+from .devices import DeviceLostError, LocalDevice
 from .folder import Ranges
 
 BEAT_SECONDS = 5.0  # interval between heartbeats
@@ -55,7 +55,7 @@ class Setup:
     header: dict[str, Any]
 
 
-class Beside:
+class ProcessDevice:
     """Runs a companion in a separate process, which starts immediately and loads its models concurrently with other work."""
 
     def __init__(self, companion: Companion, setup: Setup, settings: Mapping[str, Any]) -> None:
@@ -148,7 +148,7 @@ def main() -> None:
     with setup.reader() as reader:
         job = fitted(job, reader)
     _send(output, lock, json.dumps({"ready": job.settings()}))
-    device = Here(setup.reader, job, Ranges(setup.folder, setup.header))
+    device = LocalDevice(setup.reader, job, Ranges(setup.folder, setup.header))
     while True:
         number = requests.get()
         try:

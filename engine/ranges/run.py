@@ -16,10 +16,10 @@ from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment
 
 from .board import Board
-from .devices import Crew, Device, Here
+from .devices import Crew, Device, LocalDevice
 from .folder import Ranges
 from .merger import Wait
-from .process import Beside, Companion, Setup
+from .process import Companion, ProcessDevice, Setup
 from .split import RangesLostError, plan_of, run_split
 
 POLL_SECONDS = 0.1  # interval between checks for new segments of ranges in progress
@@ -42,7 +42,7 @@ def run_on(
     ranges = Ranges(log.folder, {name: value for name, value in log.header.items() if name != "version"})
     devices = 1 + len(companions)
 
-    def alone(why: str | None) -> Generator[Fragment]:
+    def run_whole(why: str | None) -> Generator[Fragment]:
         if why is not None:
             progress.warnings.append(f"one device works on it, not {devices}: {why}")
         with ExitStack() as closes:
@@ -62,10 +62,10 @@ def run_on(
             progress.warnings += crew.notes
 
     if not isinstance(reader.source, str | Path | ImageSequence):
-        yield from alone("the source can be read once only")
+        yield from run_whole("the source can be read once only")
         return
     planned = plan_of(reader, job, ranges, devices)
-    for fragment in run_split(reader, job, log, ranges, planned, makers, alone, progress):
+    for fragment in run_split(reader, job, log, ranges, planned, makers, run_whole, progress):
         yield fragment
         tick()
 
@@ -91,12 +91,12 @@ def _crew(
     """Let all devices process the ranges of a board in the `with` block; yield them and a function that waits for a range."""
     setup = Setup(reader.another, replace(job, models=()), log.folder, ranges.header)
     with ExitStack() as closes:
-        devices: list[Device] = [Here(reader.another, job, ranges)]
+        devices: list[Device] = [LocalDevice(reader.another, job, ranges)]
         for companion in companions:
             if isinstance(companion, Companion):
-                devices.append(closes.enter_context(closing(Beside(companion, setup, job.settings()))))
+                devices.append(closes.enter_context(closing(ProcessDevice(companion, setup, job.settings()))))
             else:
-                devices.append(Here(reader.another, _with(companion, job), ranges))
+                devices.append(LocalDevice(reader.another, _with(companion, job), ranges))
         crew = closes.enter_context(Crew(devices, board))
 
         def wait(number: int) -> None:

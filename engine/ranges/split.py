@@ -16,7 +16,7 @@ from .plan import Plan, plan
 
 Makers = Callable[[Sequence[int]], AbstractContextManager[Wait]]
 """Context manager factory: inside, ranges with the given numbers are processed. Its value raises RangesLostError on failure."""
-Alone = Callable[[str | None], Generator[Fragment]]
+RunWhole = Callable[[str | None], Generator[Fragment]]
 """Processes the job as a whole from where the log ends. Called with the reason for not using ranges, or None."""
 
 
@@ -36,13 +36,13 @@ def run_split(
     ranges: Ranges,
     planned: Plan,
     makers: Makers,
-    alone: Alone,
+    run_whole: RunWhole,
     progress: Progress,
 ) -> Generator[Fragment]:
     """Upscale an open source into a log, in the planned ranges or as a whole; the log is the same.
 
     planned: from `plan_of`. It is saved for all later runs of the job; if the source contradicts it, they process it as a whole.
-    `alone` reads the source from its beginning, so it needs a fresh reader.
+    `run_whole` reads the source from its beginning, so it needs a fresh reader.
     """
     if ranges.plan is None:
         ranges.keep(planned)
@@ -58,4 +58,4 @@ def run_split(
             ranges.keep(planned)
         except RangesLostError as error:
             planned = Plan(why=str(error))
-    yield from alone(planned.why)
+    yield from run_whole(planned.why)

@@ -175,7 +175,7 @@ class TensorRTGraph:
         cache = None
         if runtime_cache.is_kept(self._module):
             gpu = self._driver.gpus[0].name
-            cache = RuntimeCache(engine, runtime_cache.file_beside(path, sha256, gpu, self._driver.version))
+            cache = RuntimeCache(engine, runtime_cache.cache_file(path, sha256, gpu, self._driver.version))
         context = engine.create_execution_context() if cache is None else cache.context
         if context is None:
             raise MemoryShortError(f"the GPU has no memory left for {path}")

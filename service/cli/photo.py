@@ -46,7 +46,7 @@ def _advice(facts: Facts, content: str) -> list[tuple[str, str]]:
     times = registry.scale_of(advice.model_for(side))
     words = {4: f"less than {advice.LARGE} pixels on a side: upscale 4 times", 2: "already large: upscale 2 times"}
     network = DRAWN if content == "animation" else PHOTOS[times]
-    pull = "" if registry.is_here(network) else f", after `upres pull {network}`"
+    pull = "" if registry.is_installed(network) else f", after `upres pull {network}`"
     what = "animation" if content == "animation" else "photos"
     best = f"the best for {what}, and the slowest by far{pull}"
     return [(words[times], f"--scale {times}"), (best, f"--model {network}"), *((note, "") for note in facts.notes)]

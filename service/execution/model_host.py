@@ -14,7 +14,7 @@ from typing import Any
 
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Pipelined, Session, Stoppable
-from upres.engine.pipeline.admission import refuse_what_cannot_run_live
+from upres.engine.pipeline.admission import check_live_capacity
 from upres.engine.pipeline.encoders import AnotherEncoder
 from upres.engine.pipeline.estimate import seconds_a_frame
 
@@ -143,9 +143,7 @@ class ModelHost:
                 self._channel.send_end(self._encoders.open())
             case "check live":
                 with self._device():
-                    refuse_what_cannot_run_live(
-                        self._chosen.model, message["width"], message["height"], message["rate"]
-                    )
+                    check_live_capacity(self._chosen.model, message["width"], message["height"], message["rate"])
             case "open":
                 return self._open(int(message["width"]), int(message["height"]))
             case "push" if frame is not None:

@@ -37,6 +37,6 @@ class Loader:
         return on, on.stream()
 
 
-def cuts_beside(graph: DeviceGraph) -> Mapping[int, DeviceGraph]:
+def load_token_cuts(graph: DeviceGraph) -> Mapping[int, DeviceGraph]:
     """Load the graphs that cut out the tokens of tiles onto a graph's device."""
     return {count: graph.beside(cutting(count)) for count in (FIRST, NEXT)}

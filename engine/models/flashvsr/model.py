@@ -22,7 +22,7 @@ from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import DeviceKind, cpus
 from upres.engine.runtime.ring.device import StateGraph
 
-from .loading import Loader, cuts_beside
+from .loading import Loader, load_token_cuts
 from .manifest import Profile, check, find, read
 from .networks import CLIP, LATENT, NEXT, Decoder, decoder_parts, draw_noise
 from .session import FlashVSRSession
@@ -82,7 +82,7 @@ class FlashVSR:
         self._loader = Loader(self._options.device, self._options.threads or cpus())
         self._depth = DEPTH[self._options.device]
         self._projector, self._decoder = (self._load(name) for name in (self.manifest.projector, self.manifest.decoder))
-        self._cuts = cuts_beside(self._decoder)
+        self._cuts = load_token_cuts(self._decoder)
         self.gpu_free = device_memory.free() if self._options.device == "cuda" else None
         self._steps: dict[Profile, tuple[StateGraph, StateGraph]] = {}
 

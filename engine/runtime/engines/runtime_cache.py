@@ -60,7 +60,7 @@ def is_kept(module: Any) -> bool:  # noqa: ANN401
     return hasattr(module, "IRuntimeCache")
 
 
-def file_beside(engine: Path, sha256: str, gpu: str, driver: str | None) -> Path:
+def cache_file(engine: Path, sha256: str, gpu: str, driver: str | None) -> Path:
     """Return the cache file of an engine with this hash for a GPU of this name and a driver of this version."""
     on = re.sub("[^a-z0-9]+", "-", f"{gpu} {driver or 'unknown'}".lower())
     return engine.with_name(f"{engine.stem}.{sha256[:12]}.{on}.cache")

@@ -79,7 +79,7 @@ def findings(driver: Driver, installed: dict[str, str], engines: tuple[VideoEngi
     yield from _nvidia_packages(installed)
     yield from _media(engines, driver)
     for name, network in NETWORKS.items():
-        if network.ships and not registry.is_here(name):
+        if network.ships and not registry.is_installed(name):
             yield Finding(f"network {name}", "not in the package", "pip install --force-reinstall upres", missing=True)
 
 

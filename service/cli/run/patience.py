@@ -41,7 +41,7 @@ def check_patience(
     if options.yes or options.dry_run:
         return
     if piped or options.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
-        admission.refuse_what_takes_long(prediction, models)
+        admission.check_duration(prediction, models)
         return
     if not report.confirm(f"it takes about {clock(prediction.seconds)}; start it?"):
         raise Interrupted("not started; use -y to start without being asked")

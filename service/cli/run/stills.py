@@ -104,7 +104,7 @@ class Stills:
         height = self.height or (selection.times * picture.height if selection.resampled else None)
         prediction = still.predict(picture, models, kind, height)
         still.check_fits(target, kind, prediction.width * (1 + self.compare), prediction.height)
-        admission.refuse_what_cannot_fit(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
+        admission.check_memory_and_disk(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
         source = "stdin" if pair.source == "-" else pair.source
         self.report.predicted(source, "stdout" if piped else str(target), prediction, models)
         size = picture.width, picture.height

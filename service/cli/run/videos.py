@@ -71,7 +71,7 @@ class Videos:
             if images:
                 prediction = video.predicted(prediction, Path(target))
             place = Path(tempfile.gettempdir()) if target == "-" else Path(target).absolute().parent
-            admission.refuse_what_cannot_fit(prediction, place)
+            admission.check_memory_and_disk(prediction, place)
             name = _name(pair.source, "stdin")
             self.report.predicted(name, _name(target, "stdout"), prediction, work.job.models)
             check_patience(

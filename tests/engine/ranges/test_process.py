@@ -16,7 +16,7 @@ from upres.engine.ranges import process
 from upres.engine.ranges.devices import DeviceLostError
 from upres.engine.ranges.folder import Ranges
 from upres.engine.ranges.plan import plan
-from upres.engine.ranges.process import Beside, Setup
+from upres.engine.ranges.process import ProcessDevice, Setup
 
 
 @pytest.fixture
@@ -33,29 +33,29 @@ def setup(tmp_path):
 
 def test_it_makes_ranges_and_says_what_it_cannot(setup, tmp_path):
     wanted, ranges, what = setup
-    beside = Beside(companion(tmp_path / "none"), what, wanted.settings())
+    device = ProcessDevice(companion(tmp_path / "none"), what, wanted.settings())
     try:
-        beside.prepare()
-        assert os.getpgid(beside._process.pid) != os.getpgid(0)  # Ctrl-C in a terminal only reaches this process
-        beside.make(2)
+        device.prepare()
+        assert os.getpgid(device._process.pid) != os.getpgid(0)  # Ctrl-C in a terminal only reaches this process
+        device.make(2)
         assert [ranges.is_made(number) for number in range(4)] == [False, False, True, False]
         with pytest.raises(RuntimeError, match="IndexError"):
-            beside.make(99)
-        beside.stop()
+            device.make(99)
+        device.stop()
         with pytest.raises(DeviceLostError, match=r"gone|ended"):
-            beside.make(1)
+            device.make(1)
     finally:
-        beside.close()
+        device.close()
 
 
 def test_one_with_other_models_is_not_used(setup, tmp_path):
     wanted, _, what = setup
-    beside = Beside(companion(tmp_path / "none", "another"), what, wanted.settings())
+    device = ProcessDevice(companion(tmp_path / "none", "another"), what, wanted.settings())
     try:
         with pytest.raises(DeviceLostError, match="it has other models"):
-            beside.prepare()
+            device.prepare()
     finally:
-        beside.close()
+        device.close()
 
 
 @pytest.mark.parametrize(
@@ -76,9 +76,9 @@ def test_one_that_says_nothing_or_too_much_is_lost(setup, tmp_path, monkeypatch,
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setenv("SAYS", says)
     wanted, _, what = setup
-    beside = Beside(companion(tmp_path / "none"), what, wanted.settings())
+    device = ProcessDevice(companion(tmp_path / "none"), what, wanted.settings())
     try:
         with pytest.raises(DeviceLostError, match=why):
-            beside.prepare()
+            device.prepare()
     finally:
-        beside.close()
+        device.close()

@@ -20,12 +20,12 @@ from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.machine import device_memory
 from upres.engine.models.flashvsr import manifest
-from upres.engine.models.flashvsr.loading import cuts_beside
+from upres.engine.models.flashvsr.loading import load_token_cuts
 from upres.engine.models.flashvsr.model import FlashVSR, Options
 from upres.engine.models.flashvsr.networks import Decoder, Transformer, draw_noise, rotation
 from upres.engine.models.flashvsr.tiles import Tile
 from upres.engine.models.flashvsr.tokens import TokenCut
-from upres.engine.pipeline.admission import refuse_what_cannot_fit
+from upres.engine.pipeline.admission import check_memory_and_disk
 from upres.engine.pipeline.estimate import predict
 from upres.engine.pipeline.options import Job
 from upres.engine.runtime.ort_at_once import GraphAtOnce
@@ -433,7 +433,7 @@ def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, o
 def test_the_tokens_of_a_tile_are_cut_from_those_of_the_frame(folder, count):
     graph = GraphAtOnce(folder / "decoder.onnx", 1)
     tokens, resident = np.random.default_rng(0).standard_normal((count, 1, 5 * 7, 3), np.float32), Resident(graph)
-    cut = TokenCut(cuts_beside(graph), 7 * 16)
+    cut = TokenCut(load_token_cuts(graph), 7 * 16)
     part = cut([resident.put(each) for each in tokens], Tile(16, 32, 48, 64))
     expected = tokens.reshape(count, 5, 7, 3)[:, 1:4, 2:6].reshape(1, -1, 3)
     found = part.memory.array.view(np.float32)[: expected.size].reshape(part.spec.shape)
@@ -468,4 +468,4 @@ def test_the_prediction_of_a_run_is_refused_by_the_gpus_memory(on_gpu, tmp_path)
             prediction = predict(reader, job)
         assert (prediction.gpu, prediction.gpu_free) == (job.models[0].gpu_memory(64, 48), free)
         with pytest.raises(SourceError, match="GPU's memory") if refused else nullcontext():
-            refuse_what_cannot_fit(prediction, tmp_path)
+            check_memory_and_disk(prediction, tmp_path)

@@ -3,7 +3,7 @@
 import pytest
 
 from upres.engine.runtime.engines import runtime_cache
-from upres.engine.runtime.engines.runtime_cache import RuntimeCache, file_beside
+from upres.engine.runtime.engines.runtime_cache import RuntimeCache, cache_file
 
 
 class Engine:
@@ -38,7 +38,7 @@ def file(tmp_path):
 
 
 def of(folder, sha256="0123456789abcdef", gpu="NVIDIA L4", driver="580.65", stem="flashvsr-v1.1-tiny-fp16-sm89"):
-    return file_beside(folder / f"{stem}.engine", sha256, gpu, driver)
+    return cache_file(folder / f"{stem}.engine", sha256, gpu, driver)
 
 
 def test_what_was_compiled_is_taken_at_the_next_start(file):
