@@ -123,7 +123,7 @@ def known_fields(kind: type[Any], values: dict[str, Any], path: Path) -> dict[st
     every = fields(kind)
     required = [each.name for each in every if each.default is MISSING and each.default_factory is MISSING]
     if missing := [name for name in required if name not in values]:
-        raise ModelError(f"{path} is no manifest of this version (missing: {', '.join(missing)}); export it again")
+        raise ModelError(f"{path} is not a manifest of this version (missing: {', '.join(missing)}); export it again")
     return {each.name: values[each.name] for each in every if each.name in values}
 
 

@@ -95,7 +95,7 @@ class PerFrameModel:
     @cached_property
     def _deep(self) -> "PerFrameModel":
         if self._deepened is None:
-            raise ModelError(f"{self.name} was not loaded by its name, so it takes 8 bits a channel only")
+            raise ModelError(f"{self.name} was not loaded by name, so it only supports 8 bits a channel")
         return self._deepened()
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "PerFrameModel | None":

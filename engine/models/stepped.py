@@ -53,7 +53,7 @@ class SteppedModel:
         """Return the same networks for uint16 frames. Raises ModelError if one of them cannot be loaded."""
         fitting = [model for model in self.models if isinstance(model, Deepening)]
         if len(fitting) < len(self.models):
-            raise ModelError(f"not all of {', '.join(self.levels)} take more than 8 bits a channel")
+            raise ModelError(f"not all of {', '.join(self.levels)} support more than 8 bits a channel")
         return SteppedModel([model.deep() for model in fitting])
 
     def on_planes(self, layout: Layout, width: int, height: int) -> "SteppedModel | None":

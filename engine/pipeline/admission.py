@@ -81,7 +81,7 @@ def check_live_capacity(model: Model, width: int, height: int, rate: float) -> N
     if slow > LIVE_SLACK:
         raise ModelError(
             f"{model.name} is about {slow:.0f} times too slow here for a live source of {width}x{height} at {number(rate, 4)} "
-            "frames a second; take a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
+            "frames a second; use a smaller source, or a lighter model such as RealESRGAN_Vid_x2"
         )
     if not isinstance(model, Spooling):
         return
@@ -89,5 +89,5 @@ def check_live_capacity(model: Model, width: int, height: int, rate: float) -> N
     if needed > free:
         raise ModelError(
             f"{model.name} needs about {decimal(needed)} of memory for a live source of {width}x{height}, whose tiles are all kept "
-            f"at once, and {decimal(free)} are free; take a smaller source, or send it as a job, which keeps one tile at a time"
+            f"at once, and {decimal(free)} are free; use a smaller source, or send it as a job, which keeps one tile at a time"
         )

@@ -63,7 +63,7 @@ RULES = (
     Rule(
         "drawn",
         lambda c: c.content == "animation",
-        "animation, cartoons and generated video: try FlashVSR_Tiny first, and beside it x4 with the animation network",
+        "animation, cartoons and generated video: try FlashVSR_Tiny first, and compare x4 with the animation network",
         ("model", "FlashVSR_Tiny"),
     ),
     Rule(
@@ -98,7 +98,7 @@ RULES = (
     Rule(
         "noisy",
         lambda c: c.measured.noise > NOISY,
-        "noise: average it out first, or the network takes it for detail",
+        "noise: average it out first, or the network mistakes it for detail",
         ("prefilters", "denoise"),
     ),
     Rule("grade", lambda c: True, "grade after upscaling, not before: the networks were trained on ungraded frames"),

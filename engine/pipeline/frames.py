@@ -115,7 +115,7 @@ def interlacing_warnings(reader: Reader, job: Job) -> list[str]:
     """Return a warning if the source is interlaced and no pre-filter deinterlaces it."""
     if not reader.info.interlaced or any(name.startswith("deinterlace") for name in job.prefilters):
         return []
-    return ["the source is interlaced, and its combs are upscaled with it; the pre-filter deinterlace takes them out"]
+    return ["the source is interlaced, and its combing is upscaled with it; the pre-filter deinterlace removes it"]
 
 
 def _filtered(frames: Iterator[VideoFrame], reader: Reader, job: Job, shape: Shape) -> Iterator[VideoFrame]:

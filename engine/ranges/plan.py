@@ -49,7 +49,7 @@ def plan(reader: Reader, job: Job, devices: int) -> Plan:
     spans = _spans(times, scan.keys, job, devices)
     last = spans[-1].after
     if last is not None and not reader.seek_lands_after(last, _before(scan.keys, last) - FAR_SECONDS):
-        return Plan(why="the source cannot be sought in: it has no index")
+        return Plan(why="the source is not seekable: it has no index")
     return Plan(spans)
 
 
@@ -68,7 +68,7 @@ def _untrusted(reader: Reader, scan: Scan, *, whole: bool) -> str | None:
     if scan.anomalies:
         return f"the source's packets cannot be relied on ({scan.anomalies})"
     if not scan.keys:
-        return "the source does not say which frames are key frames"
+        return "the source does not mark its keyframes"
     if whole and (reader.info.frames or 0) > scan.packets:
         return f"the source announces {reader.info.frames} frames and holds {scan.packets}"
     return None

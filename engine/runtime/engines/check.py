@@ -21,7 +21,7 @@ def check(
     remedy = f"build it with: {command}"
     if driver.problem:
         raise ModelError(
-            f"the engine {engine.name} needs an NVIDIA GPU and its driver, and {driver.problem}; where both are there, {remedy}"
+            f"the engine {engine.name} needs an NVIDIA GPU and its driver, and {driver.problem}; when both are available, {remedy}"
         )
     if not engine.is_file() or not beside(engine).is_file():
         raise ModelError(f"there is no engine {engine}; {remedy}")

@@ -100,5 +100,5 @@ def test_where_a_seek_leads_far_away_it_is_one_range():
         return False
 
     found = planned(times, times[::50], seek_lands_after=seek_lands_after)
-    assert len(found.spans) == 1 and found.why == "the source cannot be sought in: it has no index"
+    assert len(found.spans) == 1 and found.why == "the source is not seekable: it has no index"
     assert asked == [(Fraction(58), Fraction(50))]

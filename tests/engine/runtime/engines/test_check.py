@@ -95,7 +95,7 @@ def test_a_damaged_or_missing_engine_is_refused(engine, damage, message):
 def test_without_a_driver_nothing_is_read(engine):
     engine.unlink()
     absent = Driver(None, None, (), "no NVIDIA driver is loaded", False)
-    with pytest.raises(ModelError, match=f"no NVIDIA driver is loaded; where both are there, build it with: {COMMAND}"):
+    with pytest.raises(ModelError, match=f"no NVIDIA driver is loaded; when both are available, build it with: {COMMAND}"):
         check(engine, CONTENTS, BUILDER, absent, command=COMMAND)
 
 
