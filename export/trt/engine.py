@@ -14,7 +14,7 @@ from upres.engine.graphs import parts
 from upres.engine.graphs.parts import NAMES
 from upres.engine.runtime.base import cpus
 from upres.engine.runtime.engines import first_run
-from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, beside, first_run_file
+from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, first_run_file, manifest_path
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.export.weights.read import sha256
 
@@ -44,7 +44,7 @@ def build(graph: Path, sizes: Mapping[str, int], path: Path, builder: Builder) -
     """
     with os_errors_as(path, TargetError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        for old in (beside(path), first_run_file(path)):
+        for old in (manifest_path(path), first_run_file(path)):
             old.unlink(missing_ok=True)
     start = time.perf_counter()
     builders.build(graph, sizes, path, builder)

@@ -7,7 +7,7 @@ from typing import Any
 from upres.engine.core.errors import ModelError
 from upres.engine.machine.nvidia import GPU, Driver
 
-from .manifest import Builder, Contents, EngineManifest, beside, first_run_file, read
+from .manifest import Builder, Contents, EngineManifest, first_run_file, manifest_path, read
 
 
 def check(
@@ -23,7 +23,7 @@ def check(
         raise ModelError(
             f"the engine {engine.name} needs an NVIDIA GPU and its driver, and {driver.problem}; when both are available, {remedy}"
         )
-    if not engine.is_file() or not beside(engine).is_file():
+    if not engine.is_file() or not manifest_path(engine).is_file():
         raise ModelError(f"there is no engine {engine}; {remedy}")
     try:
         known = read(engine)

@@ -60,7 +60,7 @@ class EngineManifest:
 
     def write(self, engine: Path) -> None:
         """Write the manifest as JSON next to the engine, atomically."""
-        path = beside(engine)
+        path = manifest_path(engine)
         part = path.with_name(f"{path.name}.part")
         part.write_text(json.dumps(asdict(self), indent=2) + "\n")
         part.replace(path)
@@ -71,7 +71,7 @@ def file_name(network: str, precision: str, width: int, height: int, builder: Bu
     return f"{network}-{precision}-{width}x{height}-{builder.target}-{builder.capability.lower()}.engine"
 
 
-def beside(engine: Path) -> Path:
+def manifest_path(engine: Path) -> Path:
     """Return the path of an engine's manifest."""
     return engine.with_suffix(".json")
 
@@ -83,7 +83,7 @@ def first_run_file(engine: Path) -> Path:
 
 def read(engine: Path) -> EngineManifest:
     """Read an engine's manifest. Raises ModelError if it is invalid. Unknown fields are ignored."""
-    path = beside(engine)
+    path = manifest_path(engine)
     try:
         values = json.loads(path.read_text())
         contents = _known(Contents, values["contents"])

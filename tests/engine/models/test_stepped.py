@@ -66,7 +66,7 @@ def test_where_one_takes_eight_bits_or_rgb_all_do():
         name, scale, warmup, report, digest = "light", 2, 0, "", ""
 
     model = SteppedModel([Nearest(2, name="heavy"), Shallow()])
-    with pytest.raises(ModelError, match="not all of heavy, light take more than 8 bits"):
+    with pytest.raises(ModelError, match="not all of heavy, light support more than 8 bits"):
         model.deep()
     assert model.on_planes(Layout(Color("", "", "", ""), "left"), 8, 8) is None
 

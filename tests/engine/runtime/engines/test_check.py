@@ -12,7 +12,7 @@ from upres.engine.core.errors import ModelError
 from upres.engine.machine.nvidia import GPU, Driver
 from upres.engine.runtime.engines import first_run
 from upres.engine.runtime.engines.check import capability_of, check, check_validity
-from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, beside, first_run_file, read
+from upres.engine.runtime.engines.manifest import Builder, Contents, EngineManifest, first_run_file, manifest_path, read
 
 CONTENTS = Contents("graph", "", "fp16", {"frame": (1, 8, 6, 3)})
 BUILDER = Builder("tensorrt", "11.4.0", "SM90")
@@ -68,9 +68,9 @@ def _flip(path):
 
 
 def _forget(engine):
-    values = json.loads(beside(engine).read_text())
+    values = json.loads(manifest_path(engine).read_text())
     del values["builder"]["version"]
-    beside(engine).write_text(json.dumps(values))
+    manifest_path(engine).write_text(json.dumps(values))
 
 
 @pytest.mark.parametrize(
@@ -81,8 +81,8 @@ def _forget(engine):
         (lambda engine: _flip(first_run_file(engine)), "x2.npz, which the engine's first run .* missing or damaged"),
         (lambda engine: first_run_file(engine).unlink(), "x2.npz, which the engine's first run .* missing or damaged"),
         (_forget, "x2.json is not a readable engine manifest .'version'"),
-        (lambda engine: beside(engine).write_text("[]"), "x2.json is not a readable engine manifest"),
-        (lambda engine: beside(engine).unlink(), "there is no engine"),
+        (lambda engine: manifest_path(engine).write_text("[]"), "x2.json is not a readable engine manifest"),
+        (lambda engine: manifest_path(engine).unlink(), "there is no engine"),
         (lambda engine: engine.unlink(), "there is no engine"),
     ],
 )
@@ -95,7 +95,9 @@ def test_a_damaged_or_missing_engine_is_refused(engine, damage, message):
 def test_without_a_driver_nothing_is_read(engine):
     engine.unlink()
     absent = Driver(None, None, (), "no NVIDIA driver is loaded", False)
-    with pytest.raises(ModelError, match=f"no NVIDIA driver is loaded; when both are available, build it with: {COMMAND}"):
+    with pytest.raises(
+        ModelError, match=f"no NVIDIA driver is loaded; when both are available, build it with: {COMMAND}"
+    ):
         check(engine, CONTENTS, BUILDER, absent, command=COMMAND)
 
 
