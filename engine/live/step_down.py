@@ -14,7 +14,7 @@ MOST_UP_SECONDS = 600.0  # limit of this doubling; a heavier network that kept u
 BUSY = 0.5  # least busy share of a network's own time (without turns) if it, rather than a later stage, is too slow
 LEAST = 0.2  # least busy share of all time; below it, a lighter network that takes turns would make few more frames
 ROOM = 0.7  # greatest share of the available time that the heavier network may be expected to use
-TRIAL = 60  # multiple of UP_SECONDS without dropped frames after which it is tried even without expected capacity
+TRIAL = 60  # multiple of the above wait without dropped frames after which it is tried even without expected capacity
 
 
 @dataclass(frozen=True, slots=True)

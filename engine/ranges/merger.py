@@ -51,32 +51,32 @@ class Merger:
         """
         ends: list[Any] = []  # the frame that ends the previous range, if known
         for number, span in enumerate(plan.spans):
-            with _named(number):
+            with _seam_errors(number):
                 if not is_published(span, self._publisher.log):
-                    yield from self._merged(number, ends, last=number + 1 == len(plan.spans))
-                ends = self._ended(number)
+                    yield from self._merge(number, ends, last=number + 1 == len(plan.spans))
+                ends = self._read_end(number)
             self._ranges.empty(number)
             del self._tails[number]
 
-    def _merged(self, number: int, ends: list[Any], *, last: bool) -> Iterator[Fraction]:
+    def _merge(self, number: int, ends: list[Any], *, last: bool) -> Iterator[Fraction]:
         self._check_start(number, ends)
-        made = self._noted(number, "made")
+        made = self._wait_for_note(number, "made")
         if not last:
-            with _named(number + 1):
+            with _seam_errors(number + 1):
                 self._check_start(number + 1, [made["ends"]])
         for fragment in self._fresh.pop(number):
             yield from self._publish(self._tails[number], fragment)
 
     def _check_start(self, number: int, ends: list[Any]) -> None:
-        begins = self._noted(number, "begins")
+        begins = self._wait_for_note(number, "begins")
         self._ranges.check(number)
         if ends not in ([], [begins]):
             raise LogError("it does not begin with the frame that ends the range before it")
 
-    def _noted(self, number: int, name: str) -> Any:  # noqa: ANN401 - JSON
+    def _wait_for_note(self, number: int, name: str) -> Any:  # noqa: ANN401 - JSON
         """Wait for a note of a range. Raises LogError if the range is in doubt, KeyError if it ends without the note."""
         while True:
-            tail = self._news(number)
+            tail = self._read_news(number)
             for note in tail.notes:
                 if "doubt" in note:
                     raise LogError(str(note["doubt"]))
@@ -84,7 +84,7 @@ class Merger:
                     return note[name]
             self._wait(number)
 
-    def _news(self, number: int) -> Tail:
+    def _read_news(self, number: int) -> Tail:
         """Read new entries of a range's log."""
         tail = self._tails.setdefault(number, self._ranges.tail(number))
         fresh = self._fresh.setdefault(number, [])
@@ -103,7 +103,7 @@ class Merger:
         self._frames += fragment.frames
         yield (self._end + track.start) * track.time_base
 
-    def _ended(self, number: int) -> list[Any]:
+    def _read_end(self, number: int) -> list[Any]:
         """Read a range's final note, if it was completed; return the frame that ends it, in a list."""
         self._fresh.pop(number, None)
         tail = self._tails.setdefault(number, self._ranges.tail(number))
@@ -119,7 +119,7 @@ class Merger:
 
 
 @contextmanager
-def _named(number: int) -> Iterator[None]:
+def _seam_errors(number: int) -> Iterator[None]:
     """Convert errors of a range's log to a SeamError that names the range."""
     try:
         yield
