@@ -113,7 +113,7 @@ def destinations(names: Sequence[str], source: Source, *, overwrite: bool) -> li
 
 def _problems(place: Destination, source: Source, *, overwrite: bool) -> list[str]:
     if place.place is not None and place.place.lower().startswith(WHIP):
-        return _without_whip()
+        return _whip_problems()
     if place.place is None or not place.is_file:
         return []
     path = Path(place.place)
@@ -200,23 +200,23 @@ def _to_whip(address: str, program: str) -> list[str]:
     parts = urlsplit(address)
     token, _, host = parts.netloc.rpartition("@")
     authorization = ["-authorization", unquote(token)] if token else []
-    limit = ["-timeout", f"{ANSWER_SECONDS:g}"] if "-timeout " in _whip_in(program) else []  # since FFmpeg 9
+    limit = ["-timeout", f"{ANSWER_SECONDS:g}"] if "-timeout " in _whip_help(program) else []  # since FFmpeg 9
     return [*AS_RTC, *authorization, *limit, parts._replace(netloc=host).geturl()]
 
 
-def _without_whip() -> list[str]:
+def _whip_problems() -> list[str]:
     """Return why WHIP is unavailable; empty if it is available. ffmpeg supports it since version 8, depending on its build."""
     program = shutil.which("ffmpeg")
     if program is None:
         return ["needs the ffmpeg program, version 8 or later, which is not installed"]
     try:
-        known = _whip_in(program).startswith("Muxer whip ")
+        known = _whip_help(program).startswith("Muxer whip ")
     except TargetError as error:
         return [str(error)]
     return [] if known else [f"needs an ffmpeg program with the muxer whip, version 8 or later, and {program} has none"]
 
 
-def _whip_in(program: str) -> str:
+def _whip_help(program: str) -> str:
     """Return an ffmpeg program's help on the WHIP muxer. Raises TargetError if the program fails."""
     question = [program, "-hide_banner", "-h", "muxer=whip"]
     try:

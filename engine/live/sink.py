@@ -31,7 +31,7 @@ class Sink:
         self.destination = destination
         self.error: UpresError | None = None
         self.dropped = 0
-        self._log = _Passing(tracks, extras)
+        self._log = _TransientLog(tracks, extras)
         self._queue: deque[tuple[Fragment, bytes]] = deque()
         self._bytes = 0
         self._ended = self._skips = False
@@ -108,7 +108,7 @@ class Sink:
             self._changed.notify_all()
 
 
-class _Passing:
+class _TransientLog:
     """The log as seen by a destination: it holds fragments from their arrival until they are written."""
 
     def __init__(self, tracks: dict[str, Track], extras: list[dict[str, Any]]) -> None:

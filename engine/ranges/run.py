@@ -70,7 +70,7 @@ def run_on(
         tick()
 
 
-def _with(models: Sequence[Model], job: Job) -> Job:
+def _with_models(models: Sequence[Model], job: Job) -> Job:
     """Return the job with other models. Raises SettingsError if they would yield another result."""
     other = replace(job, models=tuple(models))
     if other.settings() != job.settings():
@@ -96,7 +96,7 @@ def _crew(
             if isinstance(companion, Companion):
                 devices.append(closes.enter_context(closing(ProcessDevice(companion, setup, job.settings()))))
             else:
-                devices.append(LocalDevice(reader.another, _with(companion, job), ranges))
+                devices.append(LocalDevice(reader.another, _with_models(companion, job), ranges))
         crew = closes.enter_context(Crew(devices, board))
 
         def wait(number: int) -> None:

@@ -30,9 +30,9 @@ def half(model: ModelProto) -> ModelProto:
     can represent neither their largest values nor the inverse of those. Raises ValueError for a weight outside float16's range.
     """
     graph = model.graph
-    kept, wide = set(_kept(graph)), {value.name for value in graph.input if _is_uint16(value)}
+    kept, wide = set(_float32_inputs(graph)), {value.name for value in graph.input if _is_uint16(value)}
     if wide:
-        _scaled_from_255(graph)
+        _divide_by_255(graph)
     stored = {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT16}
     for tensor in graph.initializer:
         if tensor.data_type == TensorProto.FLOAT and tensor.name not in kept:
@@ -44,7 +44,7 @@ def half(model: ModelProto) -> ModelProto:
                 renamed[node.output[0]] = node.input[0]
                 continue
             if node.input[0] in wide:
-                nodes += _brought_to_255(node)
+                nodes += _scale_to_255(node)
                 continue
             node.attribute[0].i = TensorProto.FLOAT16
         node.input[:] = [renamed.get(name, name) for name in node.input]
@@ -60,14 +60,14 @@ def _is_uint16(value: ValueInfoProto) -> bool:
     return value.type.tensor_type.elem_type == TensorProto.UINT16
 
 
-def _scaled_from_255(graph: GraphProto) -> None:
+def _divide_by_255(graph: GraphProto) -> None:
     """Make a graph that divides its frame by FULL divide it by 255 instead."""
     for tensor in graph.initializer:
         if not tensor.dims and parts.array(tensor) == np.float32(1 / FULL):
             tensor.CopyFrom(parts.tensor(np.array(1 / 255, np.float32), tensor.name))
 
 
-def _brought_to_255(cast: NodeProto) -> list[NodeProto]:
+def _scale_to_255(cast: NodeProto) -> list[NodeProto]:
     """Return nodes that cast a uint16 frame, white at FULL, to float16 from 0 to 255, clipping values above white."""
     names = [f"{cast.output[0]} {step}" for step in ("in 32 bits", *TO_255)]
     cast_to = parts.node("Cast", cast.input, names[:1], to=TensorProto.FLOAT)
@@ -78,7 +78,7 @@ def _brought_to_255(cast: NodeProto) -> list[NodeProto]:
     return [cast_to, scaled, cut, parts.node("Cast", names[2:], cast.output, to=TensorProto.FLOAT16)]
 
 
-def _kept(graph: GraphProto) -> Iterator[str]:
+def _float32_inputs(graph: GraphProto) -> Iterator[str]:
     for node in graph.node:
         yield from (node.input[place] for place in REALS.get(node.op_type, ()) if place < len(node.input))
 

@@ -74,7 +74,7 @@ class Transformer:
         with ExitStack() as resources:
             self._state = resources.enter_context(closing(State([first, following], {})))
             self._rings = {
-                count: resources.enter_context(closing(Ring(graph, *_passed(graph), 1)))
+                count: resources.enter_context(closing(Ring(graph, *_host_specs(graph), 1)))
                 for count, graph in self._graphs.items()
             }
             self._resources = resources.pop_all()
@@ -125,7 +125,7 @@ class Decoder:
             for outer in self.parts:
                 sizes = {"T": 1, "H": outer.height, "W": outer.width}
                 self._states.append(resources.enter_context(closing(State([graph], sizes))))
-                self._rings.append(resources.enter_context(closing(Ring(graph, *_passed(graph, sizes), depth))))
+                self._rings.append(resources.enter_context(closing(Ring(graph, *_host_specs(graph, sizes), depth))))
             self._resources = resources.pop_all()
         self.nbytes = sum(state.nbytes for state in self._states)
 
@@ -179,7 +179,7 @@ class Decoder:
         return decoded
 
 
-def _passed(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs, Specs]:
+def _host_specs(graph: StateGraph, sizes: Mapping[str, int] = WHOLE) -> tuple[Specs, Specs]:
     """Return the specs of the inputs and outputs that pass through the host: all except the state and the tokens."""
     inputs, outputs = (
         {name: spec for name, spec in specs.items() if state_of(name) is None and name != "tokens"}

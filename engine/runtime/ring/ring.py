@@ -55,7 +55,7 @@ class Ring:
         self._outputs = outputs
         graph.on.use()
         with ExitStack() as resources:
-            self._in, self._out = (_kept(resources, graph.on.stream()) for _ in range(2))
+            self._in, self._out = (_close_with(resources, graph.on.stream()) for _ in range(2))
             shared = _bound(graph.on, between, resources)
             self._free = deque(_slot(graph.on, {**inputs, **outputs}, shared, resources) for _ in range(depth))
             self._resources = resources.pop_all()
@@ -88,7 +88,7 @@ class Ring:
 
     def _queue(self, slot: _Slot, feeds: Mapping[str, Tensor], resident: Mapping[str, Bound]) -> None:
         for name, spec in _without(self._inputs, resident).items():
-            _as(slot.host[name], spec)[:] = feeds[name]
+            _view(slot.host[name], spec)[:] = feeds[name]
             self._in.copy(slot.host[name], slot.bound[name].memory)
         self._graph.compute.wait(self._in.record())
         self._graph.enqueue({**slot.bound, **resident})
@@ -108,7 +108,7 @@ class Ring:
         self._free.append(slot)
         assert slot.done is not None
         slot.done.wait()
-        return {name: _as(slot.host[name], self._outputs[name]) for name in slot.out}
+        return {name: _view(slot.host[name], self._outputs[name]) for name in slot.out}
 
     def close(self) -> None:
         """Wait for runs in flight, discard their results, and release all memory. May be called twice."""
@@ -134,23 +134,23 @@ def run_once(graph: DeviceGraph, feeds: Mapping[str, Tensor], outputs: Specs) ->
 
 
 def _slot(device: Device, specs: Specs, shared: dict[str, Bound], resources: ExitStack) -> _Slot:
-    host = {name: _kept(resources, device.host_memory(spec.nbytes)) for name, spec in specs.items()}
+    host = {name: _close_with(resources, device.host_memory(spec.nbytes)) for name, spec in specs.items()}
     return _Slot(host, {**shared, **_bound(device, specs, resources)})
 
 
 def _bound(device: Device, specs: Specs, resources: ExitStack) -> dict[str, Bound]:
-    return {name: Bound(spec, _kept(resources, device.memory(spec.nbytes))) for name, spec in specs.items()}
+    return {name: Bound(spec, _close_with(resources, device.memory(spec.nbytes))) for name, spec in specs.items()}
 
 
 def _without(specs: Specs, resident: Mapping[str, Bound]) -> Specs:
     return {name: spec for name, spec in specs.items() if name not in resident}
 
 
-def _kept(resources: ExitStack, resource: Resource) -> Resource:
+def _close_with(resources: ExitStack, resource: Resource) -> Resource:
     resources.callback(resource.close)
     return resource
 
 
-def _as(memory: HostMemory, spec: Spec) -> Tensor:
+def _view(memory: HostMemory, spec: Spec) -> Tensor:
     view: Tensor = memory.array.view(spec.dtype).reshape(spec.shape)
     return view
