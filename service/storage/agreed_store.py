@@ -11,6 +11,7 @@ from .dialects import clock
 from .schema import jobs, leases, meta, unfinished
 
 STORE = "store"  # name in `meta`: the store's URL; missing while jobs are kept in folders
+MARK = "store_mark"  # name in `meta`: the object by which that store is recognized
 
 
 def agree(connection: sa.Connection, url: str | None, holder: str | None = None) -> None:
@@ -24,6 +25,7 @@ def agree(connection: sa.Connection, url: str | None, holder: str | None = None)
     if agreed is None and own is not None:
         _check_unused(connection, holder)
         connection.execute(leases.delete().where(leases.c.holder.is_distinct_from(holder)))
+        connection.execute(meta.delete().where(meta.c.name == MARK))  # of a store that was used before
         connection.execute(meta.insert().values(name=STORE, value=own))
     elif agreed is not None and agreed.rstrip("/") != own:
         raise OtherStoreError(

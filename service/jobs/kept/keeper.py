@@ -23,6 +23,7 @@ from upres.service.storage.job_store import LOG_SECONDS, Job
 from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import read_generation
 from upres.service.storage.kept.downloads import download_log, download_partial_source, download_source
+from upres.service.storage.kept.mark import check_mark
 from upres.service.storage.kept.object_keys import Generations
 from upres.service.storage.results import Results
 
@@ -58,8 +59,8 @@ class Keeper(LocalKeeper):
         return KeptLog(self.folder(request_id).log, self._objects, key_prefix, self._is_current)
 
     async def check(self) -> None:
-        """Raise TargetError if the store does not respond."""
-        await self._objects.check(self._prefix)
+        """Raise TargetError if the store does not respond, or is not the one that other servers of the database use."""
+        await check_mark(self._objects, self._ledger.store, self._prefix)
 
     def on_source_bytes(self, request_id: str) -> None:
         """Schedule the upload of bytes of a source that were received, within a second or two."""
