@@ -1,5 +1,6 @@
-"""Validation of an attempt's reports. The attempt may be compromised by hostile media, so every value has a type and a limit, and
-so has the number of bytes per second.
+"""Validation of an attempt's reports.
+
+The attempt may be compromised by hostile media, so every value has a type and a limit, and so has the number of bytes per second.
 """
 
 import time

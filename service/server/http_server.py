@@ -76,7 +76,7 @@ def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if (unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:  # its connections inherit it
+    if (unsent := getattr(socket, "TCP_NOTSENT_LOWAT", None)) is not None:  # inherited by the connections
         with suppress(OSError):  # without support, the system buffers more
             listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
     try:

@@ -103,7 +103,7 @@ class Device:
         self._served = time.monotonic()
         self._tasks = [asyncio.create_task(self._keep()), asyncio.create_task(self._watch())]
         for task in self._tasks:
-            task.add_done_callback(lambda _: os._exit(0))  # and the worker with it
+            task.add_done_callback(lambda _: os._exit(0))  # ends the worker too
 
     async def attach(self, server: str, upres: str, mark: Mark) -> str | None:
         """Start to work for a server, and for no other with the same folder; return why that is impossible, or None.

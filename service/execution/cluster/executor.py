@@ -30,7 +30,7 @@ class RayExecutor(Pool):
         self._options = options
         self._nodes: dict[str, list[NodeWorker]] = {}
         self._marked: Marked | None = None
-        self._allowed = asyncio.Event()  # to attach to devices
+        self._allowed = asyncio.Event()  # set while workers may attach to devices
         self._allowed.set()
 
     async def start(self, on_report: OnReport) -> None:

@@ -15,8 +15,8 @@ REMEDY = "mount one shared folder, with locks (as NFS 4 has), at the same path o
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A file that a server has written to its job folder and holds the lock of. text: the file's content.
+
     term: of the server's lease, if several servers share the folder.
-        term: of its lease, where several servers share the folder.
     """
 
     path: str

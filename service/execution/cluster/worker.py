@@ -30,8 +30,8 @@ MAX_REPORTS = 100  # queued here to be handled; the device keeps the rest, the l
 @dataclass(frozen=True, slots=True)
 class Setup:
     """Settings shared by all devices of a server. arguments, engine: of the workers. memory_bytes: per node.
+
     allowed: set while the server may attach to devices.
-        allowed: set while the server may attach to them.
     """
 
     mark: Mark
@@ -59,8 +59,8 @@ class NodeWorker(PooledWorker):
         self.place = place
         self._setup = setup
         self._outgoing: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self._incoming: asyncio.Queue[Report | None] = asyncio.Queue()  # None is the last
-        self._attached: Any = None  # the actor
+        self._incoming: asyncio.Queue[Report | None] = asyncio.Queue()  # None marks the end
+        self._attached: Any = None  # the actor, while attached
         self._unconfirmed = asyncio.Event()  # set if the actor should be detached from but did not confirm it
         self._source = zlib.crc32(setup.name(place).encode())
 

@@ -69,13 +69,13 @@ class ForkServer:
             self._ensure()
             try:
                 return self._ask()
-            except OSError:  # it died just now
+            except OSError:  # the server has just died
                 self._start()
                 return self._ask()
 
     def kill(self, number: int) -> None:
         """Kill a child."""
-        with self._lock, suppress(OSError):  # a server that has died has taken its children with it
+        with self._lock, suppress(OSError):  # if the server has died, its children have died too
             if self._control is not None and number in self._children:
                 self._control.sendall(REQUEST.pack(KILL, number))
 
