@@ -50,7 +50,7 @@ class Recovery:
         self._keeper = keeper
         self._scheduler = scheduler
         self._forget = forget
-        self._to_delete: dict[str, Job] = {}  # jobs that their clients take for failed
+        self._to_delete: dict[str, Job] = {}  # jobs whose creation was reported to the client as failed
         self._taking_over = False
         self._to_resume: set[str] = set()  # jobs that this server owns and has not resumed yet
         self._downloads: dict[str, asyncio.Task[None]] = {}  # by job: download of its partial source

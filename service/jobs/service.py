@@ -256,7 +256,7 @@ class Jobs(JobReader):
         return job, new
 
     async def _add(self, job: Job, *, streamed: bool, named: bool) -> tuple[Job, bool]:
-        """named: the client chose what the job is found by, so that it gets this job if it retries; otherwise it makes another."""
+        """Insert a job. named: by a request_id or an idempotency key of the client, so that a retry finds it."""
         request_id, new = job.request_id, False
         try:
             check = partial(self.scheduler.queue.check, job.owner)
@@ -362,7 +362,7 @@ class Jobs(JobReader):
             raise
 
     async def _reopen(self, request_id: str) -> None:
-        """Open the upload session of a job that was created although this server could not find out whether it was."""
+        """Open the upload session of a job that was created, although its commit could not be confirmed at the time."""
         async with self._accept_lock(request_id):
             try:
                 job = await self.ledger.get(request_id)
