@@ -100,4 +100,4 @@ def pattern_of(path: str) -> str | None:
 
 def is_sequence(name: str) -> bool:
     """Report whether a name has a placeholder for a number and is not the name of an existing file."""
-    return len(NUMBER.findall(Path(name).name)) == 1 and not os.path.exists(name)  # noqa: PTH110 - no name is too long for it
+    return len(NUMBER.findall(Path(name).name)) == 1 and not os.path.exists(name)  # noqa: PTH110 - it accepts names of any length

@@ -15,7 +15,7 @@ from upres.engine.core.channels import Channels
 
 from .codecs import LARGEST, SoundCodec
 
-BITS_A_CHANNEL = 96_000
+BITS_A_CHANNEL = 96_000  # per second
 LONGEST_SILENCE = 60  # seconds; only the first second of a longer gap is encoded as silence, the rest is a jump in time
 
 
