@@ -15,7 +15,7 @@ REFUSED = "Connection refused"
 PERMANENT = {
     "http1.x server": "answers HTTP/1.1, not gRPC; set the port of its gRPC endpoint, which `upres serve` prints, with --server",
     "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted; name the certificate of its authority with --ca",
-    "WRONG_VERSION_NUMBER": "does not use TLS; leave out --tls and --ca",
+    "WRONG_VERSION_NUMBER": "does not use TLS; remove --tls and --ca",
 }
 """Parts of gRPC's error text for a server that was never reached, and what they mean. A retry would not help."""
 CLOSED = "Socket closed"  # what a server that uses TLS does with a connection that does not

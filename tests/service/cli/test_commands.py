@@ -195,8 +195,8 @@ def test_what_had_come_of_a_live_stream_is_in_the_pipe_that_it_was_written_to(se
         poll(lambda: result.stat().st_size > 20_000)
         streaming.send_signal(signal.SIGINT)
         assert streaming.wait(20) == 130
-        said = streaming.stderr.read()
-    assert f"stdout holds the {referee.count(result)} frame" in said
+        output = streaming.stderr.read()
+    assert f"stdout holds the {referee.count(result)} frame" in output
 
 
 @pytest.fixture(scope="module")
