@@ -81,11 +81,11 @@ def test_parameters_and_the_format_before_pytorch_1_6_are_read(folder):
 
 
 @pytest.mark.parametrize(
-    ("held", "words"), [({"epoch": 3}, "more than tensors: epoch"), ([1], "a list, expected tensors by name")]
+    ("held", "words"), [({"epoch": 3}, "values that are not tensors: epoch"), ([1], "a list, expected tensors by name")]
 )
 def test_a_pickle_that_holds_other_data_is_refused_with_what_it_is(folder, held, words):
     torch.save({**as_torch(WEIGHTS.tc), **held} if isinstance(held, dict) else held, folder / "TCDecoder.ckpt")
-    with pytest.raises(ModelError, match=rf"TCDecoder\.ckpt cannot be read as tensors: it holds {words}"):
+    with pytest.raises(ModelError, match=rf"TCDecoder\.ckpt cannot be read as tensors: it contains {words}"):
         read_folder(folder)
 
 
