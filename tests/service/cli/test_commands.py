@@ -107,7 +107,7 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
     (tmp_path / "file").touch()
     expected = [
         ("state folder", {"UPRES_STATE": str(tmp_path / "file" / "state")}),
-        ("results cannot be kept", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
+        ("results cannot be stored", {"UPRES_RESULTS": str(tmp_path / "file" / "results")}),
         ("cannot be read for TLS", {"UPRES_TLS_CERTIFICATE": "/none", "UPRES_TLS_KEY": "/none"}),
         ("not the URL of a supported database", {"UPRES_DATABASE": "nonsense"}),
         ("cannot be used", {"UPRES_DATABASE": f"sqlite:///{tmp_path}/none/x.db"}),
