@@ -123,8 +123,12 @@ def job_of(two, server, source):
     raise AssertionError("the other server takes every job")
 
 
-def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turns(postgres, clip, wanted, tmp_path):
-    with pair(tmp_path, slots=1) as servers, clients(servers) as two:
+def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turns(
+    postgres, clip, wanted, tmp_path, monkeypatch
+):
+    gate = tmp_path / "gate"  # until it is there the first job of each server does not end
+    monkeypatch.setenv("FAKE_GATE", str(gate))
+    with pair(tmp_path, slots=1, models="fake:gated") as servers, clients(servers) as two:
         store = Store(two.database)
         secret = Keys(store).add("small")
         store.close()
@@ -132,6 +136,7 @@ def test_both_servers_take_jobs_that_were_sent_to_one_of_them_and_keys_take_turn
         with Rpc(two.second.target, secret) as small:
             greedy = [two.one.create(source, CONFIG).request_id for _ in range(8)]
             late = small.create(source, CONFIG).request_id
+            gate.touch()
             assert result(small, late) == wanted
         assert [result(two.other, request_id) for request_id in greedy] == [wanted] * 8
         with psycopg.connect(two.database) as connection:
