@@ -3,8 +3,8 @@ import { key, sentence, socket } from "./api.js";
 
 const PIECE = 1 << 15; // bytes in one message
 
-// first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until a retry), end}
-  // first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until another try), end}
+export class Session {
+  // first: {start: settings} or {attach: id}. on: {accepted, progress, dropped, error(text, seconds until a retry), end}
   constructor(first, player, on) {
     this.player = player;
     this.on = on;
