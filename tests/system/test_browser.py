@@ -150,7 +150,7 @@ def test_what_the_browser_cannot_play_is_made_smaller(page, clip):
     page.select_option("#model", "RealESRGAN_Vid_x4")
     page.set_input_files("#file", clip("page.mp4", 6, "-c:v", "libx264", "-pix_fmt", "yuv420p"))
     assert plays(page) == [128, 96]
-    assert "It is made smaller: RealESRGAN" in page.text_content("#message")
+    assert "The result is made smaller: RealESRGAN" in page.text_content("#message")
     page.click("#stop")
 
 
