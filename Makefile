@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 # Words that are not used in sources, help texts and documentation.
-WORDS := \banew\b|gone on\b|\btold\b|whoever|for ever\b|let go\b|begun|enlarge
+WORDS := \banew\b|gone on\b|go(es)? on\b|\btold\b|tells? of\b|whoever|for ever\b|let go\b|begun|enlarge|made again|be had\b
 SECONDS ?= 60
 SEED ?= 1
 

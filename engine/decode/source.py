@@ -88,7 +88,7 @@ def opener_for(source: Source) -> SourceOpener:
     if kind not in registered.names:
         schemes = sorted(registered.names - {"file", "sequence", "seekable", "stream"})
         raise SourceError(
-            f"{redacted(str(source))}: there is no opener for {kind}; there are {', '.join(schemes)}, and files"
+            f"{redacted(str(source))}: cannot read from {kind} addresses; supported are {', '.join(schemes)}, and files"
         )
     opener: SourceOpener = registered[kind].load()()
     return opener

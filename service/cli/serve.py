@@ -31,8 +31,8 @@ ListSettings = Annotated[
 Host = Annotated[
     str | None, typer.Option(help="The address to listen on; 0.0.0.0 means all addresses of this machine.")
 ]
-HttpPort = Annotated[int | None, typer.Option("--port", help="The HTTP port; 8080 by default.")]
-GrpcPort = Annotated[int | None, typer.Option(help="The gRPC port; 8081 by default.")]
+HttpPort = Annotated[int | None, typer.Option("--port", min=0, max=65535, help="The HTTP port; 8080 by default.")]
+GrpcPort = Annotated[int | None, typer.Option(min=0, max=65535, help="The gRPC port; 8081 by default.")]
 
 
 def serve(

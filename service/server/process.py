@@ -17,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 
 async def serve(
-    settings: Settings, tell: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
+    settings: Settings, announce: Callable[[str], None], checkpoint: Callable[[str], None] | None = None
 ) -> None:
-    """Run a server until SIGTERM or SIGINT; a second signal ends it at once. tell: called with lines for the operator."""
+    """Run a server until SIGTERM or SIGINT; a second signal ends it at once. announce: called with lines for the operator."""
     checkpoint = checkpoint or (lambda step: None)
     async with _signals() as signalled:
         standby = ports = None
         if settings.several_servers:
             standby, ports = Standby.open(settings, checkpoint), Ports(settings)
-            if not await StandIn(settings, standby, ports).has_turn(signalled, tell):
+            if not await StandIn(settings, standby, ports).has_turn(signalled, announce):
                 return
         server = Server(settings, checkpoint, standby, ports)
         if key := server.first_key():
-            tell(f"API key (shown once): {key}")
+            announce(f"API key (shown once): {key}")
         await server.start()
-        tell(f"HTTP on {settings.address(server.http_port)}")
-        tell(f"gRPC on {settings.address(server.grpc_port)}")
+        announce(f"HTTP on {settings.address(server.http_port)}")
+        announce(f"gRPC on {settings.address(server.grpc_port)}")
         base = settings.public_url or settings.local_url(server.http_port)
-        tell(f"page: {base.rstrip('/')}/{f'#key={key}' if key else ''}")
+        announce(f"page: {base.rstrip('/')}/{f'#key={key}' if key else ''}")
         await _signal_or_failure(signalled, server)
-        tell("stopping")
+        announce("stopping")
         stopping = asyncio.create_task(server.stop(settings.grace_seconds))
         again = asyncio.create_task(signalled.get())
         await asyncio.wait((stopping, again), return_when=asyncio.FIRST_COMPLETED)

@@ -186,7 +186,7 @@ def test_an_unknown_kind_of_source_is_refused_with_those_there_are(tmp_path):
     )
     assert (
         done.returncode == 3
-        and "there is no opener for toy; there are hls+http, hls+https, http, https, rtmp, " in done.stderr
+        and "cannot read from toy addresses; supported are hls+http, hls+https, http, https, rtmp, " in done.stderr
     )
 
 

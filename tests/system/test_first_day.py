@@ -268,11 +268,11 @@ COMMANDS = [
     ("export x4plus", 4, "`upres pull realesrgan-x4plus` gets it"),
     ("export flashvsr", 2, "--weights"),
     # Your own server.
+    ("serve --port 99999", 2, "Invalid value for '--port'", "65535"),
     ("keys list", 0, "upres keys add NAME"),
     ("keys add me", 0, "upres_"),
     ("keys list", 0, "me"),
     ("serve --list-settings", 0, "| `limits` | `none` |"),
-    ("serve --port 99999", 2, "http_port"),
     ("jobs", 2, "an API key is needed: --key, or UPRES_KEY"),
     ("jobs --key k --server localhost", 2, "HOST:PORT"),
     ("submit nowhere.mp4 --key k", 2, "nowhere.mp4"),

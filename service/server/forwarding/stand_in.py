@@ -55,9 +55,9 @@ class StandIn:
             ForwardingApp(self._active, self._secret, settings.live_log_bytes), parse_networks(settings.trusted_proxies)
         )
 
-    async def has_turn(self, signalled: asyncio.Queue[int], tell: Callable[[str], None]) -> bool:
-        """Stand by until no other server is active; return False if a signal arrives first. tell: called with the active server."""
-        turn, signal = asyncio.create_task(self._wait(tell)), asyncio.create_task(signalled.get())
+    async def has_turn(self, signalled: asyncio.Queue[int], announce: Callable[[str], None]) -> bool:
+        """Stand by until no other server is active; return False if a signal arrives first. announce: reports the active one."""
+        turn, signal = asyncio.create_task(self._wait(announce)), asyncio.create_task(signalled.get())
         await asyncio.wait((turn, signal), return_when=asyncio.FIRST_COMPLETED)
         signal.cancel()
         if turn.done() and not signal.done():  # a signal that arrives at the same time must not be lost
@@ -68,7 +68,7 @@ class StandIn:
         await self._stop()
         return False
 
-    async def _wait(self, tell: Callable[[str], None]) -> None:
+    async def _wait(self, announce: Callable[[str], None]) -> None:
         """Forward to the active server until this one takes its place."""
         waits_for = None
 
@@ -79,7 +79,7 @@ class StandIn:
                 await self._ports.open(self._app, [Calls(self._active, self._secret)])
             if holder.server != waits_for:
                 waits_for = holder.server
-                tell(f"standing by for {holder.server}")
+                announce(f"standing by for {holder.server}")
 
         await self._standby.wait(follow)
         await self._active.lose(TURN)
