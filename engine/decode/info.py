@@ -21,7 +21,7 @@ from .packets.survey import Survey, declared_rate
 HDR_BITS = 10  # minimum bits per channel of high dynamic range
 DEFAULT_RATE = Fraction(25)
 LONGEST_TICK = 3600  # seconds; the slowest plausible video is a time lapse with one frame per hour
-FINEST_TICKS = 10_000_000  # maximum ticks per second of a rounded time base
+FINEST_TICKS = 10_000_000  # maximum ticks per second of a time base that is rounded to a fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,5 +115,8 @@ def _representable(time_base: Fraction) -> Fraction:
     """
     if time_base > LONGEST_TICK:
         raise SourceError(f"its header says that a frame lasts {number(time_base, 3)} seconds or more; it is damaged")
-    fine = time_base.numerator > 1 and time_base.denominator > FINEST_TICKS
-    return time_base.limit_denominator(FINEST_TICKS) if fine else time_base
+    if time_base.numerator == 1 or time_base.denominator <= FINEST_TICKS:
+        return time_base
+    if time_base < Fraction(1, FINEST_TICKS):  # the nearest fraction with such a denominator may be 0
+        return Fraction(1, round(1 / time_base))
+    return time_base.limit_denominator(FINEST_TICKS)
