@@ -154,7 +154,7 @@ def test_disk_for_a_shot_is_told_before_the_start_and_has_to_be_there(model, tmp
     events = [json.loads(line) for line in result.output.splitlines()]
     (predicted,) = (event for event in events if event["event"] == "predicted")
     assert predicted["spool"] == {str(tmp_path / "cache" / "spool"): needed}
-    assert f"{decimal(needed)} for a shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
+    assert f"{decimal(needed)} per shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed - 1))
     with pytest.raises(
         TargetError, match=r"of disk and .* are free: .* the log, and twice the result, .* for a shot that"
