@@ -15,8 +15,10 @@ from urllib.parse import quote
 import pytest
 from camera import Camera, recorded
 from paths import ROOT
-from serving import KEY, ServerProcess
+from serving import KEY, Rpc, ServerProcess
 from websockets.sync.client import connect
+
+from upres.v2 import upscale_pb2 as pb
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [pytest.mark.browser, pytest.mark.skipif(not CHROMIUM, reason="needs chromium on the PATH")]
@@ -391,6 +393,27 @@ def test_hls_js_plays_a_live_job_and_stays_near_its_end(page, browser, server, h
     assert player.evaluate("errors") == []
     player.close()
     page.click("#stop")
+
+
+def test_a_job_that_ends_before_the_page_is_subscribed_to_changes_is_listed(browser, server, clip):
+    """It is made between the page's first list and its subscription, and nothing about it is reported later."""
+    source, made = clip("a.mp4", 1).read_bytes(), []
+
+    def hold(route):
+        if not made:
+            with Rpc(server.target) as rpc:
+                made.append(rpc.create(source, pb.UpscaleConfig(model="RealESRGAN_Vid_x2")).request_id)
+                assert list(rpc.watch(made[0]))[-1].event == "done"
+        route.continue_()
+
+    page = browser.new_page()
+    page.route("**/broadcasting/auth", hold)
+    page.goto(f"{server.base}/#key={KEY}")
+    end = time.monotonic() + SECONDS / 1000
+    while not made or not page.query_selector(f"#jobs tr[data-id='{made[0]}']"):
+        assert time.monotonic() < end
+        page.wait_for_timeout(50)
+    page.close()
 
 
 def test_a_job_is_cancelled(page):

@@ -78,6 +78,7 @@ export class JobList {
       const { event, data: text } = JSON.parse(data);
       if (event === "pusher:ping") events.send(JSON.stringify({ event: "pusher:pong" }));
       else if (event === "pusher:connection_established") await this.subscribe(events, JSON.parse(text).socket_id);
+      else if (event === "pusher_internal:subscription_succeeded") this.refresh().catch(() => {}); // what changed before it
       else if (!event.startsWith("pusher")) this.changed(JSON.parse(text));
     };
     events.onclose = () => key() && setTimeout(() => this.refresh().then(() => this.listen()).catch(() => this.listen()), AGAIN);
