@@ -89,7 +89,7 @@ class SequenceWriter:
     def stop(self) -> str:
         """Return a message that states what is kept of a run that ends early."""
         if not self.complete:
-            return "nothing is kept: the first image was not whole yet"
+            return "nothing is kept: the first image was not complete yet"
         kept = f"kept: {counted(self.complete, 'image')}"
         if self._made_by["source"] is None:
             return f"{kept}; only what comes from a file can be resumed"

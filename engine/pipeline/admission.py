@@ -30,7 +30,7 @@ def check_memory_and_disk(prediction: Prediction, folder: Path) -> None:
     if prediction.memory > memory:
         needed, free = decimal(prediction.memory), decimal(memory)
         raise SourceError(
-            f"this needs about {needed} of memory and {free} are free; choose a smaller scale, or cut the clip smaller"
+            f"this needs about {needed} of memory and {free} are free; choose a smaller scale or a smaller source"
         )
     needs = [(folder, prediction.disk or 0, "the log, and twice the result")]
     needs += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]

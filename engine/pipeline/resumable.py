@@ -105,7 +105,7 @@ def _keep_or_remove(log: FolderLog, job: Job, error: BaseException, *, can_resum
     elif mendable:
         seconds = job.encoder.segment_seconds
         error.add_note(
-            f"nothing is kept: the first segment ({counted(seconds, 'second')} of video or more) was not whole yet"
+            f"nothing is kept: the first segment ({counted(seconds, 'second')} of video or more) was not complete yet"
         )
 
 

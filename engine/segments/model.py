@@ -37,7 +37,9 @@ class Track:
 
     def __post_init__(self) -> None:
         if not NAMES.fullmatch(self.name) or not NAMES.fullmatch(self.container):
-            raise LogError(f"a track cannot be called {self.name!r} in {self.container!r}: letters, then digits")
+            raise LogError(
+                f"invalid track name {self.name!r} or container {self.container!r}: lowercase letters, then digits"
+            )
 
     @property
     def file(self) -> str:

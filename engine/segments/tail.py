@@ -110,5 +110,5 @@ class Tail(Records):
 
     def _check_same(self, inode: int) -> None:
         if self._inode is not None and inode != self._inode:
-            raise LogError("the log was restarted with other settings; read it from its start")
+            raise LogError("the log was replaced; read it from its start")
         self._inode = inode

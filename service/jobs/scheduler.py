@@ -200,10 +200,10 @@ class Scheduler:
             await retry_until_stored(self._dispatch_queue.share)
             while self._has_room and (request_id := await self._dequeue()):
                 with job_logging.about(request_id):
-                    await self._start_dequeue(request_id)
+                    await self._start_dequeued(request_id)
             await self._make_room()
 
-    async def _start_dequeue(self, request_id: str) -> None:
+    async def _start_dequeued(self, request_id: str) -> None:
         queued, self._next_up = time.monotonic() - self.queue.waited, request_id
         try:
             await retry_until_stored(

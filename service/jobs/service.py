@@ -289,9 +289,10 @@ class Jobs(JobReader):
             raise
 
     async def _rollback(self, job: Job, *, named: bool) -> None:
-        """Remove a job whose creation failed, later if it cannot be removed now.
+        """Remove a job whose creation failed.
 
-        A named job is then left instead: its client may continue it, else the idle timeout ends it.
+        If it cannot be removed now, an unnamed job is removed once the database is available. A named one is left: its client may
+        continue it, else the idle timeout ends it.
         """
         self.scheduler.queue.remove(job.request_id)
         self._intake.watch(job.request_id)
@@ -362,7 +363,7 @@ class Jobs(JobReader):
             raise
 
     async def _reopen(self, request_id: str) -> None:
-        """Open the upload session of a job that was created, although its commit could not be confirmed at the time."""
+        """Open the upload session of a job whose creation was committed although the response of the database was lost."""
         async with self._accept_lock(request_id):
             try:
                 job = await self.ledger.get(request_id)
@@ -443,7 +444,7 @@ class Jobs(JobReader):
         await run_to_completion(self.forget(job))
 
     async def forget(self, job: Job) -> None:
-        """Remove an ended job: its row first, so that no row refers to files that are gone."""
+        """Remove a job and its files: its row first, so that no row refers to files that are gone."""
         await asyncio.to_thread(self.store.delete, job.request_id)
         await self._cleaner.remove_everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)

@@ -73,7 +73,7 @@ class SharedQueue:
             return list(connection.scalars(sa.select(jobs.c.owner).where(self._takes).distinct()))
 
     def claim(self, can_run: Callable[[dict[str, Any]], bool], seconds: float) -> Claim | None:
-        """Return the claim of the next job that has waited for `seconds` and that this server can run, by its spec, if any."""
+        """Claim the next job that has waited for at least `seconds` and whose spec `can_run` accepts; None if there is none."""
         overdue = sa.and_(self._takes, jobs.c.queued <= self._clock() - seconds)
         with self._database.snapshot() as connection:
             owners, running = self._owners_in_turn(connection, overdue)
@@ -158,8 +158,8 @@ def by_owner(running: Mapping[tuple[str, str], int]) -> Counter[str]:
 def _under_way(connection: sa.Connection) -> Counter[tuple[str, str]]:
     """Count running attempts by owner and server, except live ones and those of late servers.
 
-    A job whose attempt yielded its slot, and which waits for its source or a lock, is not counted, since that attempt was taken
-    back. The exception is a job with an earlier attempt that died: its row looks like that of a running job.
+    A job whose attempt yielded its slot, and which waits for its source or a lock, is not counted: `states.requeued` has subtracted
+    that attempt. The exception is a job with an earlier attempt that died: its row looks like that of a running job.
     """
     attempted = sa.and_(jobs.c.status == Status.PROCESSING, jobs.c.attempts > 0, ~_waits)
     lives = sa.and_(leases.c.name == jobs.c.server, leases.c.until > sa.extract("epoch", sa.func.clock_timestamp()))

@@ -81,7 +81,7 @@ def test_a_disk_that_fills_within_the_first_segment(clip, tmp_path, monkeypatch)
     synced = chain([os.fsync, os.fsync], repeat(full))
     monkeypatch.setattr("upres.engine.segments.folder.os.fsync", lambda file: next(synced)(file))
     error = fails(TargetError, "the log cannot be written .No space left on device", clip, tmp_path / "out.mp4")
-    assert error.__notes__ == ["nothing is kept: the first segment (2 seconds of video or more) was not whole yet"]
+    assert error.__notes__ == ["nothing is kept: the first segment (2 seconds of video or more) was not complete yet"]
 
 
 def test_a_disk_that_fills_while_joining_keeps_what_can_go_on(clip, tmp_path, monkeypatch):

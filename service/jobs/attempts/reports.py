@@ -118,7 +118,9 @@ class Reports:
             with job_logging.about(request_id, self._scheduler.attempts.traceparent(request_id)):
                 await retry_until_stored(partial(self._apply, request_id, report))
         except (NotFoundError, TransitionError) as error:
-            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+            logger.info(
+                "%s: ignored the report %r, which arrived after the end (%s)", request_id, report["report"], error
+            )
 
     def count_failure(self, job: Job) -> None:
         """Count a job that has ended in error."""
@@ -165,7 +167,9 @@ class Reports:
             with job_logging.about(request_id, self._scheduler.attempts.traceparent(request_id)):
                 await retry_until_stored(partial(self._apply, request_id, report))
         except (NotFoundError, TransitionError) as error:
-            logger.info("%s: a late %s (%s)", request_id, report["report"], error)
+            logger.info(
+                "%s: ignored the report %r, which arrived after the end (%s)", request_id, report["report"], error
+            )
             await retry_until_stored(partial(self._discard_output, request_id))
 
     def _remove(self, request_id: str) -> None:
@@ -324,8 +328,8 @@ class Reports:
     async def _handle_death(self, request_id: str, *, with_worker: bool = False, started: bool = True) -> None:
         """Retry a job whose attempt died, unless it has had too many attempts.
 
-        with_worker: its worker died too. Then the attempt does not count if it had made progress, nor, once in a row, if it had
-        not started.
+        with_worker: its worker died too. Then the attempt does not count if it had made progress, nor if it had not started,
+        unless that was the case for the previous attempt as well.
         """
         attempt = self._scheduler.attempts.get(request_id)
         if attempt is not None and attempt.yielding:

@@ -13,7 +13,7 @@ from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import CHUNK, Results
 
-RESTARTED = "the log was restarted with other settings; read it from its start"
+RESTARTED = "the log was replaced; read it from its start"
 
 
 class LocalLog:

@@ -128,7 +128,7 @@ def test_a_damaged_index_is_an_error_with_the_remedy(tmp_path, line):
 
 @pytest.mark.parametrize("name", ["../video", "/tmp/video", "", "video.mp4", "a" * 40])
 def test_a_track_cannot_name_a_file_elsewhere(name):
-    with pytest.raises(LogError, match="a track cannot be called"):
+    with pytest.raises(LogError, match="invalid track name"):
         track(name)
 
 

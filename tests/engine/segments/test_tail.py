@@ -66,7 +66,7 @@ def test_a_log_that_was_restarted_or_damaged_is_an_error(tmp_path):
         next(parts)
     (folder / "index.jsonl").rename(tmp_path / "old")
     FolderLog(folder, {}).close()
-    with pytest.raises(LogError, match="restarted"):
+    with pytest.raises(LogError, match="replaced"):
         tail.news()
     FolderLog.discard(folder)
     with pytest.raises(LogError, match="missing"):
