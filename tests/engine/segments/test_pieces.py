@@ -100,7 +100,7 @@ def test_a_log_that_was_restarted_is_not_cut_further(log):
     shutil.rmtree(log)
     log.mkdir()
     (log / "index.jsonl").write_bytes(b"{}\n")
-    with pytest.raises(LogError, match="replaced"):
+    with pytest.raises(LogError, match="restarted"):
         Cutter(log, 100).next(1)
 
 
