@@ -79,7 +79,8 @@ async def follow(jobs: Jobs, request_id: str, owner: str, cursors: Cursors) -> A
         if time.monotonic() > reported + JOB_SECONDS:
             reported = time.monotonic()
             yield job
-        polls = job.server != jobs.store.server and not jobs.keeper.uses_object_store  # there a read costs a request
+        # A log that another server writes to the shared folder is polled; in an object store each look would cost a request.
+        polls = job.server != jobs.store.server and not jobs.keeper.uses_object_store
         await wait_for(event, PEER_POLL_SECONDS if polls else BEAT_SECONDS)
 
 
