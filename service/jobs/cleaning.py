@@ -13,7 +13,8 @@ from upres.service.storage.results import Results, keys
 
 from .kept.local_keeper import LocalKeeper
 
-CHECK_SECONDS = 60.0
+CHECK_SECONDS = 60.0  # between two reads of the cleanups that are due
+FOLDERS_SECONDS = 600.0  # between two checks for job folders that this machine no longer needs
 SETTLED_SECONDS = 60.0  # after which no other server's attempt still writes files that are due for removal
 RETRY_SECONDS = 300.0  # between two attempts while the result store is unavailable
 
@@ -38,6 +39,18 @@ class Cleaner:
         while True:
             await self._process_due()
             await asyncio.sleep(CHECK_SECONDS)
+
+    async def keep_folders_tidy(self, is_used: Callable[[str], bool]) -> None:
+        """Periodically remove job folders that this machine no longer needs; runs until cancelled.
+
+        is_used: reports whether this server works on a job.
+        """
+        while True:
+            try:
+                await self._keeper.tidy(is_used)
+            except (StoreError, OSError) as error:
+                logger.warning("job folders cannot be cleaned up now; retrying later: %s", error)
+            await asyncio.sleep(FOLDERS_SECONDS)
 
     async def remove_source(self, request_id: str) -> None:
         """Remove the source and the joined file of a job that has ended."""

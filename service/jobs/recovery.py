@@ -7,7 +7,7 @@ Orphaned files are not searched for: files that are no longer needed are recorde
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import suppress
 from functools import partial
 
@@ -15,6 +15,7 @@ from upres.service.domain import job_logging, states
 from upres.service.domain.errors import NotFoundError, StoreError, UnavailableError
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
+from upres.service.storage.lease import Holder
 
 from .attempts.reports import ABSENT, retry_until_stored
 from .change_events import Ledger
@@ -77,6 +78,17 @@ class Recovery:
     def is_taking_over(self, request_id: str) -> bool:
         """Report whether a job is being taken over from another server, so that it cannot be used yet."""
         return self._taking_over or request_id in self._to_resume or request_id in self._downloads
+
+    async def peer_owners(self, request_ids: Collection[str]) -> dict[str, Holder | None]:
+        """Map each of these jobs that another server owns to that server; None: it is being taken over. Raises StoreError.
+
+        Jobs that this server can answer for are left out.
+        """
+        candidates = [request_id for request_id in request_ids if request_id not in self._scheduler.attempts]
+        moving = {request_id: None for request_id in candidates if self.is_taking_over(request_id)}
+        others = [request_id for request_id in candidates if request_id not in moving]
+        owners = await asyncio.to_thread(self._ledger.store.ownership.peer_owners, others) if others else {}
+        return {**owners, **moving}
 
     async def take_over(self, late: frozenset[str]) -> None:
         """Resume the jobs of servers that are late or gone. Raises StoreError; then the next call resumes the rest."""

@@ -133,6 +133,12 @@ class Scheduler:
         self.queue.put(job.request_id, job.owner, again=again)
         self.wake()
 
+    def accept(self, job: Job) -> Job:
+        """Queue a job that has just been accepted, and return it."""
+        self.put(job)
+        logger.info("accepted from %s", job.owner)
+        return job
+
     def requeue_yielded(self, job: Job) -> None:
         """Requeue a job whose attempt yielded its slot; if its source has stalled, once more bytes arrive."""
         if self._intake.idle_seconds(job.request_id) < STALLED_SECONDS:

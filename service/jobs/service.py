@@ -4,33 +4,20 @@ After a crash at any point, `Jobs.start` resumes from what was committed.
 """
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import AbstractContextManager, asynccontextmanager, suppress
-from functools import partial
+from collections.abc import Callable, Collection
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
-from upres.engine.core.errors import UpresError
 from upres.engine.models.catalog import SLUGS
 from upres.engine.pipeline.advice import Clip
-from upres.service.domain import job_logging, trace_context
+from upres.service.domain import trace_context
 from upres.service.domain.checks import check
-from upres.service.domain.errors import (
-    BusyError,
-    DiskFullError,
-    NotFoundError,
-    StoppingError,
-    StoreError,
-    TooLargeError,
-    UnavailableError,
-)
-from upres.service.domain.failures import failure_of
+from upres.service.domain.errors import DiskFullError, NotFoundError, StoppingError, UnavailableError
 from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
 from upres.service.domain.spec import Spec
-from upres.service.domain.states import Failure, MovedError, Reason, TransitionError
+from upres.service.domain.states import MovedError, TransitionError
 from upres.service.domain.waiting import run_to_completion
 from upres.service.domain.watched_tasks import WatchedTasks
 from upres.service.execution.base import Executor
@@ -46,18 +33,15 @@ from .cleaning import Cleaner
 from .idle_timeout import watch_idle_clients
 from .pulls import Pull, Pulls
 from .reading import JobReader
-from .recovery import Recovery, record_complete_source
+from .recovery import Recovery
 from .scheduler import Scheduler
+from .submission.creator import JobCreator
+from .submission.rollback import DISK_FULL, Rollback
+from .submission.sources import SourceReceiver
 from .uploads import Intake
 
-DISK_FULL = "the server's disk is almost full; try again later"
-STORE_AWAY = "the object store for jobs does not accept the source now; submit the video again later"
-BUSY_ELSEWHERE = "another server is processing this request; try again in a moment"
 STAGED_SECONDS = 3600.0  # a staged file that has not grown for this long is not being written by any other server
-TIDY_SECONDS = 600.0
 LOADING = "its engine is not loaded yet; ask again when the server is ready"
-
-logger = logging.getLogger(__name__)
 
 
 class Jobs(JobReader):
@@ -91,18 +75,19 @@ class Jobs(JobReader):
             free_bytes=policy.free_bytes,
             on_bytes=self._on_source_bytes,
         )
-        self._cleaner = Cleaner(
-            self.keeper, store, results, lambda request_id: self.scheduler.attempts.writing(request_id)
-        )
+        self._cleaner = Cleaner(self.keeper, store, results, lambda name: self.scheduler.attempts.writing(name))
         self.scheduler = Scheduler(
             self.ledger, self._intake, results, self._cleaner, self.keeper, executor, policy, checkpoint, telemetry
         )
         self._pulls = Pulls(pull, self.scheduler.fail)
         self._probe = probe
-        self._checkpoint = checkpoint
         self._tasks = WatchedTasks(on_failing)
         self._recovery = Recovery(self.ledger, self._intake, self.keeper, self.scheduler, self.forget)
-        self._accepting: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        rollback = Rollback(self.scheduler, self._intake, self._recovery, self.forget)
+        self._creator = JobCreator(self.ledger, self._intake, self.scheduler, self._recovery, self._pulls, rollback)
+        self._sources = SourceReceiver(
+            self.ledger, self._intake, self.keeper, self.scheduler, self._recovery, rollback, probe, checkpoint
+        )
         self._stopping = False
 
     @property
@@ -146,7 +131,7 @@ class Jobs(JobReader):
         self._tasks.start("reconciliation", self._recovery.keep_reconciling)
         self._tasks.start("idle clients", lambda: watch_idle_clients(self._intake, self.scheduler, seconds))
         if self.keeper.uses_object_store:
-            self._tasks.start("job folder cleanup", self._keep_tidy)
+            self._tasks.start("job folder cleanup", lambda: self._cleaner.keep_folders_tidy(self._uses_folder))
 
     async def tidy(self) -> None:
         """Remove leftovers of a crash, and start removing files of ended jobs. Only one server of a database may do this."""
@@ -155,14 +140,8 @@ class Jobs(JobReader):
         )
         self._tasks.start("cleanups", self._cleaner.run)
 
-    async def _keep_tidy(self) -> None:
-        """Periodically remove job folders that this machine no longer needs; runs until cancelled."""
-        while True:
-            try:
-                await self.keeper.tidy(lambda name: name in self.scheduler.attempts or name in self._intake.expected)
-            except (StoreError, OSError) as error:
-                logger.warning("job folders cannot be cleaned up now; retrying later: %s", error)
-            await asyncio.sleep(TIDY_SECONDS)
+    def _uses_folder(self, request_id: str) -> bool:
+        return request_id in self.scheduler.attempts or request_id in self._intake.expected
 
     async def take_over(self, late: frozenset[str]) -> None:
         """Resume the jobs of servers that are gone, and of `late` ones, which can no longer write. Raises StoreError.
@@ -186,10 +165,7 @@ class Jobs(JobReader):
 
         None: another server is taking over the job at the moment. Raises StoreError.
         """
-        candidates = [request_id for request_id in request_ids if request_id not in self.scheduler.attempts]
-        moving = {request_id: None for request_id in candidates if self._recovery.is_taking_over(request_id)}
-        others = [request_id for request_id in candidates if request_id not in moving]
-        return {**(await asyncio.to_thread(self.store.ownership.peer_owners, others) if others else {}), **moving}
+        return await self._recovery.peer_owners(request_ids)
 
     def drain(self) -> None:
         """Stop accepting jobs and starting attempts."""
@@ -247,88 +223,10 @@ class Jobs(JobReader):
             traceparent=trace_context.current.get(),
         )
         if spec.live:
-            return await self._create_live(job), True
+            return await self._creator.create_live(job), True
         self.check_room()
-        self.scheduler.queue.reserve(job.request_id, owner)  # before the first await, so that concurrent calls see it
         named = request_id is not None or idempotency is not None
-        job, new = await run_to_completion(self._add(job, streamed=spec.streamed, named=named))
-        job_logging.bind_job_id(job.request_id)
-        return job, new
-
-    async def _add(self, job: Job, *, streamed: bool, named: bool) -> tuple[Job, bool]:
-        """Insert a job. named: by a request_id or an idempotency key of the client, so that a retry finds it."""
-        request_id, new = job.request_id, False
-        try:
-            check = partial(self.scheduler.queue.check, job.owner)
-            job, new = await asyncio.to_thread(self.store.add, job, check)
-        except StoreError:
-            if not named:
-                self._recovery.delete_later(job)
-            raise
-        finally:
-            if not new:
-                self.scheduler.queue.release(request_id)
-        if not new:
-            return job, new
-        async with self._rollback_on_error(job, named=named):
-            await self._intake.expect(request_id)
-            return self._enqueue(await self.ledger.change(request_id, accepted=True)) if streamed else job, new
-
-    @asynccontextmanager
-    async def _rollback_on_error(self, job: Job, *, named: bool) -> AsyncIterator[None]:
-        """Remove the job if the body fails; errors of the disk or the object store are reworded for a caller who has no job."""
-        try:
-            yield
-        except Exception as error:
-            await self._rollback(job, named=named)
-            match error:
-                case DiskFullError():
-                    raise DiskFullError(DISK_FULL) from error
-                case UnavailableError():
-                    raise UnavailableError(STORE_AWAY) from error
-            raise
-
-    async def _rollback(self, job: Job, *, named: bool) -> None:
-        """Remove a job whose creation failed.
-
-        If it cannot be removed now, an unnamed job is removed once the database is available. A named one is left: its client may
-        continue it, else the idle timeout ends it.
-        """
-        self.scheduler.queue.remove(job.request_id)
-        self._intake.watch(job.request_id)
-        try:
-            await self.forget(job)
-        except StoreError:
-            if named:
-                return
-            self._recovery.delete_later(job)
-        self._intake.close(job.request_id)
-
-    async def _create_live(self, job: Job) -> Job:
-        job_logging.bind_job_id(job.request_id)
-        try:
-            with self.scheduler.starter.live_slot(job.request_id):
-                await run_to_completion(self._start_live(job))
-            return await self.ledger.get(job.request_id)
-        except BaseException:  # the caller will not send a source
-            if relay := self.live(job.request_id):
-                relay.end_source()
-                relay.ring.release()
-            raise
-
-    async def _start_live(self, job: Job) -> None:
-        await asyncio.to_thread(self.store.add, job)
-        try:
-            await self.scheduler.starter.start_live(job, waits=job.spec["when_slow"] == "wait")
-            if (name := job.spec.get("live_source")) is not None and (relay := self.live(job.request_id)):
-                self._pulls.start(job.request_id, name, relay)
-        except Exception as error:
-            self.scheduler.live.close(job.request_id, cut=True)
-            self.scheduler.live.forget(job.request_id)
-            await self._rollback(job, named=False)
-            if isinstance(error, OSError):
-                raise StoreError(f"a live job cannot start ({error.strerror})") from error
-            raise
+        return await self._creator.create(job, streamed=spec.streamed, named=named)
 
     def live(self, request_id: str) -> Relay | None:
         """Return the relay of a live job while the job runs; None otherwise."""
@@ -350,45 +248,11 @@ class Jobs(JobReader):
 
         Raises what `Intake.write` raises. A source that is too large fails its job. Waits while a live job's buffer is full.
         """
-        if relay := self.live(request_id):
-            return await relay.write(offset, data)
-        if request_id not in self._intake.expected:
-            await self._reopen(request_id)
-        try:
-            with self.sending(request_id):  # waiting here does not count as idle
-                await self.keeper.admit(request_id)
-            return await self._intake.write(request_id, offset, data)
-        except TooLargeError as error:
-            await self.scheduler.fail(request_id, Failure(Reason.INPUT_TOO_LARGE, str(error)))
-            raise
-
-    async def _reopen(self, request_id: str) -> None:
-        """Open the upload session of a job whose creation was committed although the response of the database was lost."""
-        async with self._accept_lock(request_id):
-            try:
-                job = await self.ledger.get(request_id)
-            except NotFoundError:
-                return
-            arrives = not (job.source_complete or job.accepted or job.state.ended)
-            known = request_id in self._intake.expected or self._recovery.is_taking_over(request_id)
-            if arrives and not known and job.server == self.store.server:
-                self.scheduler.queue.reserve(request_id, job.owner, always=True)
-                await self._intake.expect(request_id)
+        return await self._sources.write(request_id, offset, data)
 
     async def accept_source(self, job: Job, path: Path) -> Job:
         """Accept a job whose source is a file that was probed already; the file is moved into the job's folder."""
-        async with self._accept_lock(job.request_id):
-            job = await self.ledger.get(job.request_id)
-            if job.accepted or job.state.ended:
-                return job
-            if job.server != self.store.server:  # another server created it for the same idempotency key
-                raise UnavailableError(BUSY_ELSEWHERE)
-            return await run_to_completion(self._accept_source(job, path))
-
-    async def _accept_source(self, job: Job, path: Path) -> Job:
-        async with self._rollback_on_error(job, named=job.idempotency is not None):
-            await self._intake.accept_file(job.request_id, path)
-            return await self._end_source(job)
+        return await self._sources.accept_file(job, path)
 
     async def end_source(self, request_id: str, *, named: bool = True) -> Job:
         """Mark the source as complete. A source that was not streamed is probed, and its job is accepted or fails.
@@ -396,21 +260,7 @@ class Jobs(JobReader):
         named: whether the client can retry with the request_id; otherwise the job is removed if it cannot be accepted.
         Raises SourceError, TooLargeError; then the job has failed.
         """
-        if relay := self.live(request_id):
-            relay.end_source()
-            return await self.ledger.get(request_id)
-        async with self._accept_lock(request_id):
-            job = await self.ledger.get(request_id)
-            if job.source_complete or job.state.ended:
-                return job
-            if not job.accepted:
-                with self.sending(request_id):  # probing time does not count as idle
-                    await self._inspect(job)
-            return await run_to_completion(self._end_source(job) if named else self._end_unnamed(job))
-
-    async def _end_unnamed(self, job: Job) -> Job:
-        async with self._rollback_on_error(job, named=False):
-            return await self._end_source(job)
+        return await self._sources.end(request_id, named=named)
 
     async def probe(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Probe a source before a job exists; raises SourceError, TooLargeError, BusyError, UnavailableError."""
@@ -448,36 +298,3 @@ class Jobs(JobReader):
         await asyncio.to_thread(self.store.delete, job.request_id)
         await self._cleaner.remove_everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)
-
-    def _accept_lock(self, request_id: str) -> asyncio.Lock:
-        """Return the lock that serializes accepting a job, so that a request that was sent twice starts one attempt."""
-        return self._accepting.setdefault(request_id, asyncio.Lock())
-
-    async def _end_source(self, job: Job) -> Job:
-        await self._intake.end(job.request_id)
-        try:
-            self._checkpoint("source whole")
-            return await self._record_complete(job)
-        except (StoreError, UnavailableError):  # the client can retry, as after a failing `end`
-            self._intake.watch(job.request_id)
-            raise
-
-    async def _record_complete(self, job: Job) -> Job:
-        """Record in the job's row that the source is complete, and queue the job unless it was queued before."""
-        updated = await record_complete_source(self.ledger, self.keeper, job.request_id)
-        self.scheduler.on_source_bytes(job.request_id)
-        return updated if job.accepted else self._enqueue(updated)
-
-    def _enqueue(self, job: Job) -> Job:
-        self.scheduler.put(job)
-        logger.info("accepted from %s", job.owner)
-        return job
-
-    async def _inspect(self, job: Job) -> None:
-        try:
-            await self._probe(self.folder(job.request_id).source, Spec.from_json(job.spec), job.owner)
-        except (BusyError, UnavailableError):  # not the source's fault: the client can retry
-            raise
-        except UpresError as error:
-            await self.scheduler.fail(job.request_id, failure_of(type(error).__name__, str(error)))
-            raise

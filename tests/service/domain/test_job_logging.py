@@ -157,7 +157,7 @@ def test_a_full_run_is_told_by_job_and_holds_no_secret(tmp_path, clip):
     for job in (request_id, streamed):
         loggers = {line["logger"] for line in lines if line["request_id"] == job}
         assert loggers >= {
-            f"upres.service.{name}" for name in ("jobs.service", "jobs.attempts.starter", "execution.attempt.verdict")
+            f"upres.service.{name}" for name in ("jobs.scheduler", "jobs.attempts.starter", "execution.attempt.verdict")
         }
     text = server.log.read_text()
     assert any("webhook" in line["message"] and line["request_id"] == request_id for line in lines)
