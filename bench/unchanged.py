@@ -1,7 +1,9 @@
 """Measure what it saves not to upscale unchanged areas again: python bench/unchanged.py [--out JSON].
 
-Three films of 640x360: a screen with a moving cursor and typing, animation drawn on threes (each drawing is shown for three
-frames), and a clip with noise, where every pixel changes. Each is upscaled with and without reuse, alternating, and compared.
+Four films of 640x360: a screen with a moving cursor and typing, a figure that is animated on threes (each drawing is shown for
+three frames) in front of a still background, a clip on threes whose drawings fill the frame, so that at most two thirds of the
+work can be saved, and a clip with noise, where every pixel changes. Each is upscaled with and without reuse, alternating, and
+compared.
 """
 
 import argparse
@@ -24,6 +26,7 @@ from upres.export.measurements import record
 CLIP = Path(__file__).parents[1] / "tests" / "data" / "bigbuckbunny.mp4"
 NETWORK = "realesr-animevideov3-x2"
 FRAMES, ROUNDS = 24, 3
+FIGURE = 0.25  # share of the frame that the figure covers
 
 
 def pictures(count: int, width: int, height: int) -> Iterator[Pixels]:
@@ -50,6 +53,23 @@ def screen(width: int, height: int) -> list[Pixels]:
     return frames
 
 
+def figure(width: int, height: int) -> list[Pixels]:
+    """Animate an oval figure, cut from other frames, on threes in front of a still background, as in cel animation.
+
+    Each drawing is another frame of the clip, and 8 pixels to the right of the one before.
+    """
+    clip, frames = list(pictures(FRAMES, width, height)), []
+    rows, columns = np.ogrid[:height, :width]
+    tall = 0.4 * height
+    wide = FIGURE * width * height / (np.pi * tall)
+    for number, other in enumerate(clip[::3]):
+        drawing = np.roll(other[:, ::-1], 8 * number, axis=1)
+        middle = 0.45 * width + 8 * number
+        inside = ((columns - middle) / wide) ** 2 + ((rows - height / 2) / tall) ** 2 <= 1
+        frames += [np.where(inside[..., None], drawing, clip[0])] * 3
+    return frames
+
+
 def threes(width: int, height: int) -> list[Pixels]:
     """Return a clip that shows each picture for three frames."""
     return [picture for picture in pictures(FRAMES // 3, width, height) for _ in range(3)]
@@ -62,7 +82,12 @@ def noisy(width: int, height: int) -> list[Pixels]:
     return [np.clip(each + rng.integers(-9, 10, each.shape), 0, 255).astype(np.uint8) for each in clip]
 
 
-FILMS: dict[str, Callable[[int, int], list[Pixels]]] = {"screen": screen, "on threes": threes, "noisy": noisy}
+FILMS: dict[str, Callable[[int, int], list[Pixels]]] = {
+    "screen": screen,
+    "figure on threes": figure,
+    "whole frame on threes": threes,
+    "noisy": noisy,
+}
 
 
 def upscale(model: PerFrameModel, frames: list[Pixels], *, together: bool) -> tuple[float, list[Pixels]]:

@@ -103,6 +103,12 @@ def plays(page, name="upscaled"):
     return page.evaluate(f"[{name}.videoWidth, {name}.videoHeight]")
 
 
+def is_undivided(page):
+    """Report whether the result is shown whole, because there is no original to compare it with."""
+    hidden = all(page.locator(name).is_hidden() for name in ("#line", ".tag.left"))
+    return hidden and page.is_disabled("#divider") and page.evaluate("upscaled.style.clipPath") == "inset(0px)"
+
+
 def picture(page, name):
     PICTURES.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=PICTURES / f"{name}.png", full_page=True)
@@ -116,7 +122,7 @@ def test_a_dropped_clip_plays_while_it_is_made_and_its_result_afterwards(page, c
     page.select_option("#model", "RealESRGAN_Vid_x2")
     page.set_input_files("#file", clip("page.mp4", 6, "-c:v", "libx264", "-pix_fmt", "yuv420p"))
     assert plays(page) == [128, 96]
-    assert page.evaluate("original.videoWidth") == 64
+    assert page.evaluate("original.videoWidth") == 64 and not is_undivided(page)
     page.focus("#stage")
     before = page.input_value("#divider")
     page.keyboard.press("ArrowRight")
@@ -254,9 +260,11 @@ def test_a_stream_of_the_operators_is_chosen_by_its_name_and_upscaled(page, serv
     with page.expect_download() as saved:
         page.click("#still")
     assert saved.value.path().read_bytes()[16:24] == struct.pack(">2I", 128, 96)  # only the result
-    assert page.input_value("#divider") == "0"  # there is no original
+    page.focus("#stage")
+    page.keyboard.press("ArrowRight")
+    assert is_undivided(page)
     page.click("#stop")
-    assert page.input_value("#stream") == "" and page.input_value("#divider") == "50"
+    assert page.input_value("#stream") == ""
 
 
 def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
@@ -269,7 +277,7 @@ def test_a_live_run_is_watched_by_the_address_that_it_prints(browser, clip):
             opened.set_default_timeout(SECONDS)
             opened.goto(url)
             assert plays(opened) == [128, 96]
-            assert all(opened.locator(name).is_hidden() for name in ("#choices", "#list", "#line"))
+            assert all(opened.locator(name).is_hidden() for name in ("#choices", "#list")) and is_undivided(opened)
             assert opened.text_content("#network") == "realesr-live-x2" and "CPU" in opened.text_content("#device")
             picture(opened, "preview-of-a-run-1440")
             opened.close()
@@ -294,6 +302,7 @@ def test_frames_that_are_left_out_stall_neither_the_sender_nor_one_who_joins_lat
         until(page, "parseInt(document.getElementById('dropped').textContent) > 50")
         late.locator("#jobs tr").first.get_by_text("Watch").click()
         assert plays(late) == page.evaluate("[upscaled.videoWidth, upscaled.videoHeight]")
+        assert is_undivided(late) and not is_undivided(page)
         goes_on(late)
         goes_on(page)
         late.click("#stop")

@@ -217,7 +217,7 @@ def kept(received, memory, viewers, last, seconds):
         "source_seconds": 60 * MINUTES * PIECES,
         "took_seconds": round(seconds),
         "frames": received.frames,
-        "interruptions": [text for text in last.warnings if "broke off" in text],
+        "interruptions": [text for text in last.warnings if "was interrupted" in text],
         "megabytes": [round(each / 2**20, 1) for each in (before, after)],
         "growth": round(after / before, 4),
         "visits": [viewer.visits for viewer in viewers],

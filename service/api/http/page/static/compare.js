@@ -11,6 +11,7 @@ export class Compare {
     this.stage.addEventListener("pointermove", (event) => this.drag(event));
     for (const over of ["pointerup", "pointercancel"]) this.stage.addEventListener(over, ({ pointerId }) => this.held.delete(pointerId));
     this.stage.addEventListener("keydown", (event) => this.pressed(event));
+    for (const event of ["loadedmetadata", "emptied"]) this.original.addEventListener(event, () => this.show());
     new ResizeObserver(() => this.show()).observe(this.stage);
     this.divide();
   }
@@ -21,18 +22,20 @@ export class Compare {
     this.show();
   }
 
-  // Shows both videos again after a single one was shown.
-  both() {
-    if (Number(this.divider.value) === 0) this.divide(50);
+  // Whether there is no original to compare with, or none that the browser can play: the result is then shown undivided.
+  get single() {
+    return !this.original.videoWidth;
   }
 
   show() {
-    const { width, height } = this.stage.getBoundingClientRect();
+    const { width, height } = this.stage.getBoundingClientRect(), { single } = this;
+    this.stage.classList.toggle("single", single);
+    this.divider.disabled = single;
     const limit = (value, size) => Math.min(0, Math.max(size - size * this.zoom, value));
     this.x = limit(this.x, width);
     this.y = limit(this.y, height);
     this.pictures.style.transform = `translate(${this.x}px, ${this.y}px) scale(${this.zoom})`;
-    const cut = ((Number(this.divider.value) / 100) * width - this.x) / this.zoom;
+    const cut = single ? 0 : ((Number(this.divider.value) / 100) * width - this.x) / this.zoom;
     this.upscaled.style.clipPath = `inset(0 0 0 ${Math.max(0, cut)}px)`;
     this.original.style.clipPath = `inset(0 ${Math.max(0, width - cut)}px 0 0)`;
   }
@@ -74,7 +77,7 @@ export class Compare {
   // Dragging near the divider moves it, elsewhere it moves the picture; two fingers zoom.
   grab(event) {
     const [x, y] = this.place(event), { width } = this.stage.getBoundingClientRect();
-    this.divides = this.zoom === 1 || Math.abs(x - (Number(this.divider.value) / 100) * width) < 24;
+    this.divides = !this.single && (this.zoom === 1 || Math.abs(x - (Number(this.divider.value) / 100) * width) < 24);
     this.held.set(event.pointerId, [x, y]);
     this.stage.setPointerCapture(event.pointerId);
   }
@@ -99,7 +102,7 @@ export class Compare {
     const { width, height } = this.stage.getBoundingClientRect(), step = event.shiftKey ? 10 : 2;
     const move = (x, y) => {
       if (this.zoom > 1) this.pan((-x * step * width) / 100, (-y * step * height) / 100);
-      else this.divide(Number(this.divider.value) + x * step);
+      else if (!this.single) this.divide(Number(this.divider.value) + x * step);
     };
     const keys = {
       ArrowLeft: () => move(-1, 0),

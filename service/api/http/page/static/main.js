@@ -129,12 +129,14 @@ function stream(name) {
   stop();
   if (!name) return;
   byId("stream").value = name;
-  compare.divide(0); // there is no original to compare with
   watch(null, { live: true, restart: () => stream(name), first: { start: { ...live(), live_source: name } } });
 }
 
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
-  if (!source && !restart) stop();
+  if (!source && !restart) {
+    stop();
+    showOriginal(id);
+  }
   fail(restartReason);
   restartReason = "";
   facts.reset(live);
@@ -199,14 +201,18 @@ async function copyAddress() {
   }
 }
 
+// Shows a job's source file next to its result, if it was uploaded in this tab.
+function showOriginal(id) {
+  const before = originals.get(id);
+  if (before) original.src = URL.createObjectURL(before);
+}
+
 async function play(job) {
   stop();
-  const before = originals.get(job.request_id);
-  if (before) original.src = URL.createObjectURL(before);
+  showOriginal(job.request_id);
   upscaled.src = job.result_url;
   stage.classList.add("busy");
   byId("stop").disabled = false;
-  compare.divide(before ? 50 : 0);
   await upscaled.play();
 }
 
@@ -233,7 +239,6 @@ function stop() {
   }
   stage.classList.remove("busy");
   facts.reset();
-  compare.both();
   byId("stop").disabled = byId("advice").hidden = true;
   byId("address").textContent = "Copy the stream's address";
   byId("stream").value = "";
@@ -299,7 +304,6 @@ setInterval(follow, 200);
 function only(id) {
   document.body.classList.add("only");
   byId("studio").hidden = false;
-  compare.divide(0);
   watch(id, { live: true });
 }
 
