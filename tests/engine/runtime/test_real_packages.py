@@ -1,6 +1,8 @@
 """The names that the runtimes for NVIDIA GPUs use exist in the real packages; checking this needs no GPU."""
 
+import ast
 import importlib
+import inspect
 import os
 
 import fake_tensorrt
@@ -9,6 +11,7 @@ import pytest
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.engines.check import check_validity
 from upres.engine.runtime.engines.runtime_cache import is_kept
+from upres.engine.runtime.ring import cuda as ours
 
 found = importlib.import_module if os.environ.get("CI") else pytest.importorskip
 rtx, lean, cuda = found("tensorrt_rtx"), found("tensorrt_lean_bindings"), found("cuda.core")
@@ -19,14 +22,35 @@ KEPT = {
     "IRuntimeCache": ("deserialize", "serialize"),
 }
 CUDA = {
+    "": ("Device", "EventOptions", "LegacyPinnedMemoryResource", "StreamOptions"),
     "Device": ("allocate", "create_stream", "default_stream", "set_current"),
     "Stream": ("close", "handle", "record", "sync", "wait"),
     "Event": ("sync",),
-    "Buffer": ("close", "copy_to", "handle", "size"),
+    "Buffer": ("close", "copy_to", "fill", "handle", "size"),
     "LegacyPinnedMemoryResource": ("allocate",),
-    "StreamOptions": ("nonblocking",),
-    "EventOptions": ("blocking_sync",),
 }
+KEYWORDS = {
+    "StreamOptions": {"nonblocking"},
+    "EventOptions": {"blocking_sync"},
+    "create_stream": {"options"},
+    "record": {"options"},
+    "allocate": {"stream"},
+    "copy_to": {"stream"},
+    "fill": {"stream"},
+}
+"""Keyword arguments that are passed, by the function's name."""
+KINDS = {
+    "core": "",
+    "_core": "",
+    "_device": "Device",
+    "_pinned": "LegacyPinnedMemoryResource",
+    "buffer": "Buffer",
+    "stream": "Stream",
+    "_stream": "Stream",
+    "default_stream": "Stream",
+    "self.event": "Event",
+}
+"""The type of cuda-core that an expression of our code has, by its last name."""
 
 
 @pytest.mark.parametrize("package", [rtx, lean], ids=["rtx", "lean"])
@@ -56,6 +80,27 @@ def test_tensorrt_for_rtx_refuses_what_is_no_engine(tmp_path):
 
 def test_cuda_core_has_every_name_that_is_used():
     for kind, names in CUDA.items():
-        fields = getattr(getattr(cuda, kind), "__dataclass_fields__", {})
         for name in names:
-            assert hasattr(getattr(cuda, kind), name) or name in fields, f"cuda.core has no {kind}.{name}"
+            assert hasattr(getattr(cuda, kind) if kind else cuda, name), f"cuda.core has no {kind}.{name}"
+    for name, keywords in KEYWORDS.items():
+        for owner in [getattr(cuda, kind) if kind else cuda for kind, names in CUDA.items() if name in names]:
+            accepted = getattr(owner, name)
+            fields = getattr(accepted, "__dataclass_fields__", None) or inspect.signature(accepted).parameters
+            assert keywords <= set(fields), f"{owner.__name__}.{name} does not accept {keywords}"
+
+
+def test_no_name_of_cuda_core_is_used_that_is_not_in_these_lists():
+    names, keywords = {}, {}
+    for node in ast.walk(ast.parse(inspect.getsource(ours))):
+        if isinstance(node, ast.Attribute) and (kind := _kind(node.value)) is not None:
+            names.setdefault(kind, set()).add(node.attr)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _kind(node.func.value) is not None:
+            keywords.setdefault(node.func.attr, set()).update(each.arg for each in node.keywords)
+    assert names == {kind: set(each) for kind, each in CUDA.items()}
+    assert {name: each for name, each in keywords.items() if each} == KEYWORDS
+
+
+def _kind(node):
+    """Return the type of cuda-core that an expression has; None if it is none of these."""
+    text = ast.unparse(node)
+    return KINDS.get(text, KINDS.get(text.rpartition(".")[2]))
