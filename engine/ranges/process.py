@@ -21,6 +21,7 @@ from typing import IO, Any
 
 from upres.engine.core.model import Model
 from upres.engine.decode.reader import Reader
+from upres.engine.machine.freed_memory import keep_freed_memory
 from upres.engine.pipeline.options import Job, fitted
 
 from .devices import DeviceLostError, LocalDevice
@@ -144,6 +145,8 @@ def main() -> None:
     threading.Thread(target=_beat, args=(output, lock), daemon=True).start()
     requests: SimpleQueue[int] = SimpleQueue()
     threading.Thread(target=_listen, args=(requests,), daemon=True).start()
+    if setup.job.encoders > 1:
+        keep_freed_memory()
     job = replace(setup.job, models=load())
     with setup.reader() as reader:
         job = fitted(job, reader)

@@ -14,6 +14,7 @@ from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
 from upres.engine.images import video
+from upres.engine.machine.freed_memory import keep_freed_memory
 from upres.engine.pipeline import admission, estimate
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
@@ -82,6 +83,8 @@ class Videos:
                 return True
             if self.by_work and not images:
                 work = work.cut_by_work(prediction)
+            if prediction.encoders > 1:
+                keep_freed_memory()
             self._run(work.with_encoders(prediction), name, target)
         return True
 

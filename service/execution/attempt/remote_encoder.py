@@ -20,6 +20,7 @@ from upres.engine.encode.codecs import NVENC
 from upres.engine.encode.encoder import Piece, SegmentEncoder, SegmentEncoding
 from upres.engine.encode.fragment import add_copy
 from upres.engine.encode.options import Encoding
+from upres.engine.machine.freed_memory import keep_freed_memory
 from upres.engine.pipeline.encoders import another_encoder
 from upres.engine.pipeline.estimate import media_memory
 from upres.engine.pipeline.options import Job, resolved
@@ -47,6 +48,8 @@ def with_memory(
     waits = log is not None and bool(started_by_nvenc(log))
     count = model.reserve(shape.width, shape.height, media, encoder, nvenc=nvenc, waits=waits)
     if not nvenc:
+        if count > 1:
+            keep_freed_memory()
         return replace(job, encoders=count)
     if not count:
         return with_memory(model, replace(job, encoder=replace(job.encoder, nvenc=False)), reader, frames)
