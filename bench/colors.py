@@ -32,15 +32,15 @@ def main() -> None:
     """Measure both, print the medians, and optionally write JSON."""
     width, height = SIZE
     planes = np.random.default_rng(0).integers(16, 236, (height * 3 // 2, width), np.uint8)
-    ways: dict[str, Callable[[Pixels], Any]] = {"swscale": by_swscale, "graphs": Graphs().run}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    conversions: dict[str, Callable[[Pixels], Any]] = {"swscale": by_swscale, "graphs": Graphs().run}
+    seconds: dict[str, list[float]] = {name: [] for name in conversions}
     for _ in range(ROUNDS + 1):
-        for name, way in ways.items():
+        for name, convert in conversions.items():
             start = time.process_time()
-            way(planes)
+            convert(planes)
             seconds[name].append(time.process_time() - start)
-    medians = {name: round(1e3 * median(taken[1:]), 2) for name, taken in seconds.items()}
-    sys.stdout.write("".join(f"{name}: {taken} CPU-ms\n" for name, taken in medians.items()))
+    medians = {name: round(1e3 * median(values[1:]), 2) for name, values in seconds.items()}
+    sys.stdout.write("".join(f"{name}: {milliseconds} CPU-ms\n" for name, milliseconds in medians.items()))
     if sys.argv[1:]:
         facts = {"machine": machine(), "load": os.getloadavg(), "frame": SIZE, "scale": SCALE, "rounds": ROUNDS}
         Path(sys.argv[1]).write_text(json.dumps({**facts, "cpu_ms": medians}, indent=1) + "\n")

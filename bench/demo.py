@@ -31,11 +31,11 @@ class Withheld:
 
     def read(self, size: int) -> bytes:
         """Read at most `size` bytes of the part that may be read."""
-        left = self._half - self._file.tell()
-        if left <= 0:
+        remaining = self._half - self._file.tell()
+        if remaining <= 0:
             self.free.wait(WAIT_SECONDS)
             return self._file.read(size)
-        return self._file.read(min(size, left))
+        return self._file.read(min(size, remaining))
 
 
 def main() -> None:

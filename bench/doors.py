@@ -20,7 +20,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from service import KEY, UPRES, Serving
-from upres.engine.pipeline.keep_up import MOST_LATE
+from upres.engine.pipeline.keep_up import MAX_LATE_INTERVALS
 from upres.service.api.http.hls.playlist import BACK
 from upres.service.api.http.hls.rendition import PART_SECONDS
 from upres.v2 import upscale_pb2 as pb
@@ -87,7 +87,7 @@ class Door(NamedTuple):
 
     container: str
     send: Callable[[Serving, live.Paced], Recording]
-    intervals: float = MOST_LATE
+    intervals: float = MAX_LATE_INTERVALS
     seconds: float = 0.0
 
     def most_intervals(self, rate: float) -> float:

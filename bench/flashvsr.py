@@ -129,14 +129,14 @@ def measure(steps: Steps, count: int, device: str) -> dict[str, Any]:
 
 def seconds(work: Callable[[], object], count: int, device: str) -> list[float]:
     """Measure the wall-clock time of each run until the device has finished it."""
-    taken = []
+    durations = []
     for _ in range(WARM + count):
         begin = time.perf_counter()
         work()
         if device == "cuda":
             torch.cuda.synchronize()
-        taken.append(time.perf_counter() - begin)
-    return taken[WARM:]
+        durations.append(time.perf_counter() - begin)
+    return durations[WARM:]
 
 
 @contextmanager
@@ -158,8 +158,8 @@ def memory(device: str, result: dict[str, Any]) -> Iterator[None]:
 def matrix_peak(device: str) -> float:
     """Measure operations per second of a large matrix product, the best of several runs: bfloat16 on a GPU, else float32."""
     side, dtype = (8192, torch.bfloat16) if device == "cuda" else (1024, torch.float32)
-    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
-    return 2 * side**3 / min(seconds(lambda: left @ right, 5, device))
+    a, b = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    return 2 * side**3 / min(seconds(lambda: a @ b, 5, device))
 
 
 def device_name(device: str) -> str:

@@ -91,21 +91,21 @@ def measure(width: int, height: int) -> dict[str, Any]:
             assert upscaled.width == width * SCALE
     size = frame.pixels.nbytes * (1 + SCALE**2)
     row: dict[str, Any] = {"upscaled": f"{width * SCALE}x{height * SCALE}"}
-    for kind, taken in seconds.items():
-        middle = median(taken[2:])  # the first two touch every page
+    for kind, durations in seconds.items():
+        middle = median(durations[2:])  # the first two touch every page
         row |= {f"{kind}_ms": round(middle * 1e3, 2), f"{kind}_gb_per_s": round(size / middle / 1e9, 2)}
     return row
 
 
 def attempt(width: int, height: int, *, share: bool) -> Any:  # noqa: ANN401 - a session
     """Fork a worker process and open a session in it."""
-    mine, theirs = socket.socketpair()
+    attempt_end, worker_end = socket.socketpair()
     if not os.fork():
-        mine.close()
+        attempt_end.close()
         die_with_parent()
-        work(Channel(theirs))
-    theirs.close()
-    model = RemoteModel(Channel(mine), [("free", SCALE)], "auto")
+        work(Channel(worker_end))
+    worker_end.close()
+    model = RemoteModel(Channel(attempt_end), [("free", SCALE)], "auto")
     if share:
         model.reserve(width, height, 0, ONE_ENCODER)
     return model.open(width, height)

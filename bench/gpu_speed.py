@@ -76,8 +76,8 @@ def _fps(model: PerFrameModel, sources: list[Pixels], seconds: float) -> float:
 def _peaks(device: str) -> dict[str, float]:
     """Measure operations per second in large matrix products, by precision."""
     if device == "host":
-        left = np.ones((512, 512), np.float32)
-        return {"fp32": _product_flops(lambda: left @ left, 512)}
+        matrix = np.ones((512, 512), np.float32)
+        return {"fp32": _product_flops(lambda: matrix @ matrix, 512)}
     import torch
 
     torch.backends.cuda.matmul.allow_tf32 = False

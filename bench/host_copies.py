@@ -58,7 +58,7 @@ def measure(width: int, height: int) -> dict[str, Any]:
     copies.close()
     upscaled = copies.frame.nbytes * facts.scale**2
     sizes = (copies.frame.nbytes, copies.frame.nbytes, copies.tiled_bytes, upscaled, upscaled)
-    counted = {name: median(taken[2:]) for name, taken in seconds.items()}  # the first touch every page
+    counted = {name: median(durations[2:]) for name, durations in seconds.items()}  # the first touch every page
     steps = {
         name: {"mb": round(size / 1e6, 2), "cpu_ms": round(1e3 * counted[name], 3)}
         for name, size in zip(copies.steps, sizes, strict=True)

@@ -25,16 +25,16 @@ class Noise:
         self._target = target
         self._stream: AudioStream = target.add_stream("aac", rate=RATE, layout="mono")
         self._random = np.random.default_rng(0)
-        self._made = 0
+        self._samples = 0
 
     def upto(self, seconds: Fraction) -> None:
         """Write the sound up to a time in seconds."""
-        while self._made < seconds * RATE:
+        while self._samples < seconds * RATE:
             samples = self._random.standard_normal((1, SAMPLES), np.float32) * LOUD
             frame = AudioFrame.from_ndarray(samples, format="fltp", layout="mono")
-            frame.sample_rate, frame.pts, frame.time_base = RATE, self._made, Fraction(1, RATE)
+            frame.sample_rate, frame.pts, frame.time_base = RATE, self._samples, Fraction(1, RATE)
             self._target.mux(self._stream.encode(frame))
-            self._made += SAMPLES
+            self._samples += SAMPLES
 
     def end(self) -> None:
         """Write the last packets."""
@@ -70,7 +70,7 @@ def milliseconds_apart(
     ]
     if not offsets:
         return None
-    shown = [made - source for source, made in pictures]
+    shown = [result - source for source, result in pictures]
     return round(1000 * max(max(offsets) - min(shown), max(shown) - min(offsets)), 1)
 
 

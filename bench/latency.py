@@ -32,7 +32,7 @@ from service import serving
 from upres.engine.core.frame import Frame
 from upres.engine.core.model import Model
 from upres.engine.models.registry import load
-from upres.engine.pipeline.keep_up import MOST_LATE
+from upres.engine.pipeline.keep_up import MAX_LATE_INTERVALS
 from upres.export.measurements import record
 
 SETTLE_SECONDS = 2.0
@@ -115,19 +115,24 @@ def row(name: str, size: str, result: dict[str, Any]) -> tuple[str, ...]:
 
 def inference(model: Model, width: int, height: int) -> float:
     """Measure the network alone for a frame, in seconds: the minimum, so that other load is not attributed to the network."""
-    session, taken = model.open(width, height), []
+    session, durations = model.open(width, height), []
     random = np.random.default_rng(0)
     for number in range(ROUNDS):
         frame = Frame(random.integers(0, 256, (height, width, 3), np.uint8), number, 1)
         start = time.perf_counter()
         list(session.push(frame))
-        taken.append(time.perf_counter() - start)
+        durations.append(time.perf_counter() - start)
     session.close()
-    return min(taken)
+    return min(durations)
 
 
 def figures(
-    recording: Recording, paced: live.Paced, rate: Fraction, inference_seconds: float, *, allowed: float = MOST_LATE
+    recording: Recording,
+    paced: live.Paced,
+    rate: Fraction,
+    inference_seconds: float,
+    *,
+    allowed: float = MAX_LATE_INTERVALS,
 ) -> dict[str, Any]:
     """Compute the lateness, in milliseconds and in frame intervals, and the number of dropped frames.
 

@@ -30,7 +30,7 @@ def main(target: Path) -> None:
         if precision not in chosen.precisions():
             continue
         graphs = {network: ByShape(chosen.load(manifest.find(network)[0], precision)) for network in NETWORKS}
-        taken: dict[str, list[float]] = {network: [] for network in NETWORKS}
+        milliseconds: dict[str, list[float]] = {network: [] for network in NETWORKS}
         for graph in graphs.values():
             graph.run({"frame": frame})
         for index in range(ROUNDS):
@@ -38,8 +38,8 @@ def main(target: Path) -> None:
                 if "live" in network or index < TEACHER_ROUNDS:
                     start = time.perf_counter()
                     graph.run({"frame": frame})
-                    taken[network].append(1000 * (time.perf_counter() - start))
-        for network, times in taken.items():
+                    milliseconds[network].append(1000 * (time.perf_counter() - start))
+        for network, times in milliseconds.items():
             result = {"median_ms": round(statistics.median(times), 1), "least_ms": round(min(times), 1)}
             results[f"{network}, {runtime} {precision}"] = result
             print(network, runtime, precision, result, flush=True)  # noqa: T201

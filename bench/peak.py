@@ -47,24 +47,24 @@ def main() -> None:
 
 
 def products() -> Mapping[str, Callable[[int, int], float]]:
-    """Return the ways to multiply, each a function from matrix side and number of runs to operations per second."""
-    ways: dict[str, Callable[[int, int], float]] = {"fp32, NumPy": by_numpy, "int8, ONNX Runtime": in_int8}
+    """Return the products_by_name to multiply, each a function from matrix side and number of runs to operations per second."""
+    products_by_name: dict[str, Callable[[int, int], float]] = {"fp32, NumPy": by_numpy, "int8, ONNX Runtime": in_int8}
     if find_spec("openvino"):
-        ways["fp32, OpenVINO"] = partial(gemm_peak, "f32")
+        products_by_name["fp32, OpenVINO"] = partial(gemm_peak, "f32")
     if has_bfloat16():
-        ways["bf16, OpenVINO"] = partial(gemm_peak, "bf16")
-    return ways
+        products_by_name["bf16, OpenVINO"] = partial(gemm_peak, "bf16")
+    return products_by_name
 
 
 def peak(product: Callable[[int, int], float], sides: Sequence[int]) -> dict[str, float]:
-    """Measure a way at every side, smaller ones more often."""
+    """Measure a product at every side, smaller ones more often."""
     return {str(side): product(side, max(7, 2048 // side * 8)) for side in sides}
 
 
 def by_numpy(side: int, runs: int) -> float:
     """Multiply in float32 with NumPy's BLAS, which uses as many threads as there are CPUs."""
-    left = np.random.default_rng(0).random((side, side), np.float32)
-    return 2 * side**3 / least_seconds(lambda: left @ left, runs)
+    matrix = np.random.default_rng(0).random((side, side), np.float32)
+    return 2 * side**3 / least_seconds(lambda: matrix @ matrix, runs)
 
 
 def in_int8(side: int, runs: int) -> float:
@@ -78,8 +78,8 @@ def in_int8(side: int, runs: int) -> float:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cpus()
     session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    left = rng.integers(0, 256, (side, side), np.uint8)
-    return 2 * side**3 / least_seconds(lambda: session.run(None, {"a": left}), runs)
+    levels = rng.integers(0, 256, (side, side), np.uint8)
+    return 2 * side**3 / least_seconds(lambda: session.run(None, {"a": levels}), runs)
 
 
 def least_seconds(work: Callable[[], object], runs: int) -> float:

@@ -1,8 +1,9 @@
 """Run one implementation of realesr-animevideov3 x4 in an environment that has it, for bench/peers.py.
 
-`peer.py WAY WEIGHTS serve` reads lines `WIDTH HEIGHT`, upscales a frame of that size and writes its times as JSON.
-`peer.py WAY WEIGHTS clip IN OUT` decodes, upscales and encodes one frame after the other, like typical scripts with such packages.
-upres is imported only by its own ways, because the other environments do not have it.
+`peer.py CANDIDATE WEIGHTS serve` reads lines `WIDTH HEIGHT`, upscales a frame of that size and writes its times as JSON.
+`peer.py CANDIDATE WEIGHTS clip IN OUT` decodes, upscales and encodes one frame after the other, as typical scripts that use such
+packages do.
+upres is imported only by its own candidates, because the other environments do not have it.
 """
 
 import argparse
@@ -121,7 +122,7 @@ def upres(weights: Path, *, quality: str, runtime: str = "auto", network: str = 
     return run
 
 
-WAYS: dict[str, Callable[[Path], Upscale]] = {
+CANDIDATES: dict[str, Callable[[Path], Upscale]] = {
     "upres exact": lambda weights: upres(weights, quality="exact"),
     "upres exact, ncnn": lambda weights: upres(weights, quality="exact", runtime="ncnn"),
     "upres high": lambda weights: upres(weights, quality="high"),
@@ -189,9 +190,9 @@ def _pth(weights: Path) -> Path:
 
 
 def main() -> None:
-    """Load a way, then serve frames or upscale a clip."""
+    """Load a candidate, then serve frames or upscale a clip."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("way", choices=tuple(WAYS))
+    parser.add_argument("candidate", choices=tuple(CANDIDATES))
     parser.add_argument("weights", type=Path)
     parser.add_argument("what", choices=("serve", "clip", "weights"))
     parser.add_argument("files", nargs="*")
@@ -199,9 +200,9 @@ def main() -> None:
     if options.what == "weights":
         _pth(options.weights)
     elif options.what == "serve":
-        serve(WAYS[options.way](options.weights), options.weights)
+        serve(CANDIDATES[options.candidate](options.weights), options.weights)
     else:
-        clip(WAYS[options.way](options.weights), *options.files)
+        clip(CANDIDATES[options.candidate](options.weights), *options.files)
 
 
 if __name__ == "__main__":

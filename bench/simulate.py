@@ -47,10 +47,10 @@ class Assumed:
 
 @dataclass(slots=True)
 class Job:
-    """A job. left: remaining work. since: time of submission. waited: time until it first got a device."""
+    """A job. remaining: seconds of work still to do. since: time of submission. waited: time until a device first processed it."""
 
     owner: str
-    left: float
+    remaining: float
     since: float
     waited: float | None = None
 
@@ -131,9 +131,9 @@ class Fleet:
     def _work(self, name: str, job: Job) -> Iterator[simpy.Event]:
         began = self.env.now
         try:
-            yield self.env.timeout(job.left)
+            yield self.env.timeout(job.remaining)
         except simpy.Interrupt:
-            job.left = min(job.left, job.left - (self.env.now - began) + self.range_seconds / 2)
+            job.remaining = min(job.remaining, job.remaining - (self.env.now - began) + self.range_seconds / 2)
             self.queue.put(name, job.owner, again=True)
         else:
             self.done.append(self._jobs.pop(name))

@@ -115,8 +115,8 @@ def main() -> None:
         for number in range(2 * RUNS):
             faults.delay, folder = DELAY * (number % 2), Path(work) / str(number)
             folder.mkdir()
-            taken = asyncio.run(seconds(folder, source.read_bytes(), f"s3://bucket/{number}", kept=kept))
-            rows.append({"delay": faults.delay, "seconds": round(taken, 2), "load": os.getloadavg()[0]})
+            elapsed = asyncio.run(seconds(folder, source.read_bytes(), f"s3://bucket/{number}", kept=kept))
+            rows.append({"delay": faults.delay, "seconds": round(elapsed, 2), "load": os.getloadavg()[0]})
             sys.stdout.write(f"{json.dumps(rows[-1])}\n")
             sys.stdout.flush()
             fast, slow = ([row["seconds"] for row in rows if bool(row["delay"]) is late] for late in (False, True))

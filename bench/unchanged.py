@@ -103,16 +103,16 @@ def upscale(model: PerFrameModel, frames: list[Pixels], *, together: bool) -> tu
 
 
 def measure(film: Callable[[int, int], list[Pixels]], width: int, height: int) -> dict[str, Any]:
-    """Measure the median seconds of both ways, alternating, and check that the results are identical."""
+    """Measure the median seconds of both durations, alternating, and check that the results are identical."""
     model, frames = load(NETWORK), film(width, height)
-    ways: dict[bool, list[float]] = {True: [], False: []}
+    durations: dict[bool, list[float]] = {True: [], False: []}
     for _ in range(ROUNDS):
         _, expected = upscale(model, frames, together=False)  # also warms up
         seconds, results = upscale(model, frames, together=True)
-        ways[True].append(seconds)
-        ways[False].append(upscale(model, frames, together=False)[0])
+        durations[True].append(seconds)
+        durations[False].append(upscale(model, frames, together=False)[0])
         assert all(np.array_equal(*pair) for pair in zip(results, expected, strict=True))
-    fast, slow = statistics.median(ways[True]), statistics.median(ways[False])
+    fast, slow = statistics.median(durations[True]), statistics.median(durations[False])
     return {"runs_on": model.report, "frames": len(frames), "seconds": fast, "every_frame": slow, "faster": slow / fast}
 
 

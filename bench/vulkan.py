@@ -57,12 +57,12 @@ def compare(network: str, frame: Pixels, off: tuple[str, ...]) -> dict[str, floa
     path, _ = manifest.find(network)
     ncnn_cpu.OFF = off
     graph = ncnn_cpu.NcnnGraph(path, 1, vulkan=True)
-    found, expected = (
+    result, expected = (
         each.run({"frame": frame[None]})["upscaled"].astype(float) for each in (graph, OnnxRuntimeGraph(path, 1))
     )
-    error = float(np.mean(np.square(found - expected)))
+    error = float(np.mean(np.square(result - expected)))
     psnr = round(10 * math.log10(255**2 / error), 1) if error else None
-    return {"psnr": psnr, "most_levels": float(np.abs(found - expected).max())}
+    return {"psnr": psnr, "most_levels": float(np.abs(result - expected).max())}
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from upres.engine.models import registry
 from upres.engine.models.catalog import DEFAULT_MODEL
 from upres.engine.models.chain import as_one, upscale_still
 from upres.engine.pipeline.estimate import BASE_MEMORY, Prediction, seconds_a_frame
-from upres.engine.pipeline.options import check_height, eight_bits
+from upres.engine.pipeline.options import check_height, eight_bit_reason
 from upres.engine.pipeline.target import check_target
 
 from .file import read, save
@@ -60,7 +60,7 @@ def fitted(picture: Picture, models: Sequence[Model], kind: Format) -> tuple[Pic
     """
     if not picture.is_deep:
         return picture, models
-    why = eight_bits(models) if kind.is_deep else f"{kind.name} holds 8"
+    why = eight_bit_reason(models) if kind.is_deep else f"{kind.name} holds 8"
     if why is None:
         try:
             return picture, tuple(model.deep() if isinstance(model, Deepening) else model for model in models)

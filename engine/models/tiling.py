@@ -134,18 +134,18 @@ class Assembly:
         self._result = result
         self._pad = pad
         self._places = tiles.places()
-        self._left = tiles.count
+        self._missing = tiles.count
         self._sum = None if exact else np.zeros(result.shape, np.float32)
 
     @property
     def complete(self) -> bool:
         """Whether all tiles have been added."""
-        return not self._left
+        return not self._missing
 
     def add(self, tile: Pixels) -> None:
         """Add the next upscaled tile, in the order of `Plan.cut`."""
         row, column = next(self._places)
-        self._left -= 1
+        self._missing -= 1
         tall, wide = self._result.shape[:2]
         if self._sum is None:
             down, across = self._part(row, tall, inner=True), self._part(column, wide, inner=True)

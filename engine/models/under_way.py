@@ -88,9 +88,9 @@ class UnderWaySession:
 
         A frame that equals the previous one shares its result.
         """
-        left = deque(frames)
-        while left:
-            frame = left.popleft()
+        queue = deque(frames)
+        while queue:
+            frame = queue.popleft()
             before = self._latest
             if before is not None and np.array_equal(frame.pixels, before.frame.pixels):
                 self._pending.append(_Pending(frame, before.result))
@@ -104,7 +104,7 @@ class UnderWaySession:
                 incomplete = [pending for pending in self._pending if not pending.result.complete]
                 for pending in incomplete:
                     self._pending.remove(pending)
-                left.extendleft(pending.frame for pending in reversed(incomplete))
+                queue.extendleft(pending.frame for pending in reversed(incomplete))
                 self._latest = None
                 self._halve(error)
 

@@ -25,7 +25,7 @@ from .stage import queue_budget
 
 TRIAL_SIDE = 128  # width and height in pixels of the frame that the speed is measured on
 DECODER_FRAMES = 17  # reference frames that H.264 and HEVC may keep, and the frame being decoded
-BASE_MEMORY = 170 << 20  # interpreter, libraries, weights
+BASE_MEMORY = 170 << 20  # bytes of the interpreter, libraries and weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ class Prediction:
     """Predicted cost of an upscale. width, height: of the result. frames, seconds, disk: None if the duration is unknown.
 
     Memory and disk are in bytes. frame_seconds, frame_disk: per frame. disk: the log and twice the result. spool: by folder, the
-    disk space that models need for one shot, assuming that the whole source is a single shot. encoders: number that run
-    concurrently to keep up with the models; memory includes them. gpu: GPU memory used by models that allocate a fixed amount.
+    disk space that models need for one shot, assuming that the whole source is a single shot. encoders: number of encoders that
+    run concurrently to keep up with the models; memory includes them. gpu: GPU memory used by models that allocate a fixed amount.
     gpu_free: GPU memory that was free when these models were loaded.
     """
 
@@ -76,13 +76,13 @@ def predict(reader: Reader, job: Job) -> Prediction:
         disk=None if frames is None else frames * frame_disk,
         frame_seconds=per_frame,
         frame_disk=frame_disk,
-        spool={} if frames is None else _spool(job, shape, frames),
+        spool={} if frames is None else _spool_bytes(job, shape, frames),
         encoders=encoders,
-        **_gpu(job, shape),
+        **_gpu_memory(job, shape),
     )
 
 
-def _gpu(job: Job, shape: Shape) -> dict[str, int]:
+def _gpu_memory(job: Job, shape: Shape) -> dict[str, int]:
     """Return the GPU memory that the models will use, and how much was free when they were loaded."""
     needed, free = 0, []
     for model, width, height in _stages(job, shape):
@@ -142,28 +142,28 @@ def seconds_a_frame(model: Model, width: int, height: int, *, deep: bool = False
     side_x, side_y = (min(side or length, length) for length in (width, height))
     planar = isinstance(model, Planar) and model.planar
     size = (side_y * 3 // 2, side_x) if planar else (side_y, side_x, 3)
-    # The two trial frames differ everywhere, because areas that do not change are not upscaled again.
+    # The two trial frames differ in every pixel, because unchanged areas are not upscaled again.
     trials = [Frame(np.full(size, value, np.uint16 if deep else np.uint8), 0, 1) for value in (0, 255)]
     session = model.open(side_x, side_y)
-    once = _time(session, trials)
+    seconds = _measure_frame_seconds(session, trials)
     session.close()
-    return once * width * height / (side_x * side_y)
+    return seconds * width * height / (side_x * side_y)
 
 
-def _time(session: Session, trials: Sequence[Frame]) -> float:
-    """Return the seconds per frame. The first round warms up; a pipelined session runs several frames, which share the time."""
-    frames, different = 4 if isinstance(session, Pipelined) else 1, cycle(trials)
+def _measure_frame_seconds(session: Session, trials: Sequence[Frame]) -> float:
+    """Measure the seconds per frame in the second of two rounds. A pipelined session processes several frames per round."""
+    frames, alternating = 4 if isinstance(session, Pipelined) else 1, cycle(trials)
     for _ in range(2):
         start = time.perf_counter()
-        for trial in islice(different, frames):
+        for trial in islice(alternating, frames):
             list(session.push(trial))
         list(session.flush())
-        once = (time.perf_counter() - start) / frames
-    return once
+        seconds = (time.perf_counter() - start) / frames
+    return seconds
 
 
-def _spool(job: Job, shape: Shape, frames: int) -> dict[str, int]:
-    """Return, by folder, the disk space that all models of a chain use there at once."""
+def _spool_bytes(job: Job, shape: Shape, frames: int) -> dict[str, int]:
+    """Return the disk space in bytes that all models of a chain use at the same time, by folder."""
     spools: dict[str, int] = defaultdict(int)
     for model, width, height in _stages(job, shape):
         if isinstance(model, Spooling) and model.spool and (size := model.spooled(width, height, frames)):

@@ -16,8 +16,8 @@ def count_frames(reader: Reader, job: Job) -> int | None:
     doubled = int(after_prefilters(info.shape, job.prefilters).rate / info.shape.rate)
     if info.seconds is None:
         return info.frames and info.frames * doubled
-    left = max(0.0, info.seconds - float(cut.start))
-    seconds = left if cut.duration is None else min(left, float(cut.duration))
+    remaining = max(0.0, info.seconds - float(cut.start))
+    seconds = remaining if cut.duration is None else min(remaining, float(cut.duration))
     return doubled * max(1, math.ceil(round(seconds * _rate(info), 6)))
 
 

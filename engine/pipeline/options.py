@@ -18,7 +18,7 @@ from upres.engine.encode.encoder import OpenEncoder, SegmentEncoder
 from upres.engine.encode.options import Encoder, Encoding
 
 PLANAR_FORMATS = ("yuv420p", "nv12")  # encoder pixel formats that planes convert to without loss
-PLANAR_STEP = 4  # PyAV requires the height of planar frames to be a multiple of this
+PLANAR_HEIGHT_MULTIPLE = 4  # PyAV only accepts planar frames whose height is a multiple of this
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Job:
         filters.check(self.prefilters)
         containers = self.encoder.facts.containers
         if self.container not in containers:
-            raise SettingsError(f"{self.encoder.codec} goes into {' or '.join(containers)}, not into {self.container}")
+            raise SettingsError(f"{self.encoder.codec} is stored in {' or '.join(containers)}, not in {self.container}")
 
     @property
     def scale(self) -> int:
@@ -81,7 +81,7 @@ class Job:
     def eight_bits(self) -> str | None:
         """Reason why the job is limited to 8 bits a channel; None if it is not."""
         limits = [f"the pre-filter {name} works in 8" for name in self.prefilters if not PREFILTERS[name].deep]
-        return eight_bits(self.models) or next(iter(limits), self.encoder.eight_bits)
+        return eight_bit_reason(self.models) or next(iter(limits), self.encoder.eight_bits)
 
     def settings(self) -> dict[str, Any]:
         """Return all settings, apart from the source, that affect the resulting bytes: a resumed run must have the same ones."""
@@ -102,8 +102,8 @@ class Job:
         }
 
 
-def eight_bits(models: Sequence[Model]) -> str | None:
-    """Return which of the models is limited to 8 bits a channel; None if none is."""
+def eight_bit_reason(models: Sequence[Model]) -> str | None:
+    """Return the reason why the models are limited to 8 bits a channel; None if they are not."""
     return next((f"{model.name} takes 8" for model in models if not isinstance(model, Deepening)), None)
 
 
@@ -126,13 +126,13 @@ def fitted(job: Job, reader: Reader, *, images: bool = False) -> Job:
 
 
 def _on_planes(job: Job, info: Info) -> Job:
-    """Return the job with a model that reads and writes planes, if no other step changes the frames in between."""
+    """Return the job with a model that reads and writes planes, if no other step requires RGB; otherwise the same job."""
     model, shape = job.models[0], info.shape
     if info.layout is None or len(job.models) > 1 or job.prefilters or not isinstance(model, Planar):
         return job
     upscaled, encoding = resolved(job, shape)
-    same = (upscaled.width, upscaled.height, shape.color) == (encoding.width, encoding.height, encoding.color)
-    if not same or encoding.pixel_format not in PLANAR_FORMATS or upscaled.height % PLANAR_STEP:
+    unchanged = (upscaled.width, upscaled.height, shape.color) == (encoding.width, encoding.height, encoding.color)
+    if not unchanged or encoding.pixel_format not in PLANAR_FORMATS or upscaled.height % PLANAR_HEIGHT_MULTIPLE:
         return job
     planar = model.on_planes(info.layout, shape.width, shape.height)
     return job if planar is None else replace(job, models=(planar,))
@@ -156,17 +156,17 @@ def check_height(requested: int, height: int, scale: int) -> None:
     """Raise SettingsError if the requested height exceeds that of the upscaled frames."""
     if requested > height * scale:
         raise SettingsError(
-            f"`height` {requested} is more than there is: {scale} times {height} pixels are {height * scale}; "
-            f"{_taller(requested, height, scale)}"
+            f"`height` {requested} exceeds the upscaled height: {scale} times {height} pixels is {height * scale}; "
+            f"{_height_advice(requested, height, scale)}"
         )
 
 
-def _taller(requested: int, height: int, scale: int) -> str:
+def _height_advice(requested: int, height: int, scale: int) -> str:
     """Return advice on how to reach at least this height."""
     needed = -(-requested // height)
     if scale < needed <= 4:
         return f"RealESRGAN_Vid_x4 gives {4 * height}"
     if needed <= 16:
         pair = f"RealESRGAN_Vid_x4,RealESRGAN_Vid_x{2 if needed <= 8 else 4}"
-        return f"no model gives more than four times as many; two after each other do: `models` {pair}"
-    return f"ask for at most {scale * height}, or leave it out"
+        return f"no single model upscales more than four times; chain two: `models` {pair}"
+    return f"request at most {scale * height}, or omit it"

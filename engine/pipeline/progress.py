@@ -18,8 +18,8 @@ class Progress:
     """Progress of a run, updated while it runs. seconds: busy time of each stage, excluding time spent waiting for other stages.
 
     network, device: current network and the device it runs on, if recorded. stepped_down: how often a lighter network took over.
-    turns: in a live run, seconds that the models waited while the encoder used the same cores.
-    late: in a live run, seconds from decoding the newest frame until its result was published; None before the first.
+    turns: in a live run on the CPU, total seconds that the models waited for the encoder, which runs on the same cores.
+    late: in a live run, latency in seconds of the newest result, from the decoding of its frame to its publication; None at first.
     """
 
     frames_in: int = 0
@@ -39,7 +39,7 @@ class Progress:
     _decoded: deque[tuple[int, float]] = field(default_factory=deque, repr=False)
 
     def note_decoded(self, pts: int) -> None:
-        """Record that a frame of a live source has just been decoded. pts: that of its result."""
+        """Record that a frame of a live source has just been decoded. pts: timestamp of its result."""
         self._decoded.append((pts, time.monotonic()))
 
     def note_published(self, pts: int) -> None:
@@ -69,7 +69,7 @@ class Progress:
         self.frames_dropped += 1
 
     def add_turn_wait(self, seconds: float) -> None:
-        """Add seconds that the models of a live run waited while the encoder used the same cores."""
+        """Add to `turns` the seconds that the models of a live run waited for the encoder on the same cores."""
         self.turns += seconds
 
     def note_models(self, models: Sequence[Model]) -> None:

@@ -58,7 +58,7 @@ def start_other_tracks(reader: Reader, job: Job, publisher: Publisher, progress:
     _, encoding = resolved(job, shape)
     progress.shape, progress.encoding, progress.repairs = shape, encoding, reader.repairs
     if job.encoder.live and publisher.log.tracks:
-        raise LogError("a live log cannot be resumed: its encoder is gone; start a new one")
+        raise LogError("a live log cannot be resumed: its encoder has been closed; start a new one")
     others = Passthrough(
         reader,
         publisher,
@@ -69,9 +69,9 @@ def start_other_tracks(reader: Reader, job: Job, publisher: Publisher, progress:
         library=encoding.library,
     )
     aspect = aspect_warnings(job.container, encoding.library, shape.sample_aspect)
-    why = [encoding.why] if encoding.why else []
-    known = [*reader.warnings, *others.warnings, *why, *aspect, *interlacing_warnings(reader, job)]
-    progress.warnings += [warning for warning in known if warning not in progress.warnings]
+    choice = [encoding.why] if encoding.why else []
+    warnings = [*reader.warnings, *others.warnings, *choice, *aspect, *interlacing_warnings(reader, job)]
+    progress.warnings += [warning for warning in warnings if warning not in progress.warnings]
     return others
 
 
@@ -92,17 +92,19 @@ def _video(
     chain = Chain(job.models, progress.busy, live=job.encoder.live)
     captions = Captions()
     source = model_frames(reader, job, shape, progress, first=first, part=part, on_packet=on_packet, keep=captions.keep)
-    late = _keep_up_stage(source, shape, job, reader, progress) if job.keep_up else None
-    read: Stage[Frame] = late or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
+    keep_up = _keep_up_stage(source, shape, job, reader, progress) if job.keep_up else None
+    read: Stage[Frame] = keep_up or ahead(source, shape, "read", reader.interrupt, live=job.encoder.live)
     results = chain.run(read.results())
+    if keep_up:
+        results = keep_up.tracked(results)
 
     def stop() -> None:
-        read.stop()  # otherwise the models would wait for a source that sends nothing
+        read.stop()  # otherwise the models might wait indefinitely for a source that sends nothing
         chain.stop()
 
     with (
         read,
-        ahead(late.tracked(results) if late else results, upscaled, "infer", stop, live=job.encoder.live) as infer,
+        ahead(results, upscaled, "infer", stop, live=job.encoder.live) as infer,
         closing(_unpublished(infer.results(), first, video.complete, progress, tick)) as unpublished,
         closing(
             pieces(
@@ -113,7 +115,7 @@ def _video(
                 captions=captions,
                 encoders=job.encoders,
                 open_encoder=job.open_encoder,
-                following=late.following if late else None,
+                following=keep_up.following if keep_up else None,
             )
         ) as encoded,
     ):
@@ -131,9 +133,9 @@ def _keep_up_stage(source: Iterator[Frame], shape: Shape, job: Job, reader: Read
         shape,
         progress.drop,
         reader.interrupt,
-        waits=lambda: reader.waits,
-        in_turns=job.on_cpu,
-        turned=progress.add_turn_wait,
+        count_waits=lambda: reader.waits,
+        shares_cores=job.on_cpu,
+        on_encoder_wait=progress.add_turn_wait,
         as_recorded=job.as_recorded,
     )
 
@@ -141,7 +143,10 @@ def _keep_up_stage(source: Iterator[Frame], shape: Shape, job: Job, reader: Read
 def _unpublished(
     frames: Iterator[Frame], first: int, complete: int, progress: Progress, tick: Callable[[], None]
 ) -> Generator[Frame]:
-    """Skip frames whose segments are complete: models with memory had to process them again. first: number of the first frame."""
+    """Yield the frames whose segments are not complete yet. first: number of the first frame.
+
+    Others exist after a resume because models that remember earlier frames have to process these again.
+    """
     progress.frames_resumed = progress.frames_out = complete
     for number, frame in enumerate(frames, first):
         if number < complete:

@@ -9,7 +9,7 @@ from upres.engine.core.errors import Interrupted
 from upres.engine.core.frame import Shape
 
 QUEUE_BYTES = 64 << 20  # limit on the queue between two stages; one frame always fits
-QUEUE_FRAMES = 16  # limit on its frames: more of them, however small, would not reduce any stage's waiting time
+QUEUE_FRAMES = 16  # limit on the number of its frames: more of them would not reduce the waiting time of any stage
 
 T = TypeVar("T")
 
@@ -17,9 +17,9 @@ T = TypeVar("T")
 class Stage(Generic[T]):
     """Iterator whose items are produced by a thread ahead of the consumer, between entering and leaving its `with` block.
 
-    budget: bytes that may wait in the queue; one item always fits. With 0, the next item is not started before the consumer has
-    received the previous one, so that each result of a live source is made of the newest input even if the consumer is slow.
-    size: returns the bytes of an item. stop: called from the consumer's thread to abort the item in production early.
+    budget: limit in bytes on the queue; one item always fits. With 0, the producer does not start an item before the consumer has
+    received the previous one, so that each result of a live source comes from the newest input even if the consumer is slow.
+    size: returns the bytes of an item. stop: called by `stop` and by `__exit__`, to abort the item in production early.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class Stage(Generic[T]):
             with self._changed:
                 self._changed.wait_for(lambda: self._can_pop() or self._ended or self._closed)
                 if self._closed:
-                    raise Interrupted("nothing more is made")
+                    raise Interrupted("the stage was stopped")
                 if not self._queue:
                     break
                 item = self._pop()
             yield item
-            del item  # otherwise this frame would be kept in memory while waiting for the next
+            del item  # otherwise this item would stay in memory while the consumer waits for the next
         if self._error is not None:
             raise self._error
 
@@ -123,5 +123,5 @@ class Stage(Generic[T]):
 
 
 def queue_budget(shape: Shape) -> int:
-    """Return how many bytes of frames of this shape may wait between two stages: at least one frame."""
+    """Return the limit in bytes on a queue of frames of this shape between two stages: at least one frame."""
     return max(shape.frame_bytes, min(QUEUE_BYTES, QUEUE_FRAMES * shape.frame_bytes))

@@ -64,11 +64,11 @@ def _levels(weight: torch.Tensor, product: torch.Tensor, steps: torch.Tensor) ->
     """Round a weight, (outputs, columns). product: the products of all input columns with each other, (columns, columns)."""
     hessian = product + DAMPING * product.diag().mean() * torch.eye(len(product), dtype=product.dtype)
     inverse = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(hessian)), upper=True)
-    left, levels = weight.clone(), torch.empty_like(weight)
+    adjusted, levels = weight.clone(), torch.empty_like(weight)
     for column in range(weight.shape[1]):
-        levels[:, column] = torch.clip(torch.round(left[:, column] / steps), -LARGEST, LARGEST)
-        error = (left[:, column] - levels[:, column] * steps) / inverse[column, column]
-        left[:, column:] -= error[:, None] * inverse[column, column:]
+        levels[:, column] = torch.clip(torch.round(adjusted[:, column] / steps), -LARGEST, LARGEST)
+        error = (adjusted[:, column] - levels[:, column] * steps) / inverse[column, column]
+        adjusted[:, column:] -= error[:, None] * inverse[column, column:]
     return levels
 
 

@@ -10,7 +10,7 @@ from upres.engine.core.model import Deepening, Model, Planar, Session, Spooling,
 from upres.engine.models.chain import as_one
 from upres.engine.models.registry import lighter
 from upres.engine.models.stepped import NOTHING_LIGHTER, stepped
-from upres.engine.pipeline.options import eight_bits
+from upres.engine.pipeline.options import eight_bit_reason
 from upres.service.domain.spec import MOST_CHAINED
 from upres.service.telemetry.labels import model_label
 
@@ -48,7 +48,7 @@ class ChosenModels:
         names = ("name", "scale", "warmup", "report", "digest")
         levels = list(self.model.levels) if isinstance(self.model, Stepping) else []
         facts = {name: getattr(self.model, name) for name in names}
-        return {**facts, "levels": levels, "eight_bits": eight_bits(self._models)}
+        return {**facts, "levels": levels, "eight_bits": eight_bit_reason(self._models)}
 
     def load(self, models: list[tuple[str, int]], content: str, *, steps: bool) -> str | None:
         """Load models that are applied one after the other; return a line for the user if a better model exists.

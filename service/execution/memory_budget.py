@@ -14,7 +14,7 @@ from rich.filesize import decimal
 
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import number
-from upres.engine.pipeline.encoders import SPARE_PART
+from upres.engine.pipeline.encoders import SPARE_MEMORY_DIVISOR
 from upres.service.domain.errors import NoRoomError
 
 SHARE = 0.9  # of the free memory, because predictions may be wrong
@@ -163,7 +163,7 @@ class MemoryBudget:
         This never keeps another attempt waiting: it uses at most a quarter of the total, and nothing while others wait.
         """
         with self._changed:
-            room = 0 if self._waiting else min(self._total // SPARE_PART, self._total - self._held.total())
+            room = 0 if self._waiting else min(self._total // SPARE_MEMORY_DIVISOR, self._total - self._held.total())
             count = max(0, min(most, room // size))
             self._change(count * size, owner, name)
             return count

@@ -26,10 +26,10 @@ def test_every_number_of_encoders_is_measured_to_the_same_bytes(tmp_path):
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
-    rows = [(row["encoders"], row["memory_kept"]) for row in found["rows"]]
-    assert found["same_bytes"] and rows == [(1, False), (1, True), (3, False), (3, True)]
-    for row in found["rows"]:
+    document = json.loads(out.read_text())
+    rows = [(row["encoders"], row["memory_kept"]) for row in document["rows"]]
+    assert document["same_bytes"] and rows == [(1, False), (1, True), (3, False), (3, True)]
+    for row in document["rows"]:
         parts = row["user_ms_a_frame"] + row["system_ms_a_frame"]
         assert row["frames"] == 20 and row["user_ms_a_frame"] > 0 < row["faults_a_frame"]
         assert parts == pytest.approx(row["cpu_ms_a_frame"], abs=0.02)

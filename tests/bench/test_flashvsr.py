@@ -23,24 +23,24 @@ def bench(*words):
 
 @pytest.mark.parametrize("backend", ["nothing", pytest.param("aot_eager", marks=pytest.mark.soak)])
 def test_runners_run_on_a_cpu_and_one_that_cannot_is_kept_with_its_reason(tmp_path, backend):
-    words = ["--small", "--device", "cpu", "--backend", backend, "--steps", 1, "--out", tmp_path / "found.json"]
+    words = ["--small", "--device", "cpu", "--backend", backend, "--steps", 1, "--out", tmp_path / "results.json"]
     runners = ["eager", "compiled", "onnxruntime"]
     done = bench(*words, *(word for runner in runners for word in ("--only", runner)))
     assert done.returncode == 0, done.stderr
-    results = json.loads((tmp_path / "found.json").read_text())["results"]
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
     assert [name.split(",")[0] for name in results] == runners
-    for runner, found in zip(runners, results.values(), strict=True):
+    for runner, result in zip(runners, results.values(), strict=True):
         if (runner, backend) == ("compiled", "nothing"):
-            assert "nothing" in found["error"]
+            assert "nothing" in result["error"]
             continue
-        assert "error" not in found, found
-        assert found["frames_a_second"] == pytest.approx(8 / found["seconds"])
-        assert found["parts"].keys() >= {"projector", "transformer", "decoder"}
-        floor, share = found["floor"]["computed"], found["share_of_floor"]["computed"]
-        assert share == pytest.approx(floor / found["seconds"] / found["matrix_peak"])
-        assert found["peak_memory"] > 0
-    assert found["parts"].keys() >= {"bicubic upscale", "colors"}  # the engine's work outside the networks
-    assert found["runs_on"].startswith("ONNX Runtime")
+        assert "error" not in result, result
+        assert result["frames_a_second"] == pytest.approx(8 / result["seconds"])
+        assert result["parts"].keys() >= {"projector", "transformer", "decoder"}
+        floor, share = result["floor"]["computed"], result["share_of_floor"]["computed"]
+        assert share == pytest.approx(floor / result["seconds"] / result["matrix_peak"])
+        assert result["peak_memory"] > 0
+    assert result["parts"].keys() >= {"bicubic upscale", "colors"}  # the engine's work outside the networks
+    assert result["runs_on"].startswith("ONNX Runtime")
 
 
 def test_what_ran_before_does_not_count(monkeypatch):

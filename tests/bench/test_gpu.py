@@ -30,31 +30,31 @@ def parts(monkeypatch):
 
 
 def test_every_part_runs_on_the_host_and_leaves_its_result(tmp_path):
-    out = tmp_path / "found.json"
+    out = tmp_path / "results.json"
     done = bench("--device", "host", "--out", out, *(word for part in PARTS for word in ("--only", part)))
     assert done.returncode == 0, done.stderr
     document = json.loads(out.read_text())
-    found = {name.removesuffix(", host"): part for name, part in document["results"].items()}
-    assert list(found) == PARTS and document["versions"]["onnxruntime"]
-    assert not [name for name, part in found.items() if "problem" in part], found
-    correct = found["correct"]
+    sections = {name.removesuffix(", host"): part for name, part in document["results"].items()}
+    assert list(sections) == PARTS and document["versions"]["onnxruntime"]
+    assert not [name for name, part in sections.items() if "problem" in part], sections
+    correct = sections["correct"]
     assert correct["right"] and len(correct["results"]) == 4 and correct["sanitizer"] == "no GPU"
     assert [each["misplaced"] for each in correct["results"].values() if "misplaced" in each] == [0, 0]
-    overlapped = [each for name, each in found["overlap"].items() if name != "card"]
+    overlapped = [each for name, each in sections["overlap"].items() if name != "card"]
     assert len(overlapped) == 2  # in RGB and in planes
-    assert all(case["fps"] > 0 for case in found["speed"]["results"].values())
+    assert all(case["fps"] > 0 for case in sections["speed"]["results"].values())
     if problem := video_engines()[0].problem:
-        assert {case["fps_with_nvenc"] for case in found["end_to_end"]["results"].values()} == {problem}
-    assert all(case["complete"] and case["bound_by"] for case in found["end_to_end"]["results"].values())
-    assert "needs a GPU" in found["flashvsr"]["skipped"]
+        assert {case["fps_with_nvenc"] for case in sections["end_to_end"]["results"].values()} == {problem}
+    assert all(case["complete"] and case["bound_by"] for case in sections["end_to_end"]["results"].values())
+    assert "needs a GPU" in sections["flashvsr"]["skipped"]
     if find_spec("tensorrt_rtx"):
-        assert {engine["verdict"] for engine in found["rtx"]["engines"].values()} <= {"accepted", "refused"}
+        assert {engine["verdict"] for engine in sections["rtx"]["engines"].values()} <= {"accepted", "refused"}
     else:
-        assert found["rtx"]["skipped"] == "tensorrt_rtx is not installed"
+        assert sections["rtx"]["skipped"] == "tensorrt_rtx is not installed"
 
 
 def test_a_part_by_itself_adds_to_what_is_there_and_a_device_that_is_not_here_is_said(tmp_path, parts):
-    out = tmp_path / "found.json"
+    out = tmp_path / "results.json"
     done = bench("--device", "host", "--only", "flashvsr", "--out", out)
     assert done.returncode == 0, done.stderr
     assert list(json.loads(out.read_text())["results"]) == ["flashvsr, host"]
@@ -95,10 +95,10 @@ def test_pytorch_beside_x4plus_computes_the_same_network(parts, tmp_path):
     path.write_bytes(network.write(tensors, 4, "x4plus"))
     frame = parts("gpu_networks").frames(1, 24, 16)
     graph = parts("upres.engine.runtime.registry").choose("onnxruntime").load(path, "fp32")
-    ours = graph.run({"frame": frame[0][None]})["upscaled"][0]
+    upscaled = graph.run({"frame": frame[0][None]})["upscaled"][0]
     weights = {name: torch.from_numpy(value) for name, value in tensors.items()}
     planes = torch.from_numpy(frame[0]).permute(2, 0, 1)[None].float()
-    theirs = gpu_x4plus._forward(network, weights, planes)[0].permute(1, 2, 0).numpy()
-    assert np.abs(ours.astype(int) - theirs).max() <= 1 and ours.std() > 1
-    found = gpu_x4plus.x4plus(parts("gpu").Options("host"))
-    assert found["ratio"] > 0 and found["pytorch"] > 0
+    reference = gpu_x4plus._forward(network, weights, planes)[0].permute(1, 2, 0).numpy()
+    assert np.abs(upscaled.astype(int) - reference).max() <= 1 and upscaled.std() > 1
+    measured = gpu_x4plus.x4plus(parts("gpu").Options("host"))
+    assert measured["ratio"] > 0 and measured["pytorch"] > 0

@@ -17,7 +17,7 @@ def test_every_step_is_counted_and_timed_for_frames_of_one_tile_and_of_several(t
     assert done.returncode == 0, done.stderr
     one, several = json.loads((tmp_path / "out.json").read_text())["sizes"]
     assert (one["tiles"], several["tiles"]) == (1, 2)
-    sent, taken, tiled, joined, given = (step["mb"] for step in several["steps"].values())
-    assert sent == taken == 0.07 and tiled > taken and joined == given == pytest.approx(4 * 0.072, abs=0.005)
+    sent, received, tiled, joined, returned = (step["mb"] for step in several["steps"].values())
+    assert sent == received == 0.07 and tiled > received and joined == returned == pytest.approx(4 * 0.072, abs=0.005)
     for row in (one, several):
         assert len(row["steps"]) == 5 and row["worker_ms"] >= row["spared_at_most_ms"] >= 0

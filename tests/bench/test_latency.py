@@ -58,23 +58,23 @@ def test_the_figures_are_those_of_the_times(parts):
     sent = pieces(parts, range(105))  # the last five do not count
     paced = live.Paced(sent, RATE)
     paced._start, paced.sent = 1000.0, [1000.0 + number / 25 for number in range(105)]
-    left_out = {number for number in range(60, 90) if number % 3}
-    coming = [number for number in range(100) if number not in left_out]
+    missing = {number for number in range(60, 90) if number % 3}
+    arriving = [number for number in range(100) if number not in missing]
     recording = latency.Recording()
-    for piece, number in zip(pieces(parts, coming), coming, strict=True):
+    for piece, number in zip(pieces(parts, arriving), arriving, strict=True):
         recording.add(piece)
         recording.times[-1] = 1000.0 + number / 25 + (0.5 if number == 99 else 0.1)
-    found = latency.figures(recording, paced, RATE, 0.02)
-    assert (found["sent"], found["came"], found["unreadable"]) == (105, 80, 0)
-    assert (found["oldest_intervals"], found["most_intervals"], found["older"]) == (12, 3, 1)
-    assert found["sound_ms"] is None
+    figures = latency.figures(recording, paced, RATE, 0.02)
+    assert (figures["sent"], figures["came"], figures["unreadable"]) == (105, 80, 0)
+    assert (figures["oldest_intervals"], figures["most_intervals"], figures["older"]) == (12, 3, 1)
+    assert figures["sound_ms"] is None
     problem = latency.row("a door", "128x72", {"problem": "it is slow"})
     assert len(problem) == len(latency.COLUMNS) and problem[-1] == "it is slow"
-    assert latency.row("a door", "128x72", found)[7:] == ("12.0", "3", "no, 1 of 27", "none", "")
-    assert found["to_first_s"] == 0.1 and found["counted"] == 100 - 53 and found["dropped"] == 20
-    assert found["late_ms"]["p50"] == pytest.approx(100) and found["late_ms"]["p99"] > 350
-    assert found["added_intervals"]["p50"] == pytest.approx(2)
-    assert found["fps"] == pytest.approx(26 / (46 / 25 + 0.4), abs=0.01)
+    assert latency.row("a door", "128x72", figures)[7:] == ("12.0", "3", "no, 1 of 27", "none", "")
+    assert figures["to_first_s"] == 0.1 and figures["counted"] == 100 - 53 and figures["dropped"] == 20
+    assert figures["late_ms"]["p50"] == pytest.approx(100) and figures["late_ms"]["p99"] > 350
+    assert figures["added_intervals"]["p50"] == pytest.approx(2)
+    assert figures["fps"] == pytest.approx(26 / (46 / 25 + 0.4), abs=0.01)
 
 
 @pytest.mark.parametrize(("start", "apart"), [(None, 0.0), (0.0, 0.0), (0.05, 50.0), (-0.03, 30.0)])
@@ -122,14 +122,14 @@ def test_every_frame_of_the_camera_arrives_whole(parts):
 
 
 def test_the_doors_that_need_no_other_program_are_measured_and_every_number_comes_back(tmp_path):
-    out, doors = tmp_path / "found.json", ["upres live", "gRPC", "WebSocket", "LL-HLS"]
+    out, doors = tmp_path / "results.json", ["upres live", "gRPC", "WebSocket", "LL-HLS"]
     command = [sys.executable, BENCH, SAMPLE, out, "--sizes", "96x48", "--seconds", "4", "--doors", *doors]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr
     document = json.loads(out.read_text())
     assert document["machine"]["cpus"] and list(document["results"]) == [f"{door}, 96x48" for door in doors]
-    for found in document["results"].values():
-        assert found["sent"] == 100 and 0 < found["came"] <= 100 and found["unreadable"] == 0, found
-        assert found["inference_ms"] > 0 and found["load"] >= 0 and abs(found["sound_ms"]) < 1, found
+    for result in document["results"].values():
+        assert result["sent"] == 100 and 0 < result["came"] <= 100 and result["unreadable"] == 0, result
+        assert result["inference_ms"] > 0 and result["load"] >= 0 and abs(result["sound_ms"]) < 1, result
     header, *rows = done.stdout.splitlines()[len(doors) :]
     assert header.startswith("door") and [row.partition("  ")[0] for row in rows] == doors

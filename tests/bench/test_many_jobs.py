@@ -13,6 +13,6 @@ def test_turns_go_round_however_many_jobs_one_tenant_has(tmp_path):
     command = [sys.executable, ROOT / "bench" / "many_jobs.py", *sizes]
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
-    found = json.loads(out.read_text())
-    assert (found["database"], found["tenants_among_the_first_100"]) == ("sqlite", 10)
-    assert found["statements_per_attempt"] > 0
+    document = json.loads(out.read_text())
+    assert (document["database"], document["tenants_among_the_first_100"]) == ("sqlite", 10)
+    assert document["statements_per_attempt"] > 0

@@ -15,9 +15,9 @@ def test_every_precision_is_measured_and_the_machine_is_named(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=100)
     assert done.returncode == 0, done.stderr
     document = json.loads(out.read_text())
-    found = document["results"]["1 CPUs"]["operations_a_second"]
+    rates = document["results"]["1 CPUs"]["operations_a_second"]
     names = {"fp32, NumPy", "fp32, OpenVINO", "int8, ONNX Runtime", *(["bf16, OpenVINO"] if has_bfloat16() else [])}
-    assert found.keys() == names
-    assert all(sides.keys() == {"64", "96"} and min(sides.values()) > 0 for sides in found.values())
+    assert rates.keys() == names
+    assert all(sides.keys() == {"64", "96"} and min(sides.values()) > 0 for sides in rates.values())
     assert "openvino" in document["versions"] and document["machine"]["family"]
     assert len(done.stdout.splitlines()) == len(names)

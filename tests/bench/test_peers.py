@@ -24,22 +24,24 @@ def test_ways_take_turns_at_every_size_and_what_is_not_installed_has_no_figures(
     (here / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (here / "python").chmod(0o755)
     words = ["--environments", tmp_path, "--parts", "raw", "--sizes", "24x16", "17x9", "--rounds", "1", "--wait", "0"]
-    ways = ["--ways", "upres exact", "ONNX Runtime fp32", "ncnn fp32", "--out", out]
-    done = subprocess.run([sys.executable, BENCH, *map(str, words + ways)], capture_output=True, text=True, timeout=100)
+    options = ["--ways", "upres exact", "ONNX Runtime fp32", "ncnn fp32", "--out", out]
+    done = subprocess.run(
+        [sys.executable, BENCH, *map(str, words + options)], capture_output=True, text=True, timeout=100
+    )
     assert done.returncode == 0, done.stderr
     results = json.loads(out.read_text())["results"]
     assert [name.rsplit(",", 1)[0] for name in results] == ["raw, 24x16", "raw, 17x9"]
-    for found in results.values():
-        rows = found["rows"]
+    for part in results.values():
+        rows = part["rows"]
         assert rows["upres exact"]["seconds"] > 0 and rows["ONNX Runtime fp32"]["cpu"] >= 0
         assert rows["upres exact"]["psnr"] is None or rows["upres exact"]["psnr"] > 80
         assert rows["ncnn fp32"] == {"psnr": None}  # the package with its weights is not installed
-        assert "times as fast as ONNX Runtime fp32; the goal is 1.0" in found["goals"]["upres exact"]
+        assert "times as fast as ONNX Runtime fp32; the goal is 1.0" in part["goals"]["upres exact"]
 
 
 def test_exact_is_held_against_float32_alone_and_high_against_all_that_is_not_ours(peers):
-    ours = {"upres exact": 2.0, "upres exact, ncnn": 1.0, "upres high": 1.0, "upres fast": 0.6}
-    seconds = {**ours, "PyTorch fp32": 3.0, "ncnn bf16": 1.5}
+    upres_seconds = {"upres exact": 2.0, "upres exact, ncnn": 1.0, "upres high": 1.0, "upres fast": 0.6}
+    seconds = {**upres_seconds, "PyTorch fp32": 3.0, "ncnn bf16": 1.5}
     rows = {name: {"seconds": each} for name, each in seconds.items()} | {"framelift torch": {}}
     raw, clip = (peers.against_goals(title, rows, "seconds") for title in ("raw, 640x360", "clip, x.mp4"))
     assert raw["upres exact"].startswith("1.50 times as fast as PyTorch fp32")

@@ -45,12 +45,12 @@ def test_a_tenant_who_sends_much_at_once_holds_up_himself(simulate):
         for _ in range(300):
             fleet.submit("greedy", 60)
 
-    found = {}
+    waits = {}
     for name, queue in (("fair", FairQueue(10**6)), ("one line", simulate.OneLine())):
         fleet = simulate.day(10, 8000, simulate.Assumed(), 1, queue, (simulate.DAY / 2, much))
-        assert not [job for job in fleet.done if job.left < 0]
-        found[name] = simulate.summarize(fleet)["the smallest tenant in it"]["p99"]
-    assert found["fair"] < found["one line"] / 10
+        assert not [job for job in fleet.done if job.remaining < 0]
+        waits[name] = simulate.summarize(fleet)["the smallest tenant in it"]["p99"]
+    assert waits["fair"] < waits["one line"] / 10
 
 
 def test_devices_that_are_lost_lose_half_a_range_of_each_job_and_no_job(simulate):

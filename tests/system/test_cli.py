@@ -302,11 +302,11 @@ def test_stdin_to_stdout(tiny, suffix, said):
         (
             ["{tiny}", "out.mp4", "--height", "100", "--model", "RealESRGAN_Vid_x2"],
             2,
-            "--height 100 is more than there is: 2 times 32 pixels are 64; RealESRGAN_Vid_x4 gives 128",
+            "--height 100 exceeds the upscaled height: 2 times 32 pixels is 64; RealESRGAN_Vid_x4 gives 128",
         ),
         (["{tiny}", "out.mp4", "--height", "200"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x2"),
         (["{tiny}", "out.mp4", "--height", "300"], 2, "--chain RealESRGAN_Vid_x4,RealESRGAN_Vid_x4"),
-        (["{tiny}", "out.mp4", "--height", "4000"], 2, "ask for at most 128, or leave it out"),
+        (["{tiny}", "out.mp4", "--height", "4000"], 2, "request at most 128, or omit it"),
         (["{tiny}", "out.mp4", "--lossless"], 2, "out.mkv"),
         (["{tiny}", "out.mp4", "--no-such-option"], 2, "--no-such-option"),
         (["{tiny}", "out.mp4", "--start", "nan"], 2, "--start must be seconds, such as 90.5, or [h:]m:s"),

@@ -219,7 +219,7 @@ COMMANDS = [
     ("in.mp4 out.mp4 --crf 99", 2, "crf must lie in 0..51"),
     ("in.mp4 out.mp4 --crf", 2, "'--crf' requires an argument", "for its options: upres run --help"),
     ("probe in.mp4 --content", 2, "'--content' requires an argument", "for its options: upres probe --help"),
-    ("in.mp4 out.mp4 --height 4000", 2, "--height 4000 is more than there is"),
+    ("in.mp4 out.mp4 --height 4000", 2, "--height 4000 exceeds the upscaled height"),
     ("in.mp4 out.mp4 --prefilter shine", 2, "unknown pre-filter: shine; there are: deinterlace"),
     ("in.mp4 out.mp4 --codec mpeg2", 2, "--codec must be auto, h264, hevc, av1"),
     ("in.mp4 out.mp4 --codec h264 --encoder-option bf=3", 2, "frames must not be reordered in the log"),

@@ -101,8 +101,8 @@ def test_settings_that_a_codec_does_not_have_are_refused(settings, words):
 @pytest.mark.parametrize(
     ("suffix", "settings", "words"),
     [
-        ("mp4", {"codec": "prores"}, "prores goes into mov or matroska, not into mp4"),
-        ("mov", {"codec": "av1"}, "av1 goes into mp4 or matroska or webm, not into mov"),
+        ("mp4", {"codec": "prores"}, "prores is stored in mov or matroska, not in mp4"),
+        ("mov", {"codec": "av1"}, "av1 is stored in mp4 or matroska or webm, not in mov"),
         (
             "mp4",
             {"codec": "av1", "pixel_format": "yuv444p"},

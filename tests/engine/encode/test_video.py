@@ -89,7 +89,7 @@ def test_height_resamples_the_result_down(tmp_path):
     video = referee.streams(tmp_path / "out.mp4", "video")[0]
     assert (video["width"], video["height"]) == (160, 120)
     assert np.abs(referee.pictures(tmp_path / "out.mp4").mean() - referee.pictures(clip).mean()) < 2
-    with pytest.raises(SettingsError, match="`height` 500 is more than there is: 2 times 48 pixels are 96"):
+    with pytest.raises(SettingsError, match="`height` 500 exceeds the upscaled height: 2 times 48 pixels is 96"):
         upscaled(clip, tmp_path / "more.mp4", encoder=Encoder(height=500))
 
 

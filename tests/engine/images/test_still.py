@@ -281,7 +281,7 @@ def test_a_jpeg_lays_transparency_over_white_and_says_so(tmp_path):
 def test_a_height_resamples_the_result_and_no_more_than_there_is(tmp_path):
     source = saved(tmp_path / "in.png", pixels(channels=4))
     assert upscaled(source, tmp_path / "out.png", height=9)[1].size == (12, 9)
-    with pytest.raises(SettingsError, match="is more than there is"):
+    with pytest.raises(SettingsError, match="exceeds the upscaled height"):
         upscale_image(source, tmp_path / "high.png", [Nearest()], height=13)
 
 

@@ -51,9 +51,9 @@ def measured(path):
 def idet(path):
     """Return the share of frames that FFmpeg's idet reports as interlaced."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", path, "-vf", "idet", "-frames:v", "72", "-f", "null", "-"]
-    said = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
+    log = subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
     counts = list(
-        map(int, re.findall(r"Multi frame.*TFF: *(\d+) *BFF: *(\d+) *Prog\w*: *(\d+) *Und\w*: *(\d+)", said)[-1])
+        map(int, re.findall(r"Multi frame.*TFF: *(\d+) *BFF: *(\d+) *Prog\w*: *(\d+) *Und\w*: *(\d+)", log)[-1])
     )
     return sum(counts[:2]) / sum(counts)
 

@@ -16,7 +16,7 @@ from paths import SAMPLE
 from upres.engine.core.frame import Color, Frame, Shape
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
-from upres.engine.pipeline.keep_up import MOST_LATE, KeepUp
+from upres.engine.pipeline.keep_up import MAX_LATE_INTERVALS, KeepUp
 from upres.engine.pipeline.options import Job
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
@@ -34,7 +34,7 @@ class World:
             np.uint8(0), (height, width, 3)
         )  # a broadcast view: nbytes of a full frame, one byte of memory
         self.now, self.dropped = 0.0, []
-        self._turn, self._came = threading.Semaphore(0), threading.Semaphore(0)
+        self._turn, self._requested = threading.Semaphore(0), threading.Semaphore(0)
         self._pts, self._end = 0, None
         self.stage = KeepUp(
             self._source(),
@@ -44,12 +44,14 @@ class World:
             clock=lambda: self.now,
             **settings,
         )
-        self.taken = self.stage.results()
-        self.frames = self.stage.tracked(self.taken)  # by a model that returns the result of each frame immediately
+        self.unrecorded = self.stage.results()
+        self.frames = self.stage.tracked(
+            self.unrecorded
+        )  # by a model that returns the result of each frame immediately
 
     def _source(self):
         while True:
-            self._came.release()
+            self._requested.release()
             assert self._turn.acquire(timeout=30)
             if self._end:
                 if isinstance(self._end, Exception):
@@ -61,10 +63,10 @@ class World:
     def bring(self, count=1):
         """Make frames arrive, and wait until they are queued."""
         for _ in range(count):
-            assert self._came.acquire(timeout=30)
+            assert self._requested.acquire(timeout=30)
             self._turn.release()
-        assert self._came.acquire(timeout=30)
-        self._came.release()
+        assert self._requested.acquire(timeout=30)
+        self._requested.release()
 
     def work(self, seconds):
         """Advance the clock, with frames arriving in the meantime."""
@@ -93,9 +95,9 @@ class World:
 
 @pytest.fixture
 def world():
-    made = World()
-    with made.stage:
-        yield made
+    new_world = World()
+    with new_world.stage:
+        yield new_world
 
 
 def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world):
@@ -117,20 +119,20 @@ def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
         world.work(0.17)
         world.stage.following(frame.pts)
         late.append(world.now - frame.pts / 10)
-    assert max(late) <= MOST_LATE / 10 + 1e-9
+    assert max(late) <= MAX_LATE_INTERVALS / 10 + 1e-9
     assert world.dropped and max(ages[5:]) <= 0.1 + 1e-9
 
 
-@pytest.mark.parametrize("in_turns", [True, False])
-def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(in_turns):
+@pytest.mark.parametrize("shares_cores", [True, False])
+def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(shares_cores):
     """Only if the models are too slow: a model that keeps up runs concurrently with the encoder."""
-    world = World(in_turns=in_turns)
+    world = World(shares_cores=shares_cores)
     with world.stage:
         world.bring()
         for seconds in [0.05] * 5 + [0.25] * 20:
             frame = next(world.frames)
             world.work(seconds)
-            assert world.stage._can_pop() == (world.waits and not (in_turns and world.dropped))
+            assert world.stage._can_pop() == (world.waits and not (shares_cores and world.dropped))
             world.stage.following(frame.pts)
             if not world.waits:
                 world.work(0.1)
@@ -140,18 +142,18 @@ def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(i
 @pytest.mark.parametrize("at_once", [0, 10])
 def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nobody_has(at_once):
     """The model returns a result when it receives the next frame, from its first frame on or later, on the encoder's cores."""
-    world = World(in_turns=True)
+    world = World(shares_cores=True)
 
     def model():
         for _ in range(at_once):
-            frame = next(world.taken)
+            frame = next(world.unrecorded)
             world.work(0.25)
             yield frame
-        before = next(world.taken)
+        before = next(world.unrecorded)
         while True:
             world.work(0.25)
             assert world.stage._can_pop()
-            frame = next(world.taken)
+            frame = next(world.unrecorded)
             yield before
             before = frame
 
@@ -164,8 +166,8 @@ def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nob
 
 
 def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
-    turned = []
-    world = World(in_turns=True, turned=turned.append)
+    waits = []
+    world = World(shares_cores=True, on_encoder_wait=waits.append)
     with world.stage:
         world.bring()
         for _ in range(10):
@@ -174,7 +176,7 @@ def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
             world.stage._can_pop()  # the model requests the next frame
             world.work(0.3)  # time that the encoder takes
             world.stage.following(frame.pts)
-    assert turned == pytest.approx([0.3] * 9)  # not after the first frame, whose duration was unknown
+    assert waits == pytest.approx([0.3] * 9)  # not after the first frame, whose duration was unknown
 
 
 def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
@@ -210,7 +212,7 @@ def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
         for _ in range(4):
             if not world.waits:
                 world.work(0.1)
-            frames.append(next(world.taken))
+            frames.append(next(world.unrecorded))
         world.work(0.3)
         for frame in frames:
             world.stage.following(frame.pts)
@@ -329,7 +331,7 @@ def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_
 def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source():
     """A burst of three seconds, then frames that the reader waits for, until more arrive than fit into the queue."""
     waits = [0]
-    world = World(waits=lambda: waits[0])
+    world = World(count_waits=lambda: waits[0])
     with world.stage:
         world.now = 3.0
         world.bring(30)
@@ -337,7 +339,7 @@ def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source()
             waits[0] += 1
             world.now += 0.1
             world.bring()  # reading is not blocked
-        assert world.dropped and world.newest - next(world.frames).pts <= MOST_LATE
+        assert world.dropped and world.newest - next(world.frames).pts <= MAX_LATE_INTERVALS
 
 
 def test_a_model_that_is_as_fast_as_its_source_drops_nothing(world):

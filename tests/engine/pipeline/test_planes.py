@@ -55,9 +55,9 @@ def test_a_clip_whose_planes_a_model_takes_is_never_rgb_on_the_host_and_the_same
     upscale(source, tmp_path / "rgb.mp4", job(tmp_path / "rgb.mp4", plain, encoder=EXACT))
     monkeypatch.setattr(frames, "ToRGB", None)
     progress = upscale(source, tmp_path / "out.mp4", job(tmp_path / "out.mp4", on_device(graph), encoder=EXACT))
-    ours, theirs = planes(tmp_path / "out.mp4"), planes(tmp_path / "rgb.mp4")
-    assert ours.shape == theirs.shape == (10, 144, 128) and progress.frames_out == 10
-    assert abs(ours.astype(int) - theirs).max() <= 1
+    planar, in_rgb = planes(tmp_path / "out.mp4"), planes(tmp_path / "rgb.mp4")
+    assert planar.shape == in_rgb.shape == (10, 144, 128) and progress.frames_out == 10
+    assert abs(planar.astype(int) - in_rgb).max() <= 1
     assert referee.streams(tmp_path / "out.mp4", "video")[0]["pix_fmt"] == "yuv420p"
 
 
@@ -91,11 +91,11 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_planes_are_taken_where_nothing_else_changes_them(tmp_path, graph, case):
-    arguments, settings, encoder, taken = CASES[case]
+    arguments, settings, encoder, planar = CASES[case]
     source = media.clip(tmp_path / "in.mkv", *arguments)
     with Reader(source, eight_bits=None) as reader:
         whole = job(tmp_path / "out.mkv", on_device(graph), encoder=Encoder(**encoder))
-        assert fitted(replace(whole, **settings), reader).planar is taken
+        assert fitted(replace(whole, **settings), reader).planar is planar
         assert not fitted(replace(whole, **settings), reader, images=True).planar
 
 

@@ -28,16 +28,16 @@ def clip(tmp_path_factory):
 
 
 def length(seconds, *models, rate=25):
-    wanted = job(Path("out.mp4"), *models)
+    options = job(Path("out.mp4"), *models)
     prediction = type("Prediction", (), {"frame_seconds": seconds})()
-    return cut_by_work(wanted, prediction, Fraction(rate)).encoder.segment_seconds
+    return cut_by_work(options, prediction, Fraction(rate)).encoder.segment_seconds
 
 
 @pytest.mark.parametrize(
-    ("seconds", "wanted"), [(0.1, 2.0), (0.3, 2.0), (0.5, 1.2), (2.0, 0.28), (60.0, 0.25)], ids="{}s a frame".format
+    ("seconds", "expected"), [(0.1, 2.0), (0.3, 2.0), (0.5, 1.2), (2.0, 0.28), (60.0, 0.25)], ids="{}s a frame".format
 )
-def test_a_segment_is_what_takes_fifteen_seconds(seconds, wanted):
-    assert length(seconds) == wanted
+def test_a_segment_is_what_takes_fifteen_seconds(seconds, expected):
+    assert length(seconds) == expected
 
 
 def test_a_model_that_starts_its_shot_again_keeps_its_segments():
