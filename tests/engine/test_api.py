@@ -145,12 +145,12 @@ def test_a_stream_cannot_be_resumed_and_says_so(clip, tmp_path):
     fails(LogError, "a stream cannot be resumed", Pipe(clip.read_bytes()), tmp_path / "out.mp4", resume=True)
 
 
-@pytest.mark.parametrize("taken", [0, 1, 2])
-def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, taken):
+@pytest.mark.parametrize("received", [0, 1, 2])
+def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, received):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     before = referee.held()
     fragments = stream(clip, job(Path("out.mp4"), Nearest(held=3)))
-    for _ in range(taken):
+    for _ in range(received):
         next(fragments)
     fragments.close()
     assert referee.held() <= before

@@ -20,20 +20,20 @@ def test_a_graph_and_its_manifest_are_written(tmp_path):
     source = write_srvgg(tmp_path, SMALL, tensors(SMALL, dtype=np.float16))
     exported = export(source, GENERAL, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"{GENERAL}.json", f"{GENERAL}.onnx"]
-    found = manifest.read(exported.graph.with_suffix(".json"))
-    assert found == exported.manifest
-    assert found.graph_sha256 == hashlib.sha256(exported.graph.read_bytes()).hexdigest()
-    assert found.weights_sha256 == hashlib.sha256(source.with_suffix(".bin").read_bytes()).hexdigest()
-    assert (found.scale, found.pad, found.halo, found.exact_halo, found.multiple) == (4, 0, 4, True, 1)
-    assert found.opset == onnx.load(exported.graph).opset_import[0].version
+    facts = manifest.read(exported.graph.with_suffix(".json"))
+    assert facts == exported.manifest
+    assert facts.graph_sha256 == hashlib.sha256(exported.graph.read_bytes()).hexdigest()
+    assert facts.weights_sha256 == hashlib.sha256(source.with_suffix(".bin").read_bytes()).hexdigest()
+    assert (facts.scale, facts.pad, facts.halo, facts.exact_halo, facts.multiple) == (4, 0, 4, True, 1)
+    assert facts.opset == onnx.load(exported.graph).opset_import[0].version
 
 
 def test_a_residual_network_is_tiled_with_an_overlap(tmp_path):
     net = RRDB(8, 4, 1, 2)
     save_file(tensors(net), tmp_path / "realesrgan-x2plus.safetensors")
-    found = export(tmp_path / "realesrgan-x2plus.safetensors", "realesrgan-x2plus", tmp_path).manifest
-    assert (found.scale, found.pad, found.halo, found.exact_halo, found.multiple) == (2, 0, 32, False, 2)
-    assert found.max_difference <= 1
+    facts = export(tmp_path / "realesrgan-x2plus.safetensors", "realesrgan-x2plus", tmp_path).manifest
+    assert (facts.scale, facts.pad, facts.halo, facts.exact_halo, facts.multiple) == (2, 0, 32, False, 2)
+    assert facts.max_difference <= 1
 
 
 @pytest.mark.parametrize(
@@ -103,12 +103,12 @@ def test_what_is_no_file_is_said_with_how_to_get_it(name, words):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_what_ships_fits_its_manifest(name):
-    graph, found = manifest.find(name)
+    graph, facts = manifest.find(name)
     assert graph.stat().st_size <= 2_000_000
-    assert hashlib.sha256(graph.read_bytes()).hexdigest() == found.graph_sha256
-    assert found.max_difference <= 1
-    assert found.psnr >= 85
-    assert found.reference.startswith("ncnn ")
+    assert hashlib.sha256(graph.read_bytes()).hexdigest() == facts.graph_sha256
+    assert facts.max_difference <= 1
+    assert facts.psnr >= 85
+    assert facts.reference.startswith("ncnn ")
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -131,7 +131,7 @@ def test_what_ships_comes_out_again_byte_for_byte(name, ncnn_models, tmp_path):
 
 @pytest.mark.soak
 def test_a_real_residual_network_agrees_with_ncnn(residual_network):
-    found = residual_network.manifest
-    assert found.reference.startswith("ncnn ")
-    assert found.max_difference <= 1
-    assert found.psnr >= 85
+    facts = residual_network.manifest
+    assert facts.reference.startswith("ncnn ")
+    assert facts.max_difference <= 1
+    assert facts.psnr >= 85

@@ -62,9 +62,12 @@ def test_models_taken_for_one_give_what_they_give_one_after_the_other():
     one = as_one(models)
     assert (one.scale, one.warmup, one.memory(4, 4)) == (4, None, models[0].memory(4, 4) + models[1].memory(8, 8))
     assert as_one(models[:1]) is models[0]
-    got, wanted = list(Chain((one,)).run(frames(8, shots=(0, 3)))), list(Chain(models).run(frames(8, shots=(0, 3))))
-    assert [(frame.pts, frame.pixels.tobytes()) for frame in got] == [
-        (frame.pts, frame.pixels.tobytes()) for frame in wanted
+    combined, separate = (
+        list(Chain((one,)).run(frames(8, shots=(0, 3)))),
+        list(Chain(models).run(frames(8, shots=(0, 3)))),
+    )
+    assert [(frame.pts, frame.pixels.tobytes()) for frame in combined] == [
+        (frame.pts, frame.pixels.tobytes()) for frame in separate
     ]
 
 

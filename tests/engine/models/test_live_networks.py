@@ -28,8 +28,8 @@ def frame():
     """Return the middle of the sample clip, as the pipeline passes it to a model."""
     with Reader(SAMPLE) as reader:
         to_rgb = ToRGB(reader.info.shape.color, reader.info.orientation)
-        (found,) = islice(reader.frames(), 37, 38)
-        return Frame(to_rgb(found), 0, 1)
+        (middle,) = islice(reader.frames(), 37, 38)
+        return Frame(to_rgb(middle), 0, 1)
 
 
 def upscale(model, frame):
@@ -44,10 +44,10 @@ def psnr(a, b):
 def test_a_manifest_says_what_the_graph_is(network):
     path, facts = manifest.find(network)
     graph = path.read_bytes()
-    found = analyze(graph)
+    measured = analyze(graph)
     assert len(graph) <= BYTES
     assert hashlib.sha256(graph).hexdigest() == facts.graph_sha256
-    assert (found.halo, found.flops_per_pixel, found.bytes_per_pixel) == (
+    assert (measured.halo, measured.flops_per_pixel, measured.bytes_per_pixel) == (
         facts.halo,
         facts.flops_per_pixel,
         facts.bytes_per_pixel,

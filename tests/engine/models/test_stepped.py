@@ -18,14 +18,14 @@ def test_the_network_is_changed_between_two_frames_and_nobody_else_notices():
     heavy, light = Nearest(4, name="heavy"), Nearest(2, name="light")
     model = SteppedModel([heavy, light])
     assert model.levels == ["heavy", "light, resampled to 4 times"] and model.scale == 4
-    session, made = model.open(8, 6), []
+    session, results = model.open(8, 6), []
     for number, frame in enumerate(frames(6)):
         model.level = int(2 <= number < 4)
-        made += session.push(frame)
-    made += session.flush()
-    assert [frame.pts for frame in made] == list(range(6))
-    assert {frame.pixels.shape for frame in made} == {(24, 32, 3)}
-    assert all((frame.pixels == frame.pts).all() for frame in made)
+        results += session.push(frame)
+    results += session.flush()
+    assert [frame.pts for frame in results] == list(range(6))
+    assert {frame.pixels.shape for frame in results} == {(24, 32, 3)}
+    assert all((frame.pixels == frame.pts).all() for frame in results)
     assert (heavy.opened[0].count, light.opened[0].flushed) == (0, [2])
     session.close()
     assert heavy.opened[0].closed and light.opened[0].closed
@@ -33,11 +33,11 @@ def test_the_network_is_changed_between_two_frames_and_nobody_else_notices():
 
 def test_what_a_network_still_holds_comes_before_the_first_frame_of_the_next():
     model = SteppedModel([Nearest(2, held=2, name="heavy"), Nearest(2, name="light")])
-    session, made = model.open(8, 6), []
+    session, results = model.open(8, 6), []
     for number, frame in enumerate(frames(5)):
         model.level = int(number >= 3)
-        made += [each.pts for each in session.push(frame)]
-    assert made == [0, 1, 2, 3, 4]
+        results += [each.pts for each in session.push(frame)]
+    assert results == [0, 1, 2, 3, 4]
 
 
 def test_sixteen_bits_and_planes_keep_their_form_when_they_are_resampled():
@@ -83,7 +83,7 @@ LIGHT = [("RealESRGAN_Vid_x4", 4, "live"), ("RealESRGAN_Vid_x2", 2, "live")]
 
 
 @pytest.mark.parametrize(
-    ("asked", "lighter"),
+    ("model", "lighter"),
     [
         (("RealESRGAN_Vid_x2", 2), [("RealESRGAN_Vid_x2", 2, "live")]),
         (("RealESRGAN_Vid_x2", 2, "live"), []),
@@ -95,5 +95,5 @@ LIGHT = [("RealESRGAN_Vid_x4", 4, "live"), ("RealESRGAN_Vid_x2", 2, "live")]
         (("FlashVSR_Tiny", 4), []),
     ],
 )
-def test_what_may_take_a_models_place(asked, lighter):
-    assert registry.lighter(*asked) == lighter
+def test_what_may_take_a_models_place(model, lighter):
+    assert registry.lighter(*model) == lighter

@@ -93,10 +93,10 @@ def test_a_runtime_that_is_gone_is_not_taken():
 
 def test_only_runtimes_in_the_table_are_asked_whether_they_can_run(monkeypatch):
     keep(row("gone", fps=99), row(fps=3))
-    asked, load_runtime = [], runtimes.load
-    monkeypatch.setattr(runtimes, "load", lambda name: asked.append(name) or load_runtime(name))
+    loaded, load_runtime = [], runtimes.load
+    monkeypatch.setattr(runtimes, "load", lambda name: loaded.append(name) or load_runtime(name))
     assert tuned.pick(X2, "exact")[0].runtime == "onnxruntime"
-    assert asked == ["onnxruntime"]  # querying one with a driver may take a second
+    assert loaded == ["onnxruntime"]  # querying one with a driver may take a second
 
 
 def test_a_table_is_written_whole_or_not_at_all(monkeypatch):

@@ -34,7 +34,7 @@ def desktop():
         return np.ascontiguousarray(ToRGB(reader.info.shape.color)(next(reader.frames()))[:HEIGHT, :WIDTH])
 
 
-def held(desktop):
+def still_picture(desktop):
     other = np.roll(desktop, 9, axis=1)
     return [desktop, desktop.copy(), desktop.copy(), other, other.copy(), desktop]
 
@@ -92,7 +92,7 @@ FASTEST = RUNTIMES[-1]
 @pytest.mark.parametrize(
     ("network", "runtime", "film", "share"),
     [
-        (X2, FASTEST, held, 0.5),
+        (X2, FASTEST, still_picture, 0.5),
         (X2, FASTEST, moving_cursor, 0.9),
         (X2, FASTEST, at_the_edges, 0.7),
         (X2, FASTEST, fade, 1.0),
@@ -111,21 +111,21 @@ def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, f
     alone = [upscaled(model, [each])[0] for each in frames]
     whole, model._in_boxes = graph.pixels, gives_equal_bits(graph, facts)
     graph.pixels = 0
-    for result, wanted in zip(upscaled(model, frames), alone, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+    for result, reference in zip(upscaled(model, frames), alone, strict=True):
+        np.testing.assert_array_equal(result, reference)
     assert graph.pixels <= share * whole
 
 
 def test_frames_under_way_share_the_result_of_the_same_frame(desktop):
     path, facts = manifest.find(X2)
     graph, device = OnnxRuntimeGraph(path, 2), HostDevice(1)
-    frames = held(desktop)
+    frames = still_picture(desktop)
     expected = upscaled(PerFrameModel(graph, facts), frames)
     queued = HostGraph(graph, device)
     runs, enqueue = [], queued.enqueue
     queued.enqueue = lambda bound: (runs.append(1), enqueue(bound))[1]
-    for result, wanted in zip(upscaled(PerFrameModel(queued, facts), frames), expected, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+    for result, reference in zip(upscaled(PerFrameModel(queued, facts), frames), expected, strict=True):
+        np.testing.assert_array_equal(result, reference)
     assert len(runs) == 3
 
 
@@ -136,10 +136,10 @@ def test_a_runtime_whose_parts_differ_gets_whole_frames(desktop):
 
     class Uneven(Counted):
         def run(self, feeds):
-            found = super().run(feeds)
-            found["upscaled"][0, -1, -1] += feeds["frame"].shape[2] % 64 == 0
-            found["upscaled"][0] += feeds["frame"].shape[1] % 64 == 0
-            return found
+            outputs = super().run(feeds)
+            outputs["upscaled"][0, -1, -1] += feeds["frame"].shape[2] % 64 == 0
+            outputs["upscaled"][0] += feeds["frame"].shape[1] % 64 == 0
+            return outputs
 
     graph = Uneven(exact)
     assert gives_equal_bits(exact, facts) and not gives_equal_bits(graph, facts)
@@ -159,14 +159,14 @@ def test_boxes_hold_all_that_changed_and_lie_apart(height, width, gap, places):
     now, inside = before.copy(), {(y % height, x % width) for y, x in places}
     for number, (y, x) in enumerate(inside):
         now[y, x, number % 3] = 1
-    found = changes(before, now, gap)
-    covered = [[each for each in inside if each in area(box)] for box in found]
+    boxes = changes(before, now, gap)
+    covered = [[each for each in inside if each in area(box)] for box in boxes]
     assert sum(map(len, covered)) == len(inside)
-    for box, held in zip(found, covered, strict=True):
-        if held:
-            assert box.left == min(x for _, x in held) and box.right == max(x for _, x in held) + 1
-    for number, one in enumerate(found):
-        for other in found[number + 1 :]:
+    for box, inside_box in zip(boxes, covered, strict=True):
+        if inside_box:
+            assert box.left == min(x for _, x in inside_box) and box.right == max(x for _, x in inside_box) + 1
+    for number, one in enumerate(boxes):
+        for other in boxes[number + 1 :]:
             rows = max(one.top, other.top) - min(one.bottom, other.bottom)
             columns = max(one.left, other.left) - min(one.right, other.right)
             assert max(rows, columns) >= gap

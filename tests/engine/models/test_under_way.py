@@ -51,8 +51,8 @@ def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, see
     assert len(results) < FRAMES
     results += session.flush()
     assert [(r.pts, r.duration, r.shot) for r in results] == [(f.pts, f.duration, f.shot) for f in frames()]
-    for result, wanted in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(result.pixels, wanted)
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, reference)
     again = [*session.push(frames()[0]), *session.flush()]
     np.testing.assert_array_equal(again[0].pixels, expected[0])
     session.close()
@@ -64,35 +64,35 @@ def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, see
 def test_a_picture_that_stands_still_is_given_while_it_does(network, expected, side):
     device = HostDevice(2)
     session = in_tiles(network, device, side).open(WIDTH, HEIGHT)
-    given = []
+    results = []
     for pts in range(40):
-        given += session.push(Frame(frames()[0].pixels, pts, 1))
-        assert len(given) >= pts - DEPTH
-    given += session.flush()
+        results += session.push(Frame(frames()[0].pixels, pts, 1))
+        assert len(results) >= pts - DEPTH
+    results += session.flush()
     session.close()
-    assert [each.pts for each in given] == list(range(40))
-    assert all(np.array_equal(each.pixels, expected[0]) for each in given)
+    assert [each.pts for each in results] == list(range(40))
+    assert all(np.array_equal(each.pixels, expected[0]) for each in results)
 
 
 def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, expected):
     device = HostDevice(1)
     chain = Chain([in_tiles(network, device, 120)], live=True)
-    given = []
+    results = []
 
     def source():
         for each in frames():
             yield each
-            assert len(given) == each.pts // 3 + 1
+            assert len(results) == each.pts // 3 + 1
 
     for result in chain.run(source()):
-        given.append(result.pixels)
-    for result, wanted in zip(given, expected, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+        results.append(result.pixels)
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, reference)
     assert device.in_use == 0
 
 
 class Short(HostGraph):
-    """A device with memory for the activations of tiles of up to `pixels` pixels, from a given run on."""
+    """A device with memory for the activations of tiles of up to `pixels` pixels, from a results run on."""
 
     pixels, runs, last = 12_000, 0, 4
 
@@ -117,8 +117,8 @@ def test_where_memory_is_short_tiles_are_halved_and_no_frame_is_lost(network, ex
     chain = Chain([in_tiles(network, device, 1000, Short)])
     results = list(chain.run(iter(frames())))
     assert [each.pts for each in results] == [each.pts for each in frames()]
-    for result, wanted in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(result.pixels, wanted)
+    for result, reference in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, reference)
     assert len(chain.notes) == 1
     assert "GPU memory is low: realesr-live-x2 continues with tiles of " in chain.notes[0]
     assert device.in_use == 0
@@ -139,8 +139,8 @@ class ShortAtOnce(HostGraph):
 def test_a_live_session_that_memory_is_short_for_is_halved_too(network, expected):
     device = HostDevice(1)
     chain = Chain([in_tiles(network, device, 1000, ShortAtOnce)], live=True)
-    for result, wanted in zip(chain.run(iter(frames())), expected, strict=True):
-        np.testing.assert_array_equal(result.pixels, wanted)
+    for result, reference in zip(chain.run(iter(frames())), expected, strict=True):
+        np.testing.assert_array_equal(result.pixels, reference)
     assert "continues with tiles of " in chain.notes[0]
     assert device.in_use == 0
 

@@ -15,14 +15,14 @@ GENERAL = "realesr-general-x4v3"
 def app(tmp_path, monkeypatch):
     """Build a command line from the entry points, like the main one."""
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path / "cache"))
-    made = typer.Typer()
+    cli = typer.Typer()
     for entry in entry_points(group="upres.commands"):
         loaded = entry.load()
         if isinstance(loaded, typer.Typer):
-            made.add_typer(loaded, name=entry.name)
+            cli.add_typer(loaded, name=entry.name)
         else:
-            made.command(entry.name)(loaded)
-    return made
+            cli.command(entry.name)(loaded)
+    return cli
 
 
 def invoke(app, *words):

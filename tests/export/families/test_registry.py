@@ -24,8 +24,8 @@ def test_the_network_follows_from_the_shapes(network):
 @pytest.mark.parametrize("network", [SMALL, SRVGG(8, 1, 2), RRDB(8, 4, 2, 4), RRDB(8, 4, 1, 2)], ids=str)
 def test_tensors_without_names_get_those_of_the_family_that_has_as_many(network):
     weights = tensors(network)
-    found, named = identify(Weights(list(weights.values()), ""))
-    assert found == network
+    identified, named = identify(Weights(list(weights.values()), ""))
+    assert identified == network
     assert {name: id(array) for name, array in named.items()} == {name: id(array) for name, array in weights.items()}
 
 

@@ -37,13 +37,13 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server():
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as made:
-        made.ranges = []
-        made.url = f"http://127.0.0.1:{made.server_port}"
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http_server:
+        http_server.ranges = []
+        http_server.url = f"http://127.0.0.1:{http_server.server_port}"
+        thread = threading.Thread(target=http_server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield made
-        made.shutdown()
+        yield http_server
+        http_server.shutdown()
         thread.join()
 
 
@@ -54,19 +54,19 @@ def test_a_file_comes_whole(server, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("path", "have", "asked"),
+    ("path", "received", "ranges"),
     [
         ("file", 3000, ["bytes=3000-"]),
         ("whole", 3000, ["bytes=3000-"]),
         ("file", len(CONTENT), [f"bytes={len(CONTENT)}-", None]),
     ],
 )
-def test_it_goes_on_from_what_is_there(server, tmp_path, path, have, asked):
+def test_it_goes_on_from_what_is_there(server, tmp_path, path, received, ranges):
     """If the server does not support ranges, or has no more bytes, the download restarts."""
-    (tmp_path / "file.part").write_bytes(CONTENT[:have])
+    (tmp_path / "file.part").write_bytes(CONTENT[:received])
     download(f"{server.url}/{path}", tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == CONTENT
-    assert server.ranges == asked
+    assert server.ranges == ranges
 
 
 def test_what_breaks_off_is_kept_for_the_next_time(server, tmp_path):

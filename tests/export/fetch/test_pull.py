@@ -33,10 +33,10 @@ def empty_cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(tmp_path):
-    made = tmp_path / "weights"
-    made.mkdir()
-    save_file(tensors(SMALL), made / SAVED)
-    return made
+    path = tmp_path / "weights"
+    path.mkdir()
+    save_file(tensors(SMALL), path / SAVED)
+    return path
 
 
 def test_weights_from_a_folder_become_a_network_that_is_found(folder):
@@ -62,13 +62,13 @@ def test_a_damaged_cache_is_exported_again(folder, file):
 def test_two_pulls_at_once_fetch_once(tmp_path, monkeypatch):
     """The second waits for the first, and uses its result."""
     save_file(tensors(SMALL), tmp_path / SAVED)
-    content, asked, waiting = (tmp_path / SAVED).read_bytes(), threading.Event(), threading.Event()
+    content, requested, waiting = (tmp_path / SAVED).read_bytes(), threading.Event(), threading.Event()
     requests = []
 
     class Slow(BaseHTTPRequestHandler):
         def do_GET(self):
             requests.append(self.path)
-            asked.set()
+            requested.set()
             assert waiting.wait(60)
             self.send_response(200)
             self.send_header("Content-Length", str(len(content)))
@@ -87,7 +87,7 @@ def test_two_pulls_at_once_fetch_once(tmp_path, monkeypatch):
         monkeypatch.setenv("UPRES_MODEL_MIRROR", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setitem(NETWORKS, GENERAL, replace(NETWORKS[GENERAL], file=SAVED, sha256=None))
         first = threads.submit(pull, GENERAL)
-        assert asked.wait(60)
+        assert requested.wait(60)
         second = threads.submit(pull, GENERAL, report=report)
         try:
             assert second.result(120) == first.result(120)

@@ -61,7 +61,7 @@ def tile_differs(run, scale: int, halo: int) -> int:
 
 def test_operations_and_memory_per_input_pixel():
     net = SRVGG(4, 0, 2)
-    found = analyze(net.write(tensors(net), 2, "x"))
-    assert found.flops_per_pixel == 2 * (3 * 4 * 9 + 4 * 12 * 9 + 3 * 12)
+    facts = analyze(net.write(tensors(net), 2, "x"))
+    assert facts.flops_per_pixel == 2 * (3 * 4 * 9 + 4 * 12 * 9 + 3 * 12)
     # The frame in float32, the results of the last convolution and of the repetition, and their sum.
-    assert found.bytes_per_pixel == BYTES_MEASURED * 4 * (12 + 12 + 12)
+    assert facts.bytes_per_pixel == BYTES_MEASURED * 4 * (12 + 12 + 12)

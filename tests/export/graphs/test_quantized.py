@@ -27,7 +27,7 @@ def test_a_convolution_in_int8_is_that_of_whole_numbers(tmp_path):
     for value in (source, conv.output[0]):
         model.graph.output.append(onnx.ValueInfoProto(name=value))
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    x, found = session.run([source, conv.output[0]], {"frame": frame(9, 7)[None]})
+    x, result = session.run([source, conv.output[0]], {"frame": frame(9, 7)[None]})
     whole = np.clip(np.rint(x[0] / np.float32(0.01)), -128, 127).astype(int)
     padded = np.pad(whole, ((0, 0), (1, 1), (1, 1)))
     sums = sum(
@@ -35,4 +35,4 @@ def test_a_convolution_in_int8_is_that_of_whole_numbers(tmp_path):
         for row, column in np.ndindex(3, 3)
     )
     expected = sums * (0.01 * steps)[:, None, None] + changed[bias][:, None, None]
-    np.testing.assert_allclose(found[0], expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(result[0], expected, rtol=1e-4, atol=1e-4)

@@ -61,8 +61,8 @@ def test_a_network_in_int8_is_near_itself_and_the_same_bytes_again(work, tmp_pat
     frame = np.ascontiguousarray(video.frames(SAMPLE, start=1.5)[0][None, :96, :128])
     exact = runtimes.load("onnxruntime").load(manifest.find(NAME)[0], "fp32").run({"frame": frame})["upscaled"]
     for name, precision in (("openvino", "int8"), ("onnxruntime", "fp32")):
-        found = runtimes.load(name).load(tmp_path / "a" / variant.file, precision).run({"frame": frame})["upscaled"]
-        error = np.mean((found.astype(float) - exact) ** 2)
+        upscaled = runtimes.load(name).load(tmp_path / "a" / variant.file, precision).run({"frame": frame})["upscaled"]
+        error = np.mean((upscaled.astype(float) - exact) ** 2)
         assert 10 * np.log10(255**2 / error) > variant.psnr - 3
 
 

@@ -22,7 +22,7 @@ SHAPE = (1, 28, 36, 3)  # a padded frame of 32x24
 def builds(monkeypatch, tmp_path):
     """Simulate a machine with TensorRT; yields the built engines and a fault to apply to later builds."""
     path, facts = manifest.find(X2)
-    made, fault = [], {}
+    built, fault = [], {}
     device = HostDevice()
     monkeypatch.setenv("UPRES_CACHE", str(tmp_path))
     monkeypatch.setattr(trt.nvidia, "driver", lambda: fake_tensorrt.DRIVER)
@@ -33,12 +33,12 @@ def builds(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "tensorrt", fake_tensorrt.module(device)[0])
 
     def build(request):
-        made.append((request.target, request.precision, request.size))
+        built.append((request.target, request.precision, request.size))
         engine = fake_tensorrt.build(tmp_path / "engines", path, request.precision, SHAPE, facts.scale, **fault)
         yield Engine(path.name, engine, engine.stat().st_size, "", 0.1)
 
     monkeypatch.setattr(warm, "build", build)
-    return made, fault
+    return built, fault
 
 
 def run_warm(*arguments):
@@ -49,15 +49,15 @@ def run_warm(*arguments):
 
 
 def test_what_is_missing_is_built_once_and_what_is_stale_again(builds, tmp_path):
-    made, _ = builds
+    built, _ = builds
     assert f"{X2} is ready for frames of 32x24\n" in run_warm("--size", "32x24")
     assert f"{X2} was already ready for frames of 32x24\n" in run_warm("--size", "32x24")
-    assert made == [("tensorrt", "fp16", "32x24")]
+    assert built == [("tensorrt", "fp16", "32x24")]
     [engine] = (tmp_path / "engines").glob("*.engine")
     engine.write_bytes(engine.read_bytes()[:-1])
     run_warm("--size", "32x24", "--size", "32x24")
     run_warm("--size", "32x24", "--quality", "exact")
-    assert made == [("tensorrt", "fp16", "32x24")] * 2 + [("tensorrt", "fp32", "32x24")]
+    assert built == [("tensorrt", "fp16", "32x24")] * 2 + [("tensorrt", "fp32", "32x24")]
 
 
 def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
@@ -68,12 +68,12 @@ def test_what_cannot_be_used_even_when_it_is_new_is_an_error(builds):
 
 
 def test_where_engines_cannot_run_none_is_built(builds, monkeypatch):
-    made, _ = builds
+    built, _ = builds
     monkeypatch.setattr(trt.cuda, "unavailable", lambda: "no NVIDIA driver is here")
     expected = rf"tensorrt cannot run here: no NVIDIA driver is here; `upres export {X2} --target tensorrt` builds without running"
     with pytest.raises(ModelError, match=expected):
         run_warm("--size", "32x24")
-    assert not made
+    assert not built
 
 
 def test_every_option_that_is_wrong_is_named(builds):

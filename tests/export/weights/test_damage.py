@@ -26,11 +26,11 @@ EDITS = st.lists(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    made = tmp_path_factory.mktemp("weights")
-    write_srvgg(made, SMALL, tensors(SMALL, dtype=np.float16))
-    save_file(tensors(SMALL), made / "small.safetensors")
-    (made / "small.pth").write_bytes((DATA / "saved_by_torch.pth").read_bytes())
-    return made
+    path = tmp_path_factory.mktemp("weights")
+    write_srvgg(path, SMALL, tensors(SMALL, dtype=np.float16))
+    save_file(tensors(SMALL), path / "small.safetensors")
+    (path / "small.pth").write_bytes((DATA / "saved_by_torch.pth").read_bytes())
+    return path
 
 
 @pytest.mark.parametrize("name", ["small.param", "small.bin", "small.safetensors", "small.pth"])

@@ -16,11 +16,11 @@ SAVED = DATA / "saved_by_torch.pth"
 
 
 def test_reads_what_torch_saved():
-    found = pth.read(SAVED)
-    np.testing.assert_array_equal(found["half"], np.arange(6, dtype=np.float16).reshape(2, 3) / 2)
-    np.testing.assert_array_equal(found["real"], np.float32([-1, 0.1]))
-    np.testing.assert_array_equal(found["brain"], np.float32([1.5, -2]))
-    assert {name: str(tensor.dtype) for name, tensor in found.items()} == {
+    tensors = pth.read(SAVED)
+    np.testing.assert_array_equal(tensors["half"], np.arange(6, dtype=np.float16).reshape(2, 3) / 2)
+    np.testing.assert_array_equal(tensors["real"], np.float32([-1, 0.1]))
+    np.testing.assert_array_equal(tensors["brain"], np.float32([1.5, -2]))
+    assert {name: str(tensor.dtype) for name, tensor in tensors.items()} == {
         "half": "float16",
         "real": "float32",
         "brain": "float32",

@@ -23,14 +23,14 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_original_files_are_read_by_their_keys(folder):
-    found = read_folder(folder)
-    assert found.configuration == SMALL
-    assert (found.version, found.origin) == ("v1.1", "trained")
-    assert found.prompt.shape == (1, 20, 24)
+    weights = read_folder(folder)
+    assert weights.configuration == SMALL
+    assert (weights.version, weights.origin) == ("v1.1", "trained")
+    assert weights.prompt.shape == (1, 20, 24)
     for part in ("dit", "tc"):
-        ours, theirs = getattr(WEIGHTS, part), getattr(found, part)
-        assert all((ours[key] == theirs[key]).all() for key in ours)
-    assert np.abs(found.lq["conv1.weight"] - WEIGHTS.lq["conv1.weight"]).max() < 2**-8
+        expected, read = getattr(WEIGHTS, part), getattr(weights, part)
+        assert all((expected[key] == read[key]).all() for key in expected)
+    assert np.abs(weights.lq["conv1.weight"] - WEIGHTS.lq["conv1.weight"]).max() < 2**-8
 
 
 def test_repacked_names_and_prefixes_are_taken(tmp_path, monkeypatch):
@@ -39,10 +39,10 @@ def test_repacked_names_and_prefixes_are_taken(tmp_path, monkeypatch):
     save_file(as_torch(WEIGHTS.lq, prefix="lq."), tmp_path / "LQ_proj_in.safetensors")
     save_file(as_torch(WEIGHTS.tc), tmp_path / "TCDecoder.safetensors")
     save_file({"prompt": torch.from_numpy(WEIGHTS.prompt[0])}, tmp_path / "Prompt.safetensors")
-    found = read_folder(tmp_path)
-    assert found.version == "v1.1"
-    assert found.prompt.shape == (1, 20, 24)
-    assert set(found.lq) == set(WEIGHTS.lq)
+    weights = read_folder(tmp_path)
+    assert weights.version == "v1.1"
+    assert weights.prompt.shape == (1, 20, 24)
+    assert set(weights.lq) == set(WEIGHTS.lq)
 
 
 def test_everything_that_is_missing_is_named_with_where_it_comes_from(folder):
@@ -75,16 +75,17 @@ def test_parameters_and_the_format_before_pytorch_1_6_are_read(folder):
     parameters = {key: torch.nn.Parameter(value) for key, value in as_torch(WEIGHTS.tc).items()}
     torch.save(parameters, folder / "TCDecoder.ckpt", _use_new_zipfile_serialization=False)
     torch.save(torch.nn.Parameter(torch.from_numpy(WEIGHTS.prompt)), folder / "posi_prompt.pth")
-    found = read_folder(folder)
-    assert (found.prompt == WEIGHTS.prompt).all()
-    assert all((found.tc[key] == WEIGHTS.tc[key]).all() for key in WEIGHTS.tc)
+    weights = read_folder(folder)
+    assert (weights.prompt == WEIGHTS.prompt).all()
+    assert all((weights.tc[key] == WEIGHTS.tc[key]).all() for key in WEIGHTS.tc)
 
 
 @pytest.mark.parametrize(
-    ("held", "words"), [({"epoch": 3}, "values that are not tensors: epoch"), ([1], "a list, expected tensors by name")]
+    ("content", "words"),
+    [({"epoch": 3}, "values that are not tensors: epoch"), ([1], "a list, expected tensors by name")],
 )
-def test_a_pickle_that_holds_other_data_is_refused_with_what_it_is(folder, held, words):
-    torch.save({**as_torch(WEIGHTS.tc), **held} if isinstance(held, dict) else held, folder / "TCDecoder.ckpt")
+def test_a_pickle_that_holds_other_data_is_refused_with_what_it_is(folder, content, words):
+    torch.save({**as_torch(WEIGHTS.tc), **content} if isinstance(content, dict) else content, folder / "TCDecoder.ckpt")
     with pytest.raises(ModelError, match=rf"TCDecoder\.ckpt cannot be read as tensors: it contains {words}"):
         read_folder(folder)
 
