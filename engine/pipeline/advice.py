@@ -63,8 +63,14 @@ RULES = (
     Rule(
         "drawn",
         lambda c: c.content == "animation",
-        "animation, cartoons and generated video: try FlashVSR_Tiny first, and compare x4 with the animation network",
-        ("model", "FlashVSR_Tiny"),
+        "animation: use a network trained on it; FlashVSR_Tiny was trained on live action only",
+        ("content", "animation"),
+    ),
+    Rule(
+        "filmed",
+        lambda c: c.content == "photo",
+        "live action: use a network trained on it; on a GPU, FlashVSR_Tiny also keeps details stable between frames",
+        ("content", "photo"),
     ),
     Rule(
         "long",

@@ -2,6 +2,8 @@
 
 import pytest
 
+from upres.engine.models.catalog import NETWORKS, SLUGS
+from upres.engine.models.registry import CONTENTS
 from upres.engine.pipeline.advice import Clip, Measured, advise, in_words
 
 CLEAN = Measured(interlaced=0.0, blocks=1.0, noise=0.5)
@@ -11,7 +13,7 @@ CLEAN = Measured(interlaced=0.0, blocks=1.0, noise=0.5)
     ("clip", "expected"),
     [
         (Clip(480, 10, "auto", CLEAN), ["small", "grade"]),
-        (Clip(539, 10, "photo", CLEAN), ["small", "grade"]),
+        (Clip(539, 10, "photo", CLEAN), ["small", "filmed", "grade"]),
         (Clip(720, 10, "auto", CLEAN), ["large", "grade"]),
         (Clip(480, 10, "animation", CLEAN), ["small", "drawn", "grade"]),
         (Clip(1080, 20, "auto", CLEAN), ["large", "long", "grade"]),
@@ -22,6 +24,20 @@ CLEAN = Measured(interlaced=0.0, blocks=1.0, noise=0.5)
 )
 def test_rules(clip, expected):
     assert [rule.name for rule in advise(clip)] == expected
+
+
+@pytest.mark.parametrize("content", ["photo", "animation"])
+def test_the_advised_model_has_a_network_that_was_trained_on_the_content(content):
+    settings = dict(rule.setting for rule in advise(Clip(480, 10, content, CLEAN)) if rule.setting)
+    assert content in {NETWORKS[network].content for network in SLUGS[settings["model"]].networks}
+    assert settings["content"] == content
+
+
+def test_flashvsr_is_advised_for_what_it_was_trained_on():
+    advice = {content: " ".join(rule.advice for rule in advise(Clip(480, 10, content, CLEAN))) for content in CONTENTS}
+    assert NETWORKS["flashvsr-v1.1-tiny"].content == "photo"
+    assert "on a GPU, FlashVSR_Tiny" in advice["photo"]
+    assert "FlashVSR_Tiny was trained on live action only" in advice["animation"]
 
 
 @pytest.mark.parametrize(
