@@ -66,6 +66,10 @@ def test_all_parts_together_take_less_than_ten_minutes(parts):
     assert sum(part.seconds for part in parts("gpu").PARTS.values()) < 600
 
 
+def test_flashvsr_ends_before_its_part_is_killed_so_that_its_results_are_kept(parts):
+    assert parts("gpu_engines").FLASHVSR_SECONDS <= parts("gpu").PARTS["flashvsr"].seconds - 10
+
+
 def test_frames_that_change_places_or_values_are_seen(parts, monkeypatch):
     gpu_correct, choice = parts("gpu_correct"), Choice("onnxruntime", "fp32")
     push = gpu_correct.upscale
