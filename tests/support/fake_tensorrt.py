@@ -35,14 +35,55 @@ DRIVER = Driver("580.65", "13.0", (GPU(0, "NVIDIA L4", (8, 9), 24 << 30),), None
 BUILDER = Builder("tensorrt", "10.14", "SM89")
 
 
+class Logger:
+    ERROR = 1
+
+    def __init__(self, severity):
+        assert severity == self.ERROR
+
+
+class ICudaEngine:
+    def __init__(self, facts, device):
+        self._facts, self.device = facts, device
+        self.num_io_tensors = 2
+
+    def get_tensor_name(self, index):
+        return ("frame", "upscaled")[index]
+
+    def get_tensor_shape(self, name):
+        return self._facts["shapes"][name]
+
+    def get_tensor_dtype(self, name):
+        return "UINT8"
+
+    def create_execution_context(self):
+        return None if self._facts.get("no memory") else IExecutionContext(self)
+
+
+class IExecutionContext:
+    def __init__(self, engine):
+        self.engine = engine
+        self._addresses = {}
+
+    def set_tensor_address(self, name, address):
+        self._addresses[name] = address
+        return True
+
+    def execute_async_v3(self, handle):
+        facts, addresses = self.engine._facts, dict(self._addresses)
+        stream = next(stream for stream in self.engine.device._streams if stream.handle == handle)
+        context = weakref.ref(self)
+
+        def run():
+            assert context() is not None, "the context was deleted during its run"
+            _compute(facts, addresses)
+
+        stream.call(run)
+        return not facts.get("fails")
+
+
 def module(device):
-    """The tensorrt package, running on a HostDevice."""
-
-    class Logger:
-        ERROR = 1
-
-        def __init__(self, severity):
-            assert severity == self.ERROR
+    """Return the tensorrt package, running on a HostDevice, and its classes by name."""
 
     class Runtime:
         def __init__(self, logger):
@@ -50,51 +91,13 @@ def module(device):
 
         def deserialize_cuda_engine(self, blob):
             facts = json.loads(blob)
-            return None if facts.get("refused") else ICudaEngine(facts)
+            return None if facts.get("refused") else ICudaEngine(facts, device)
 
-    class ICudaEngine:
-        def __init__(self, facts):
-            self._facts = facts
-            self.num_io_tensors = 2
-
-        def get_tensor_name(self, index):
-            return ("frame", "upscaled")[index]
-
-        def get_tensor_shape(self, name):
-            return self._facts["shapes"][name]
-
-        def get_tensor_dtype(self, name):
-            return "UINT8"
-
-        def create_execution_context(self):
-            return None if self._facts.get("no memory") else IExecutionContext(self)
-
-    class IExecutionContext:
-        def __init__(self, engine):
-            self.engine = engine
-            self._addresses = {}
-
-        def set_tensor_address(self, name, address):
-            self._addresses[name] = address
-            return True
-
-        def execute_async_v3(self, handle):
-            facts, at = self.engine._facts, dict(self._addresses)
-            stream = next(stream for stream in device._streams if stream.handle == handle)
-            context = weakref.ref(self)
-
-            def run():
-                assert context() is not None, "an engine is gone whose run is under way"
-                _compute(facts, at)
-
-            stream.call(run)
-            return not facts.get("fails")
-
-    made = ModuleType("tensorrt")
-    made.__spec__ = ModuleSpec("tensorrt", None)
-    made.__version__ = BUILDER.version
-    made.Logger, made.Runtime, made.nptype = Logger, Runtime, lambda kind: np.uint8
-    return made, {"": made, **{kind.__name__: kind for kind in (Logger, Runtime, ICudaEngine, IExecutionContext)}}
+    package = ModuleType("tensorrt")
+    package.__spec__ = ModuleSpec("tensorrt", None)
+    package.__version__ = BUILDER.version
+    package.Logger, package.Runtime, package.nptype = Logger, Runtime, lambda kind: np.uint8
+    return package, {"": package, **{kind.__name__: kind for kind in (Logger, Runtime, ICudaEngine, IExecutionContext)}}
 
 
 def _compute(facts, addresses):
