@@ -102,8 +102,8 @@ def test_without_any_one_of_the_waits_that_no_other_implies_frames_are_wrong(on,
 
     def right(device):
         try:
-            found = upscaled(on(device, spool=tmp_path if spooled else None), frames[:shot])
-            return np.array_equal(found, expected[:shot])
+            results = upscaled(on(device, spool=tmp_path if spooled else None), frames[:shot])
+            return np.array_equal(results, expected[:shot])
         except (RuntimeError, ModelError):  # memory freed while in use, or values that are not finite
             return False
 
@@ -168,13 +168,13 @@ def test_memory_that_is_short_at_any_place_is_all_given_back(on, part):
     assert device.in_use == whole.in_use == 0
 
 
-@pytest.mark.parametrize("taken", [0, 1, 30])
-def test_a_session_that_is_abandoned_leaves_nothing_taken(on, frames, taken):
+@pytest.mark.parametrize("received", [0, 1, 30])
+def test_a_session_that_is_abandoned_leaves_nothing_taken(on, frames, received):
     for seed in range(4):
         device = HostDevice(seed)
         session = on(device).open(WIDTH, HEIGHT)
         pictures = (picture for frame in (*frames[:23], *frames[:10]) for picture in session.push(frame))
-        for _ in range(taken):
+        for _ in range(received):
             next(pictures, None)
         session.close()
         session.close()

@@ -71,9 +71,9 @@ def test_colours_are_those_of_the_frame():
     frame = source.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     picture = source.normal(0.3, 0.1, (3, 64, 64)).astype(np.float32)
     matched = match_color(picture, frame // 2 + 64)
-    wanted = (frame // 2 + 64) / 127.5 - 1
-    assert np.abs(matched.mean((0, 1)) - wanted.mean((0, 1))).max() < 5e-3
-    assert np.abs(matched.std((0, 1)) - wanted.std((0, 1))).max() < 5e-3
+    target = (frame // 2 + 64) / 127.5 - 1
+    assert np.abs(matched.mean((0, 1)) - target.mean((0, 1))).max() < 5e-3
+    assert np.abs(matched.std((0, 1)) - target.std((0, 1))).max() < 5e-3
 
 
 def test_colours_of_a_few_pixels_are_matched_as_the_release_does():
