@@ -1,15 +1,24 @@
 """Asyncio interface to the job store: changes run in a thread, and wake the tasks that wait for a job."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from upres.service.domain import states
+from upres.service.domain.errors import StoreError
 from upres.service.domain.states import State
 from upres.service.storage.job_store import Job, Store
 
 ANY = ""  # in place of a request_id: any job
+RETRY_SECONDS = 1.0  # between two attempts to write to a database that rejects writes
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
 
 
 class Ledger:
@@ -51,6 +60,12 @@ class Ledger:
         self.publish(request_id, event=True)
         return job
 
+    async def change_until_stored(
+        self, request_id: str, change: Callable[[State], State], totals: dict[str, Any] | None = None
+    ) -> Job:
+        """Change a job's row exactly once, retrying until the database accepts it."""
+        return await retry_until_stored(partial(self.change, request_id, states.once(change), totals=totals))
+
     def next(self, request_id: str) -> asyncio.Event:
         """Return the event that is set at the next change of a job; of any job, for ANY.
 
@@ -63,3 +78,13 @@ class Ledger:
         for name in (request_id, ANY) if event else (request_id,):
             if change := self._next.pop(name, None):
                 change.set()
+
+
+async def retry_until_stored(write: Callable[[], Awaitable[T]]) -> T:
+    """Call a function that changes a row until it raises no StoreError: a full disk or a database lock may be temporary."""
+    while True:
+        try:
+            return await write()
+        except StoreError:
+            logger.exception("the database cannot be written; retrying")
+            await asyncio.sleep(RETRY_SECONDS)

@@ -14,7 +14,7 @@ from upres.service.domain.states import Failure, Reason, TransitionError
 from upres.service.live.relay import Relay
 from upres.service.storage.job_store import Job
 
-from .attempts.reports import retry_until_stored
+from .change_events import retry_until_stored
 
 Pull = Callable[[str, Callable[[bytes], Awaitable[object]], Callable[[int], None]], Awaitable[None]]
 """Pulls a stream by name until it ends: awaits the first function with its bytes, calls the second with its interruptions."""

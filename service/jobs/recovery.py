@@ -17,8 +17,8 @@ from upres.service.domain.states import Failure, Reason, Status, TransitionError
 from upres.service.storage.job_store import Job
 from upres.service.storage.lease import Holder
 
-from .attempts.reports import ABSENT, retry_until_stored
-from .change_events import Ledger
+from .attempts.failures import ABSENT
+from .change_events import Ledger, retry_until_stored
 from .kept.local_keeper import LocalKeeper
 from .scheduler import Scheduler
 from .uploads import Intake
@@ -157,7 +157,7 @@ class Recovery:
         """Count the attempt that was running, and continue the job. A live job fails: its source is not stored."""
         folder = self._intake.folder(job.request_id)
         if job.spec.get("live"):
-            self._scheduler.reports.count_failure(
+            self._scheduler.reports.failures.count(
                 await self._ledger.change(job.request_id, lambda state: states.failed(state, LIVE_FAILED))
             )
             with suppress(OSError):  # does not prevent the start: what is left is removed by a later cleanup
@@ -236,7 +236,7 @@ class Recovery:
         progressed = job.state.progress > job.progress_before
         job = await self._ledger.change(job.request_id, partial(states.crashed, failure=CRASHED, progressed=progressed))
         if job.state.ended:
-            self._scheduler.reports.count_failure(job)
+            self._scheduler.reports.failures.count(job)
             logger.error("giving up: the server ended unexpectedly during each of its %d attempts", job.state.attempts)
         return job
 

@@ -27,20 +27,20 @@ from upres.service.storage.job_store import Job
 from upres.service.storage.results import Results
 from upres.service.telemetry.tally import Telemetry
 
-from .attempts.reports import Reports, retry_until_stored
+from .attempts.reports import Reports
 from .attempts.running import Attempt, Attempts
 from .attempts.starter import AttemptStarter
-from .change_events import Ledger
+from .change_events import Ledger, retry_until_stored
 from .cleaning import Cleaner
 from .fair_queue import DispatchQueue, FairQueue, RetryDelays, owner_to_yield
 from .kept.local_keeper import LocalKeeper
 from .uploads import Intake
 
-IDLE_POLL_SECONDS = 0.05
+DRAIN_POLL_SECONDS = 0.05  # between two checks whether all attempts have ended
 STALLED_SECONDS = 2.0  # without source bytes, after which an attempt should yield its slot to a waiting job
-LOOK_SECONDS = 1.0  # interval of the scheduling loop while nothing wakes it
-GONE_SECONDS = 10.0  # longest wait for the attempt of a cancelled live job to end
-MOST_OUTCOMES = 32  # ended attempts whose results are still being stored; above this no attempt starts
+LOOP_SECONDS = 1.0  # interval of the scheduling loop while nothing wakes it
+CANCEL_SECONDS = 10.0  # longest wait for the attempt of a cancelled live job to end
+MAX_PENDING_OUTCOMES = 32  # ended attempts whose results are still being stored; above this no attempt starts
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Scheduler:
     async def idle(self) -> None:
         """Wait until no attempt is running, except those whose source has stalled."""
         while any(self._intake.idle_seconds(request_id) < STALLED_SECONDS for request_id in self.attempts):
-            await asyncio.sleep(IDLE_POLL_SECONDS)
+            await asyncio.sleep(DRAIN_POLL_SECONDS)
 
     async def stop(self) -> None:
         """Stop every attempt without counting it; the next start resumes the jobs from their last complete segments."""
@@ -159,7 +159,7 @@ class Scheduler:
     async def end(self, request_id: str, change: Callable[[State], State]) -> Job:
         """End a waiting or running job by a transition. Raises TransitionError if it has ended."""
         job = await self._ledger.change(request_id, change)
-        self.reports.count_failure(job)
+        self.reports.failures.count(job)
         logger.info("ended: %s", job.state.failure and job.state.failure.reason)
         await self.drop(request_id)
         await self._cleaner.remove_source(request_id)
@@ -188,8 +188,8 @@ class Scheduler:
         job = await self.end(request_id, states.cancelled)
         if attempt is not None and attempt.live:
             with suppress(TimeoutError):  # its worker has died, which is detected later
-                async with asyncio.timeout(GONE_SECONDS):
-                    await attempt.gone.wait()
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await attempt.ended.wait()
         return job
 
     async def fail(self, request_id: str, failure: Failure) -> Job:
@@ -199,7 +199,7 @@ class Scheduler:
     async def _run_loop(self) -> None:
         """Run the scheduling loop: start attempts while slots are free and jobs wait, then make room if needed."""
         while True:
-            await wait_for(self._wake, LOOK_SECONDS)
+            await wait_for(self._wake, LOOP_SECONDS)
             self._wake.clear()
             for again, owner in self.delays.due():
                 self.queue.put(again, owner, again=True)
@@ -240,7 +240,7 @@ class Scheduler:
         return (
             not self._stopping
             and self.executor.room > self.starter.downloading
-            and self.reports.pending < MOST_OUTCOMES
+            and self.reports.pending < MAX_PENDING_OUTCOMES
         )
 
     async def _make_room(self) -> None:

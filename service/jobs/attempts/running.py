@@ -14,7 +14,7 @@ from upres.service.telemetry.attempt import AttemptTrace
 class Attempt:
     """A running attempt. last_report: its most recent progress report. since: when it started, on the monotonic clock.
 
-    yielding: it is being stopped to free its slot, and its job is requeued when it has ended. gone: set when it has ended.
+    yielding: it is being stopped to free its slot, and its job is requeued when it has ended. ended: set when it has ended.
     writing: it may still write files, or its result is being stored.
     progress: percent, as in its job's row. unwanted: its job has been ended.
     model: label of its metrics. counted: what the metrics have counted of it so far.
@@ -32,7 +32,7 @@ class Attempt:
     unwanted: bool = False
     trace: AttemptTrace | None = None
     counted: dict[str, float] = field(default_factory=dict)
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def traceparent(self) -> str | None:
@@ -46,6 +46,11 @@ class Attempt:
 
 class Attempts(dict[str, Attempt]):
     """Running attempts by request_id."""
+
+    def is_live(self, request_id: str) -> bool:
+        """Report whether a live job has an attempt."""
+        attempt = self.get(request_id)
+        return attempt is not None and attempt.live
 
     def writing(self, request_id: str) -> bool:
         """Report whether files of a job may still be written, so that files removed now may reappear."""

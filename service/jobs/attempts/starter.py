@@ -15,7 +15,7 @@ from upres.service.domain.states import State
 from upres.service.domain.waiting import run_to_completion
 from upres.service.execution.base import Executor, Report
 from upres.service.execution.order import Order
-from upres.service.jobs.change_events import Ledger
+from upres.service.jobs.change_events import Ledger, retry_until_stored
 from upres.service.jobs.fair_queue import RETRY_SECONDS
 from upres.service.jobs.kept.local_keeper import LocalKeeper
 from upres.service.jobs.uploads import Intake
@@ -26,7 +26,6 @@ from upres.service.telemetry.labels import model_label
 from upres.service.telemetry.tally import Telemetry
 from upres.service.telemetry.tracing import Fact
 
-from .reports import retry_until_stored
 from .running import Attempt, Attempts
 
 FILE_BYTES = 64 << 30  # largest file that an attempt may write

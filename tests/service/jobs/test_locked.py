@@ -7,7 +7,7 @@ from running_jobs import SPEC, ended, serving, submit, until
 
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import fair_queue
-from upres.service.jobs.attempts import reports
+from upres.service.jobs.attempts.completion import Completion
 from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, RetryDelays
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
@@ -49,7 +49,7 @@ def nothing_is_stored(monkeypatch):
     async def store(self, job):
         return 1
 
-    monkeypatch.setattr(reports.Reports, "_store_result", store)
+    monkeypatch.setattr(Completion, "_store_result", store)
 
 
 def test_a_job_whose_folder_is_held_lets_others_work_and_loses_no_attempt(

@@ -39,5 +39,5 @@ def test_a_stream_that_fails_while_the_database_is_busy_fails_its_job_before_its
         await pulls.stop()
         return said
 
-    monkeypatch.setattr("upres.service.jobs.attempts.reports.NOTE_SECONDS", 0)
+    monkeypatch.setattr("upres.service.jobs.change_events.RETRY_SECONDS", 0)
     assert asyncio.run(scenario()) == ["busy", "busy", "failed", "ended"]
