@@ -13,7 +13,7 @@
 # Links in responses and webhooks use the address of the request. Behind a proxy, set `-e UPRES_PUBLIC_URL=https://video.example`, or
 # `-e UPRES_TRUSTED_PROXIES='["172.16.0.0/12"]'` to accept its X-Forwarded-… headers.
 #
-# Lines marked as never run need NVIDIA's repositories. All others are run by tests/system/test_dockerfile.py.
+# Lines marked as never run need NVIDIA's repositories. All others are run by tests/system/deployment/test_dockerfile.py.
 
 ARG BASE=debian:trixie-slim
 

@@ -98,15 +98,15 @@ class Report:
         """Report that an input is skipped because its target exists."""
         self.info(f"{self._place}{target}: exists, skipped", event="skipped", target=target)
 
-    def ended(self, *, made: int, skipped: int, failed: int, dry_run: bool = False) -> None:
+    def ended(self, *, done: int, skipped: int, failed: int, dry_run: bool = False) -> None:
         """Write the summary of several inputs."""
         parts = [
-            f"{made} {'checked' if dry_run else 'done'}",
+            f"{done} {'checked' if dry_run else 'done'}",
             *[f"{skipped} skipped"] * bool(skipped),
             f"{failed} failed",
         ]
         parts.append(f"in {clock(time.perf_counter() - self._begin)}")
-        self.info(", ".join(parts), event="end", made=made, skipped=skipped, failed=failed)
+        self.info(", ".join(parts), event="end", made=done, skipped=skipped, failed=failed)
 
     def predicted(self, source: str, target: str, prediction: Prediction, models: Sequence[Model]) -> None:
         """Write the line before the start: source, target, size, time, memory, disk space and models."""
@@ -246,12 +246,12 @@ class RemoteBar:
 
 def shortened(text: str, room: int) -> str:
     """Replace the middle of a text with an ellipsis if it is wider than a number of terminal cells."""
-    left, right = text[: len(text) // 2], text[len(text) // 2 :]
+    start, end = text[: len(text) // 2], text[len(text) // 2 :]
     if cell_len(text) <= room:
         return text
-    while left and right and cell_len(left) + cell_len(right) >= room:
-        left, right = (left[:-1], right) if len(left) >= len(right) else (left, right[1:])
-    return f"{left}…{right}"
+    while start and end and cell_len(start) + cell_len(end) >= room:
+        start, end = (start[:-1], end) if len(start) >= len(end) else (start, end[1:])
+    return f"{start}…{end}"
 
 
 def clock(seconds: float) -> str:
@@ -288,5 +288,6 @@ def _results(progress: Progress) -> dict[str, object]:
 
 
 def _stage_speeds(progress: Progress) -> str:
-    made = progress.frames_out - progress.frames_resumed
-    return ", ".join(f"{stage} {made / seconds:.1f}" for stage, seconds in progress.seconds.items() if seconds and made)
+    frames = progress.frames_out - progress.frames_resumed
+    seconds_by_stage = {stage: seconds for stage, seconds in progress.seconds.items() if seconds and frames}
+    return ", ".join(f"{stage} {frames / seconds:.1f}" for stage, seconds in seconds_by_stage.items())

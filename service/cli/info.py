@@ -115,7 +115,7 @@ def _facts(info: Info, measured: Measured, *, hdr: bool) -> dict[str, Any]:
     }
 
 
-def _becomes(facts: dict[str, Any]) -> str:
+def _result_depth(facts: dict[str, Any]) -> str:
     """Describe the bit depth of the result."""
     if facts["bits"] <= 8 and not facts["hdr"]:
         return "the result has 8"
@@ -127,7 +127,7 @@ def _readable(facts: dict[str, Any], words: dict[str, str]) -> dict[str, str]:
     video = facts["video"]
     return {
         "video": f"{video['codec']} {video['width']}x{video['height']} {video['pixel_format']}, {video['fps']:.3f} fps",
-        "bits": f"{facts['bits']}; {_becomes(facts)}",
+        "bits": f"{facts['bits']}; {_result_depth(facts)}",
         "hdr": "yes; it is kept, or converted to SDR with --tonemap" if facts["hdr"] else "no",
         "interlaced_share": f"{facts['interlaced_share']} ({words['interlaced']})",
         "blocks": f"{facts['blocks']} ({words['blocks']})",

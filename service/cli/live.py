@@ -213,11 +213,11 @@ class LiveLine:
         seconds = max(now - since, 1e-9)
         speed = f", {(produced - produced_before) / seconds:.1f} of {(received - received_before) / seconds:.1f} fps"
         delay = "" if late is None else f", {1000 * late:.0f} ms late"
-        left_out = f", {dropped} dropped" if dropped else ""
+        losses = f", {dropped} dropped" if dropped else ""
         self._last_received = self._last_received if self._last_received[1] == received else (now, received)
         if now - self._last_received[0] > SPEED_SECONDS:
             more += f", nothing received for {now - self._last_received[0]:.0f} s"
-        self._bar.show(f"{counted(produced, 'frame')}{speed}{delay}{left_out}{more}", 0)
+        self._bar.show(f"{counted(produced, 'frame')}{speed}{delay}{losses}{more}", 0)
 
 
 def _counts(progress: "Progress") -> str:

@@ -186,7 +186,7 @@ class AsyncClient:
             offset: asyncio.Future[int] = asyncio.get_running_loop().create_future()
             reading = _Reading()
             first = received.first_request(config)
-            requests = reading.requests(_alone(first) if source is None else _requests(first, send_buffer, offset))
+            requests = reading.requests(_single(first) if source is None else _requests(first, send_buffer, offset))
             try:
                 with reading.errors():
                     async for response in stub.Upscale(requests, metadata=self._metadata):
@@ -274,7 +274,7 @@ async def _upload(
     yield pb.CreateJobRequest(end=True)
 
 
-async def _alone(first: pb.UpscaleRequest) -> AsyncGenerator[pb.UpscaleRequest]:
+async def _single(first: pb.UpscaleRequest) -> AsyncGenerator[pb.UpscaleRequest]:
     """Yield only the first message."""
     yield first
 

@@ -23,7 +23,7 @@ from upres.service.auth.api_keys import Keys
 from upres.service.auth.rate_limit import Quota
 from upres.service.auth.shared_quota import SharedQuota
 from upres.service.domain.watched_tasks import WatchedTasks
-from upres.service.execution.base import ExecutorOptions, make_executor
+from upres.service.execution.base import Executor, ExecutorOptions, make_executor
 from upres.service.execution.probe.probe import Probe
 from upres.service.execution.pull.puller import Puller
 from upres.service.jobs.retention import keep_expiring
@@ -82,25 +82,12 @@ class Server:
             self.store.keep_jobs_in(settings.store)
         self.keys = Keys(self.store)
         executor = make_executor(settings.executor, self._executor_options())
-        policy = settings.policy
-        self._probe = probe = Probe(policy.limits)
-        probe.start()  # its imports run while the rest is created
+        self._probe = Probe(settings.policy.limits)
+        self._probe.start()  # its imports run while the rest is created
         streams = {name: url.get_secret_value() for name, url in settings.live_sources.items()}
-        self._puller = puller = Puller(streams, allow_unconfined=settings.allow_unconfined)
-        puller.start()
-        self.jobs = Jobs(
-            self.store,
-            Results(settings.results_url),
-            executor,
-            policy,
-            settings.state / "jobs",
-            probe=probe,
-            pull=puller,
-            checkpoint=checkpoint,
-            on_failing=self._on_failing,
-            telemetry=self._telemetry,
-            kept=Results(settings.jobs_url, "job") if settings.jobs_url else None,
-        )
+        self._puller = Puller(streams, allow_unconfined=settings.allow_unconfined)
+        self._puller.start()
+        self.jobs = self._make_jobs(executor, checkpoint)
         self._quota = quota = Quota(settings.requests_per_minute, settings.requests_per_day)
         secret = self.store.meta("link_secret", lambda: secrets.token_hex(32))
         self._links = Links(secret, settings.result_url_seconds)
@@ -118,6 +105,22 @@ class Server:
         self._peer_monitor: PeerMonitor | None = None
         web, networks = self._web(quota), parse_networks(settings.trusted_proxies)
         self._app = Forwarded(web, networks) if standby is None else self._with_routing(standby, web, networks)
+
+    def _make_jobs(self, executor: Executor, checkpoint: Callable[[str], None]) -> Jobs:
+        settings = self._settings
+        return Jobs(
+            self.store,
+            Results(settings.results_url),
+            executor,
+            settings.policy,
+            settings.state / "jobs",
+            probe=self._probe,
+            pull=self._puller,
+            checkpoint=checkpoint,
+            on_failing=self._on_failing,
+            telemetry=self._telemetry,
+            kept=Results(settings.jobs_url, "job") if settings.jobs_url else None,
+        )
 
     def _make_pusher(self) -> Pusher:
         settings = self._settings
@@ -150,8 +153,8 @@ class Server:
     def _web(self, quota: Quota) -> FastAPI:
         settings = self._settings
         incoming = self._incoming if self._standby is None else self._incoming / self._standby.id
-        left = incoming if self._lock is None else self._incoming  # a shared folder also holds other servers' uploads
-        shutil.rmtree(left, ignore_errors=True)  # partial uploads left by a crash
+        stale = incoming if self._lock is None else self._incoming  # a shared folder also holds other servers' uploads
+        shutil.rmtree(stale, ignore_errors=True)  # partial uploads left by a crash
         incoming.mkdir(parents=True)
         submissions = Submissions(
             self.jobs,

@@ -74,8 +74,8 @@ class _Exchangeable(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Return the current handler of a call."""
         for handler in self._endpoint.handlers:
-            if (found := handler.service(handler_call_details)) is not None:
-                return found
+            if (method_handler := handler.service(handler_call_details)) is not None:
+                return method_handler
         return None
 
 
@@ -91,14 +91,14 @@ class Services:
         served = (jobs, keys, quota, telemetry)
         self.handlers: list[grpc.GenericRpcHandler] = []
         self._health = health.aio.HealthServicer()
-        ours: Any = self  # takes the place of a gRPC server, whose handlers could not be replaced
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, ours)
-        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), ours)
-        stubs.add_JobServiceServicer_to_server(JobService(*served), ours)
-        stubs.add_ModelServiceServicer_to_server(ModelService(*served), ours)
+        registrar: Any = self  # takes the place of a gRPC server, whose handlers could not be replaced
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registrar)
+        stubs.add_UpscaleServiceServicer_to_server(UpscaleService(*served, live_url), registrar)
+        stubs.add_JobServiceServicer_to_server(JobService(*served), registrar)
+        stubs.add_ModelServiceServicer_to_server(ModelService(*served), registrar)
         named = (*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflected: Any = reflection_pb2_grpc  # which has no types
-        reflected.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(named), ours)
+        reflected.add_ServerReflectionServicer_to_server(reflection.aio.ReflectionServicer(named), registrar)
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """Register the handlers of a service."""

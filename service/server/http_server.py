@@ -35,11 +35,11 @@ class Http:
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._answer,
-            interface="asgi3",  # uvicorn cannot detect it for a method
+            interface="asgi3",  # uvicorn cannot detect the interface of a method
             lifespan="off",
             log_config=None,
             access_log=False,
-            proxy_headers=False,  # `forwarded` evaluates them, including the host
+            proxy_headers=False,  # `forwarded` evaluates these headers, including the host
             http=partial(TimedConnection, idle=Idle(max_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
             ws=CheckedWebSocket,
             ws_max_size=LARGEST_MESSAGE,
@@ -52,7 +52,7 @@ class Http:
         self._task: asyncio.Task[None] | None = None
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        assert self.app is not None, "it listens before it has anything to answer with"
+        assert self.app is not None, "`app` must be set before the port is served"
         await self.app(scope, receive, send)
 
     async def start(self) -> None:

@@ -102,8 +102,8 @@ def _live(live: Live) -> Iterator[Metric]:
     yield _gauge("upres_live_ring_bytes", "Bytes that the logs of live jobs hold", sum(ring.bytes for ring in rings))
     limit = sum(ring.most_bytes for ring in rings)
     yield _gauge("upres_live_ring_limit_bytes", "Maximum bytes that the logs of live jobs may hold", limit)
-    held_up = sum(ring.blocked_since is not None for ring in rings)
-    yield _gauge("upres_live_held_up_jobs", "Live jobs that wait for their client to read", held_up)
+    blocked = sum(ring.blocked_since is not None for ring in rings)
+    yield _gauge("upres_live_held_up_jobs", "Live jobs that wait for their client to read", blocked)
     yield from live.late.collect()
 
 

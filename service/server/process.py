@@ -60,12 +60,12 @@ async def _signal_or_failure(signalled: asyncio.Queue[int], server: Server) -> N
 @asynccontextmanager
 async def _signals() -> AsyncIterator[asyncio.Queue[int]]:
     """Collect stop signals as they arrive."""
-    came: asyncio.Queue[int] = asyncio.Queue()
+    queue: asyncio.Queue[int] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, came.put_nowait, number)
+        loop.add_signal_handler(number, queue.put_nowait, number)
     try:
-        yield came
+        yield queue
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.remove_signal_handler(number)

@@ -101,7 +101,8 @@ class Settings(BaseSettings):
         " means all interfaces, the local address of the connection to the database",
     )
     peer_ca: Path | None = Field(
-        None, description="PEM file of the authority that signed their certificates; default: any public one"
+        None,
+        description="PEM file of the authority that signed the certificates of other servers; default: any public one",
     )
     public_url: str | None = Field(
         None, description="URL at which clients reach the HTTP API; default: the address that each request was sent to"

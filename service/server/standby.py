@@ -57,7 +57,8 @@ class Standby:
         # A separate thread: in the default pool it would wait for slow tasks.
         self._thread = ThreadPoolExecutor(1, "lease")
         self._started = threading.Event()
-        self._doubt, self._held = asyncio.Event(), asyncio.Event()  # set while another server may (not) have the lease
+        self._doubt = asyncio.Event()  # set while another server may have the lease
+        self._confirmed = asyncio.Event()  # set while none can have it
         _check_shared(store, state, own=kept is not None)
 
     @classmethod
@@ -150,7 +151,10 @@ class Standby:
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
 
     def _renew_while_starting(self, worked: Callable[[], float]) -> None:
-        """Renew the lease while the server starts: in a thread, because startup blocks the event loop. worked: its CPU seconds."""
+        """Renew the lease while the server starts: in a thread, because startup blocks the event loop.
+
+        worked: returns the CPU time of the startup so far, in seconds.
+        """
         before, limit = worked(), time.monotonic() + START_SECONDS
         while not self._started.wait(RENEW_SECONDS):
             if (now := worked()) > before:  # it makes progress, however slowly
@@ -168,7 +172,7 @@ class Standby:
         renewed = time.monotonic()
         while True:
             await asyncio.sleep(RENEW_SECONDS)
-            asked = time.monotonic()
+            attempted = time.monotonic()
             try:
                 async with asyncio.timeout(ANSWER_SECONDS):
                     await self._in_lease_thread(self.store.renew)
@@ -178,20 +182,20 @@ class Standby:
             except (StoreError, TimeoutError) as error:
                 logger.warning("the lease is not renewed yet: %s", str(error) or f"no answer for {ANSWER_SECONDS:g} s")
                 if time.monotonic() > renewed + SECONDS:
-                    self._held.clear()
+                    self._confirmed.clear()
                     self._doubt.set()
             else:
-                renewed = asked
+                renewed = attempted
                 self._doubt.clear()
-                self._held.set()
+                self._confirmed.set()
 
     async def _pause(self, pause: Step, resume: Step) -> None:
         """Pause while the lease is in doubt; a separate task from the renewal, which a long pause must not delay."""
         while True:
             await self._doubt.wait()
-            while not await _in_time(pause) and not self._held.is_set():
+            while not await _in_time(pause) and not self._confirmed.is_set():
                 await asyncio.sleep(RENEW_SECONDS)
-            await self._held.wait()
+            await self._confirmed.wait()
             await _in_time(resume)
 
 
@@ -222,19 +226,19 @@ def _check_shared(store: Store, state: Path, *, own: bool) -> None:
     """
     mark = state / MARK
 
-    def made() -> str:
+    def create() -> str:
         if not mark.exists():
             mark.write_text(secrets.token_hex(8))
             sync_folder(state)
         return mark.read_text().strip()
 
-    wanted = store.meta("state", made)
+    state_id = store.meta("state", create)
     if own and not mark.exists():
-        mark.write_text(wanted)
-    if not mark.exists() or mark.read_text().strip() != wanted:
+        mark.write_text(state_id)
+    if not mark.exists() or mark.read_text().strip() != state_id:
         raise StoreError(
             f"{state} is not the state folder of this database's jobs: all its servers must share one (UPRES_STATE), or a store"
-            f" (UPRES_STORE); if its files are lost and jobs may fail because of that, write {wanted} into {mark}"
+            f" (UPRES_STORE); if its files are lost and jobs may fail because of that, write {state_id} into {mark}"
         )
 
 

@@ -22,7 +22,7 @@ def grpc_credentials(certificate: Path | None, key: Path | None) -> grpc.ServerC
         raise SettingsError(f"HTTP cannot use tls_certificate and tls_key: {error.reason or error}") from error
     except OSError as error:
         raise SettingsError(f"{error.filename}: cannot be read for TLS ({error.strerror})") from error
-    if not _grpc_takes(credentials):
+    if not _grpc_accepts(credentials):
         raise SettingsError(
             "gRPC cannot use tls_certificate and tls_key; it needs PEM with RSA or a NIST elliptic curve"
         )
@@ -34,7 +34,7 @@ def _no_password() -> str:
     raise SettingsError("tls_key is encrypted; decrypt it first: openssl pkey -in KEY -out PLAIN_KEY")
 
 
-def _grpc_takes(credentials: grpc.ServerCredentials) -> bool:
+def _grpc_accepts(credentials: grpc.ServerCredentials) -> bool:
     """Return whether gRPC can listen with a certificate; it uses any free port, so that nothing else can fail."""
     server = grpc.server(ThreadPoolExecutor(1))
     try:

@@ -156,9 +156,9 @@ class Deliveries:
 
     def sweep(self) -> int:
         """Delete the deliveries of deleted jobs; return their number."""
-        gone = table.c.request_id.not_in(sa.select(jobs.c.request_id))
+        orphaned = table.c.request_id.not_in(sa.select(jobs.c.request_id))
         with self._store.transaction() as connection:
-            return connection.execute(table.delete().where(gone)).rowcount
+            return connection.execute(table.delete().where(orphaned)).rowcount
 
     def counts(self) -> dict[Stage, int]:
         """Count the deliveries of each stage."""

@@ -83,10 +83,10 @@ class Allowed:
 
     def permits(self, host: str, address: Address) -> bool:
         """Report whether this address of this host may be called."""
-        found = kind(address)
-        if found is Kind.PUBLIC or (found in PRIVATE and host.lower().rstrip(".") in self.hosts):
+        address_kind = kind(address)
+        if address_kind is Kind.PUBLIC or (address_kind in PRIVATE and host.lower().rstrip(".") in self.hosts):
             return True
-        return found is not Kind.METADATA and any(unwrapped(address) in network for network in self.networks)
+        return address_kind is not Kind.METADATA and any(unwrapped(address) in network for network in self.networks)
 
 
 @dataclass(frozen=True, slots=True)

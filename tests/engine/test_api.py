@@ -29,10 +29,10 @@ def clip(clips):
 
 def fails(kind, words, source, target, **settings):
     """Expect an error of this type with this message, and no change to files."""
-    before = referee.held(), sorted(Path(target).parent.glob("*"))
+    before = referee.resources(), sorted(Path(target).parent.glob("*"))
     with pytest.raises(kind, match=words) as raised:
         upscale(source, target, job(Path(target)), **settings)
-    assert referee.held() <= before[0] and sorted(Path(target).parent.glob("*")) == before[1]
+    assert referee.resources() <= before[0] and sorted(Path(target).parent.glob("*")) == before[1]
     assert "\n" not in str(raised.value)
     return raised.value
 
@@ -134,10 +134,10 @@ def test_an_error_in_the_middle_of_encoding_is_said_once(clip, tmp_path, monkeyp
         def fail(self, frame):
             raise RuntimeError("the device is gone")
 
-    before = referee.held()
+    before = referee.resources()
     with pytest.raises(RuntimeError, match="the device is gone"):
         upscaled(clip, tmp_path / "out.mp4", Breaks())
-    assert referee.held() <= before
+    assert referee.resources() <= before
     assert list(tmp_path.iterdir()) == []
 
 
@@ -148,12 +148,12 @@ def test_a_stream_cannot_be_resumed_and_says_so(clip, tmp_path):
 @pytest.mark.parametrize("received", [0, 1, 2])
 def test_closing_a_stream_leaves_nothing(clip, tmp_path, monkeypatch, received):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    before = referee.held()
-    fragments = stream(clip, job(Path("out.mp4"), Nearest(held=3)))
+    before = referee.resources()
+    fragments = stream(clip, job(Path("out.mp4"), Nearest(lookahead=3)))
     for _ in range(received):
         next(fragments)
     fragments.close()
-    assert referee.held() <= before
+    assert referee.resources() <= before
     assert list(tmp_path.iterdir()) == []
 
 

@@ -18,8 +18,8 @@ from upres.v2 import upscale_pb2 as pb
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
 SECONDS = 60.0  # time limit of every response
 LARGEST_SEED = 20_000
-OURS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS}
-NOT_OURS = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "INPUT_TOO_LARGE", "MODEL_LIMIT", "CANCELLED", "INVALID"}
+FAULTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS}
+EXPECTED = {"SOURCE_UNPROCESSABLE", "SOURCE_INCOMPLETE", "INPUT_TOO_LARGE", "MODEL_LIMIT", "CANCELLED", "INVALID"}
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ def sources(server: ServerProcess, folder: Path) -> Target:
             rpc.call(rpc.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
         except grpc.RpcError as error:
             late = error.code() == grpc.StatusCode.DEADLINE_EXCEEDED
-            return f"{error.code()}: {error.details()}" if late or error.code() in OURS else None
+            return f"{error.code()}: {error.details()}" if late or error.code() in FAULTS else None
         reason = last.job.error.reason
-        return None if last.event == "done" or reason in NOT_OURS else f"{reason}: {last.job.error.message}"
+        return None if last.event == "done" or reason in EXPECTED else f"{reason}: {last.job.error.message}"
 
     return Target("sources", [*_clips(folder), *_cases()], send)
 
@@ -126,7 +126,7 @@ def protobufs(server: ServerProcess, folder: Path) -> Target:
             list(answer) if method.server_streaming else None
         except grpc.RpcError as error:
             late = time.monotonic() - start >= SECONDS
-            return f"{method.name}: {error.code()}: {error.details()}" if late or error.code() in OURS else None
+            return f"{method.name}: {error.code()}: {error.details()}" if late or error.code() in FAULTS else None
         return None
 
     return Target("protobufs", seeds, send)

@@ -12,10 +12,10 @@ import numpy as np
 
 
 class Camera:
-    """Serves one of `pieces` per connection. The connection after the last piece sets `asked` and is held open without data."""
+    """Serves one of `pieces` per connection. The connection after the last piece sets `requested` and is held open without data."""
 
     def __init__(self, *pieces):
-        self.asked, self.pieces = threading.Event(), [*pieces]
+        self.requested, self.pieces = threading.Event(), [*pieces]
         self._server = socket.create_server(("127.0.0.1", 0))
         self.port = self._server.getsockname()[1]
         self._open = []
@@ -26,7 +26,7 @@ class Camera:
                 connection, _ = self._server.accept()
                 self._open.append(connection)
                 if not self.pieces:
-                    self.asked.set()
+                    self.requested.set()
                     continue
                 connection.sendall(self.pieces.pop(0))
                 connection.shutdown(socket.SHUT_WR)

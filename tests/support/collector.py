@@ -13,7 +13,7 @@ class Collector(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.spans, self.headers, self.resources = [], [], []
-        self.came = threading.Condition()
+        self.changed = threading.Condition()
 
     @property
     def url(self):
@@ -21,8 +21,8 @@ class Collector(ThreadingHTTPServer):
 
     def wait(self, condition):
         """Wait until the spans meet a condition, up to a few minutes; return them."""
-        with self.came:
-            assert self.came.wait_for(lambda: condition(self.spans), 200), [span.name for span in self.spans]
+        with self.changed:
+            assert self.changed.wait_for(lambda: condition(self.spans), 200), [span.name for span in self.spans]
             return [*self.spans]
 
 
@@ -31,12 +31,12 @@ class Handler(BaseHTTPRequestHandler):
         from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
         message = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.came:
+        with self.server.changed:
             self.server.headers.append((self.path, dict(self.headers)))
             for of_one in message.resource_spans:
                 self.server.resources.append({each.key: each.value.string_value for each in of_one.resource.attributes})
                 self.server.spans += [span for scope in of_one.scope_spans for span in scope.spans]
-            self.server.came.notify_all()
+            self.server.changed.notify_all()
         self.send_response(200)
         self.send_header("Content-Length", "0")
         self.end_headers()

@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 SERVER = "UPRES_TEST_POSTGRES"  # environment variable: URL of a server for temporary databases
-OURS = "FROM pg_stat_activity WHERE application_name = 'upres'"  # our connections
+OWN = "FROM pg_stat_activity WHERE application_name = 'upres'"  # our connections
 
 
 def url(path):
@@ -52,7 +52,7 @@ def _execute(statement, *values):
 def end_connections(url):
     """Terminate all connections to a database and wait until they are closed, as if the server had restarted."""
     name = url.partition("?")[0].rpartition("/")[2]
-    _execute(f"SELECT pg_terminate_backend(pid, 60000) {OURS} AND datname = %s", name)
+    _execute(f"SELECT pg_terminate_backend(pid, 60000) {OWN} AND datname = %s", name)
 
 
 class Postgres:
@@ -88,4 +88,4 @@ class Postgres:
 
     def lose_connections(self):
         """Terminate all connections; the server keeps running."""
-        _execute(f"SELECT pg_terminate_backend(pid) {OURS}")
+        _execute(f"SELECT pg_terminate_backend(pid) {OWN}")

@@ -57,15 +57,15 @@ class Posted:
 
     def __init__(self, *answers):
         self.answers = list(answers)
-        self.got = []
+        self.received = []
 
     async def __call__(self, url, headers, body):
-        self.got.append((url, headers, json.loads(body)))
+        self.received.append((url, headers, json.loads(body)))
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     @property
     def events(self):
-        return [(body["data"]["job_request_id"], headers["X-DeAPI-Event"]) for _, headers, body in self.got]
+        return [(body["data"]["job_request_id"], headers["X-DeAPI-Event"]) for _, headers, body in self.received]
 
 
 class Desk:
@@ -90,8 +90,8 @@ class Desk:
         return request_id
 
     def webhooks(self, post, **options):
-        made = lambda job: f"https://upres.example/{job.request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
-        return Webhooks(self.deliveries, post, result_url=made, clock=self.clock, wait=self.clock.wait, **options)
+        result_url = lambda job: f"https://upres.example/{job.request_id}.mp4?at={self.clock.now:.0f}"  # noqa: E731
+        return Webhooks(self.deliveries, post, result_url=result_url, clock=self.clock, wait=self.clock.wait, **options)
 
     def run(self, post, **options):
         """Run until nothing is left to deliver."""

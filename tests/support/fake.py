@@ -30,14 +30,14 @@ from upres.engine.pipeline.progress import Progress
 
 @dataclass(frozen=True)
 class Nearest:
-    """Repeats each pixel `scale` times in both directions. held: frames that a session holds back, like a network with lookahead.
+    """Repeats each pixel `scale` times in both directions. lookahead: frames that a session holds back.
 
     warmup None: results depend on all frames since the last flush, which a marked corner shows.
     opened: its sessions. A session's `count` is the number of frames since the last flush, `flushed` the counts at each flush.
     """
 
     scale: int = 2
-    held: int = 0
+    lookahead: int = 0
     warmup: int | None = 0
     name: str = "nearest"
     report: str = "numpy"
@@ -69,7 +69,7 @@ class NearestSession:
             pixels[:8, :8] = self.count % 8 * 32
         self.count += 1
         self._waiting.append(replace(frame, pixels=pixels))
-        while len(self._waiting) > self.model.held:
+        while len(self._waiting) > self.model.lookahead:
             yield self._waiting.popleft()
 
     def flush(self) -> Iterator[Frame]:
@@ -199,29 +199,29 @@ def upscaled(source: Source, target: Path, *models: Nearest, **settings: Any) ->
 
 
 class Pipe:
-    """An unseekable stream of bytes; `given` counts the bytes read."""
+    """An unseekable stream of bytes; `bytes_read` counts them."""
 
     def __init__(self, data: bytes, chunk: int = 1 << 16) -> None:
         self._file = io.BytesIO(data)
         self._chunk = chunk
-        self.given = 0
+        self.bytes_read = 0
 
     def read(self, size: int) -> bytes:
         data = self._file.read(min(size, self._chunk))
-        self.given += len(data)
+        self.bytes_read += len(data)
         return data
 
 
 class Silent(Pipe):
-    """Returns its data, then blocks without ending. asked: set by a read beyond the data; over: lets it end."""
+    """Returns its data, then blocks without ending. waiting: set by a read beyond the data; over: lets it end."""
 
     def __init__(self, data: bytes) -> None:
         super().__init__(data)
-        self.asked, self.over = threading.Event(), threading.Event()
+        self.waiting, self.over = threading.Event(), threading.Event()
 
     def read(self, size: int) -> bytes:
         data = super().read(size)
         if not data:
-            self.asked.set()
+            self.waiting.set()
             self.over.wait()
         return data

@@ -11,23 +11,23 @@ SHARED = ("bf", "flags", "forced-idr", "chroma_sample_location")
 
 
 class FakeNvenc:
-    """`asked` records the options of each encoder that was opened, in order."""
+    """`opened` records the options of each encoder that was opened, in order."""
 
     def __init__(self, monkeypatch):
-        self.asked = []
+        self.opened = []
         real = SimpleNamespace(**{name: getattr(av, name) for name in ("codec", "FFmpegError")})
-        real.open = lambda *args, **kwargs: _Container(av.open(*args, **kwargs), self.asked)
+        real.open = lambda *args, **kwargs: _Container(av.open(*args, **kwargs), self.opened)
         monkeypatch.setattr(encoder, "av", real)
 
 
 class _Container:
-    def __init__(self, container, asked):
-        self._container, self._asked = container, asked
+    def __init__(self, container, opened):
+        self._container, self._opened = container, opened
 
     def add_stream(self, library, *, rate, options):
         if library not in INSTEAD:
             return self._container.add_stream(library, rate=rate, options=options)
-        self._asked.append((library, options))
+        self._opened.append((library, options))
         crf, fast = {"crf": options["cq"]}, {"preset": "ultrafast", "threads": "1"}
         quiet = {"x265-params": "log-level=none:keyint=-1:scenecut=0:bframes=0"} if library == "hevc_nvenc" else {}
         quiet |= {"tune": "zerolatency"} if options.get("delay") == "0" else {}

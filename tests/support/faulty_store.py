@@ -21,7 +21,7 @@ class Faults:
 
     cuts: number of object GETs that still are to be cut off in the middle. loses: number of PUTs that lose half of their bytes
     and are answered as if they had not. refuses: number of PUTs to refuse.
-    asked: method, path and headers of every request; answered: their statuses.
+    requests: method, path and headers of every request; answered: their statuses.
     """
 
     away: bool = False
@@ -29,16 +29,16 @@ class Faults:
     cuts: int = 0
     loses: int = 0
     refuses: int = 0
-    asked: list = field(default_factory=list)
+    requests: list = field(default_factory=list)
     answered: list = field(default_factory=list)
     changing: threading.Lock = field(default_factory=threading.Lock)
 
     def takes(self, name):
         """Report whether one of the counted faults is due, and count it down."""
         with self.changing:
-            left = getattr(self, name)
-            setattr(self, name, max(0, left - 1))
-            return left > 0
+            remaining = getattr(self, name)
+            setattr(self, name, max(0, remaining - 1))
+            return remaining > 0
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self):
         faults = self.server.faults
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        faults.asked.append((self.command, self.path, dict(self.headers)))
+        faults.requests.append((self.command, self.path, dict(self.headers)))
         time.sleep(faults.delay)
         if faults.away:
             self.reply(503, {}, b"<Error><Code>SlowDown</Code></Error>")

@@ -18,7 +18,7 @@ from upres.service.execution import worker
 push = Transformer.push
 
 
-def held(self, *given):
+def push_or_wait(self, *inputs):
     steps, once = Path(os.environ["HELD"]) / "steps", Path(os.environ["HELD"]) / "held"
     with steps.open("a") as file:
         file.write("step\n")
@@ -26,7 +26,7 @@ def held(self, *given):
         once.touch()
         with socket.create_connection(("127.0.0.1", int(os.environ["HELD_PORT"])), timeout=200) as connection:
             connection.recv(1)
-    return push(self, *given)
+    return push(self, *inputs)
 
 
 def slow(slug, scale, content):
@@ -42,5 +42,5 @@ def vast(slug, scale, content):
 def load(slug, scale, content):
     if slug != "FlashVSR_Tiny":
         raise ModelError("not for this test")
-    Transformer.push = held
+    Transformer.push = push_or_wait
     return worker.load(slug, scale, content)

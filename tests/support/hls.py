@@ -9,10 +9,10 @@ SLACK = 1e-4  # tolerance for rounded durations
 
 def attributes(text):
     """4.2"""
-    found = ATTRIBUTE.findall(text)
-    assert ",".join(f"{name}={value}" for name, value in found) == text
-    assert len(dict(found)) == len(found)
-    return {name: value.strip('"') for name, value in found}
+    pairs = ATTRIBUTE.findall(text)
+    assert ",".join(f"{name}={value}" for name, value in pairs) == text
+    assert len(dict(pairs)) == len(pairs)
+    return {name: value.strip('"') for name, value in pairs}
 
 
 @dataclass
@@ -47,11 +47,11 @@ class Media:
     @property
     def breaks(self):
         """Return the discontinuity sequence numbers by segment."""
-        number, found = int(self.tags.get("EXT-X-DISCONTINUITY-SEQUENCE", 0)), []
+        number, numbers = int(self.tags.get("EXT-X-DISCONTINUITY-SEQUENCE", 0)), []
         for segment in self.segments:
             number += segment.breaks
-            found.append(number)
-        return found
+            numbers.append(number)
+        return numbers
 
 
 def media(text):
@@ -89,32 +89,32 @@ def media(text):
     first = int(tags["EXT-X-MEDIA-SEQUENCE"])
     for segment in (*segments, current):
         segment.number += first
-    found = Media(tags, segments, current, hint, reports, ended)
-    check(found)
-    return found
+    playlist = Media(tags, segments, current, hint, reports, ended)
+    check(playlist)
+    return playlist
 
 
-def check(found, *, steady=True):
-    target, part_target = int(found.tags["EXT-X-TARGETDURATION"]), found.part_target
-    assert int(found.tags["EXT-X-VERSION"]) >= 6 and "URI" in attributes(found.tags["EXT-X-MAP"])  # section 8
-    control = attributes(found.tags["EXT-X-SERVER-CONTROL"])
+def check(playlist, *, steady=True):
+    target, part_target = int(playlist.tags["EXT-X-TARGETDURATION"]), playlist.part_target
+    assert int(playlist.tags["EXT-X-VERSION"]) >= 6 and "URI" in attributes(playlist.tags["EXT-X-MAP"])  # section 8
+    control = attributes(playlist.tags["EXT-X-SERVER-CONTROL"])
     assert (
         control["CAN-BLOCK-RELOAD"] == "YES" and float(control["PART-HOLD-BACK"]) >= 3 * part_target - SLACK
     )  # 4.4.3.8
-    for segment in found.segments:
+    for segment in playlist.segments:
         assert int(segment.duration + 0.5) <= target  # 4.4.3.1
         if segment.parts:
             assert abs(sum(float(part["DURATION"]) for part in segment.parts) - segment.duration) < 10 * SLACK
-    for segment in (*found.segments, found.open):
+    for segment in (*playlist.segments, playlist.open):
         for number, part in enumerate(segment.parts):
             duration, last = float(part["DURATION"]), segment.uri and number == len(segment.parts) - 1
             assert duration <= part_target + SLACK  # 4.4.4.9
             assert not steady or last or part.get("INDEPENDENT") == "YES" or duration >= 0.85 * part_target
-    assert (found.hint is None) == found.ended  # 4.4.5.3
-    if found.ended:
-        assert not found.open.parts
-    elif found.segments and found.segments[0].number:
-        assert sum(segment.duration for segment in found.segments) >= 3 * target - 1  # 6.2.2
+    assert (playlist.hint is None) == playlist.ended  # 4.4.5.3
+    if playlist.ended:
+        assert not playlist.open.parts
+    elif playlist.segments and playlist.segments[0].number:
+        assert sum(segment.duration for segment in playlist.segments) >= 3 * target - 1  # 6.2.2
 
 
 def follows(before, after):
@@ -161,11 +161,11 @@ class Player:
             self.load(f"?_HLS_msn={hint[1]}&_HLS_part={hint[2]}")
 
     def load(self, query=""):
-        found = media(self._get(f"{self._name}.m3u8{query}").decode())
+        playlist = media(self._get(f"{self._name}.m3u8{query}").decode())
         if self.loads:
-            follows(self.loads[-1], found)
-        self.loads.append(found)
-        return found
+            follows(self.loads[-1], playlist)
+        self.loads.append(playlist)
+        return playlist
 
     @property
     def file(self):

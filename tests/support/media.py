@@ -22,8 +22,8 @@ def program() -> str:
 @cache
 def version() -> tuple[int, ...]:
     """Return the numeric part of ffmpeg's version."""
-    said = subprocess.run([program(), "-version"], capture_output=True, check=True, text=True, timeout=60).stdout
-    return tuple(map(int, re.findall(r"\d+", said.split()[2])[:2]))
+    output = subprocess.run([program(), "-version"], capture_output=True, check=True, text=True, timeout=60).stdout
+    return tuple(map(int, re.findall(r"\d+", output.split()[2])[:2]))
 
 
 def ffmpeg(*args: object) -> bytes:

@@ -18,9 +18,9 @@ def ordered(folder, clip, **spec):
     job.make()
     shutil.copy(clip, job.source)
     job.end_source()
-    wanted = Spec("RealESRGAN_Vid_x2", **{"segment_seconds": 0.5, "preset": "ultrafast", **spec})
+    settings = Spec("RealESRGAN_Vid_x2", **{"segment_seconds": 0.5, "preset": "ultrafast", **spec})
     return Order(
-        folder.name, "alice", str(folder), wanted.as_json(), asdict(Limits()),
+        folder.name, "alice", str(folder), settings.as_json(), asdict(Limits()),
         memory_bytes=4 << 30, cpu_seconds=None, file_bytes=1 << 30, wall_seconds=None,
     )  # fmt: skip
 
@@ -64,14 +64,14 @@ class Watched:
 
     def change(self, number, change, then=lambda worker: None):
         """Change the range orders that a worker receives. then: called once, after the first of them."""
-        worker, asked = self.executor._workers[number], self.ranges[number]
+        worker, received = self.executor._workers[number], self.ranges[number]
         run = type(worker).run
 
         async def changed(order):
             is_range = order.range_number is not None
-            asked.extend([order.range_number] * is_range)
+            received.extend([order.range_number] * is_range)
             await run(worker, change(order) if is_range else order)
-            if is_range and len(asked) == 1:
+            if is_range and len(received) == 1:
                 then(worker)
 
         worker.run = changed

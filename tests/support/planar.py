@@ -26,7 +26,7 @@ def planes_of_frame(frame):
 def off_by(pixels, frame):
     """Return the largest difference between a planar frame and a PyAV frame, in levels."""
     pairs = zip(planes_of(pixels), planes_of_frame(frame), strict=True)
-    return max(int(abs(ours.astype(int) - theirs).max()) for ours, theirs in pairs)
+    return max(int(abs(planar.astype(int) - reference).max()) for planar, reference in pairs)
 
 
 def queued(graph, device):

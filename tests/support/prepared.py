@@ -31,13 +31,13 @@ ENVIRONMENT = {
 @cache
 def context():
     """Return the context that starts processes; the process they are forked from lives as long as this session."""
-    made = multiprocessing.get_context("forkserver")
-    made.set_forkserver_preload(["prepared_imports"])
+    forking = multiprocessing.get_context("forkserver")
+    forking.set_forkserver_preload(["prepared_imports"])
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
         forkserver.ensure_running()
-    return made
+    return forking
 
 
 class Prepared:
@@ -105,14 +105,14 @@ def _run(files, function, words, environment, folder):
 
 def upres(*words, stdin=None, text=False, timeout=120, **options):
     """Run a command of `upres` to its end, and return the same as `subprocess.run`. stdin: an open file."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as said, open(os.devnull, "rb") as nothing:  # noqa: PTH123
-        files = {"stdin": stdin or nothing, "stdout": out, "stderr": said}
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, open(os.devnull, "rb") as nothing:  # noqa: PTH123
+        files = {"stdin": stdin or nothing, "stdout": out, "stderr": err}
         process = Prepared("upres.service.cli.main:main", ["upres", *words], **files, **options)
         try:
             code = process.wait(timeout)
         finally:
             process.kill()
-        written = [_read(file, text) for file in (out, said)]
+        written = [_read(file, text) for file in (out, err)]
     return subprocess.CompletedProcess(process.args, code, *written)
 
 

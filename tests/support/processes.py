@@ -5,8 +5,8 @@ import psutil
 
 def below(*names: str, pid: int | None = None) -> list[psutil.Process]:
     """List the descendants of a process (this one by default) with these names, skipping any that exit during the search."""
-    found = psutil.Process(pid).children(recursive=True)
-    return [process for process in found if name(process) in names]
+    children = psutil.Process(pid).children(recursive=True)
+    return [process for process in children if name(process) in names]
 
 
 def runs(process: psutil.Process) -> bool:

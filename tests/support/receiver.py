@@ -19,14 +19,14 @@ class Receiver(ThreadingHTTPServer):
         self.hold = threading.Event()
         self.hold.set()
         self.arrived = threading.Event()
-        self.got = []
+        self.received = []
         self.names = []  # server names requested by TLS clients
         self.scheme = "http"
         if authority is not None:
             self.scheme = "https"
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             authority.issue_cert(name).configure_cert(context)
-            context.sni_callback = lambda socket, asked, context: self.names.append(asked)
+            context.sni_callback = lambda socket, server_name, context: self.names.append(server_name)
             self.socket = context.wrap_socket(self.socket, server_side=True, do_handshake_on_connect=False)
 
     def url(self, host="hooks.example", path="/hook"):
@@ -34,10 +34,10 @@ class Receiver(ThreadingHTTPServer):
 
     def bodies(self, count):
         """Wait for this many POSTs and return their bodies."""
-        while len(self.got) < count:
+        while len(self.received) < count:
             assert self.arrived.wait(60)
             self.arrived.clear()
-        return [json.loads(body) for _, _, body in self.got]
+        return [json.loads(body) for _, _, body in self.received]
 
     def handle_error(self, request, client_address):
         """Ignore clients that disconnect; some tests cause that on purpose."""
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.got.append((self.path, dict(self.headers), body))
+        self.server.received.append((self.path, dict(self.headers), body))
         self.server.arrived.set()
         self.server.hold.wait(60)
         self.answer()

@@ -35,22 +35,22 @@ def listing(path: Path) -> Listing:
     """Return the output of `ffmpeg -i`."""
     command = [program(), "-hide_banner", "-nostdin", "-i", str(path)]
     printed = subprocess.run(command, capture_output=True, check=False, timeout=60).stderr.decode(errors="replace")
-    found = Listing({}, [], [])
+    contents = Listing({}, [], [])
     chapters: list[dict[str, Any]] = []
-    tags = found.tags
+    tags = contents.tags
     for line in printed.splitlines():
         if stream := STREAM.search(line):
-            found.streams.append(_stream(stream))
-            tags = found.streams[-1]["tags"]
+            contents.streams.append(_stream(stream))
+            tags = contents.streams[-1]["tags"]
         elif chapter := CHAPTER.search(line):
             chapters.append({"start": float(chapter["start"]), "end": float(chapter["end"])})
             tags = chapters[-1]
         elif turned := re.search(r"(?i)display ?matrix: rotation of ([-\d.]+) degrees", line):
-            found.streams[-1]["rotation"] = float(turned[1])
+            contents.streams[-1]["rotation"] = float(turned[1])
         elif tag := re.fullmatch(r" {4,}(\w+) *: (.*)", line):
             tags[tag[1]] = tag[2]
-    found.chapters.extend((each["start"], each["end"], each.get("title", "")) for each in chapters)
-    return found
+    contents.chapters.extend((each["start"], each["end"], each.get("title", "")) for each in chapters)
+    return contents
 
 
 def _stream(line: re.Match[str]) -> dict[str, Any]:
@@ -81,15 +81,15 @@ def _channels(layout: str) -> int:
 
 def _colours(details: list[str]) -> dict[str, str]:
     """Parse range and colors: `tv, bt709` or `tv, bt2020nc/bt2020/bt2020-10`, next to field order and chroma location."""
-    found = {}
+    fields = {}
     for detail in details:
         names = detail.split("/")
         if detail in ("tv", "pc"):
-            found["color_range"] = detail
+            fields["color_range"] = detail
         elif len(names) == 3 or re.match(r"(bt|smpte|gbr|fcc|ycgco)", detail):
             space, primaries, transfer = names * (3 // len(names))
-            found |= {"color_space": space, "color_primaries": primaries, "color_transfer": transfer}
-    return found
+            fields |= {"color_space": space, "color_primaries": primaries, "color_transfer": transfer}
+    return fields
 
 
 def streams(path: Path, kind: str) -> list[dict[str, Any]]:
@@ -113,12 +113,12 @@ def stored(path: Path, stream: str = "v:0", *args: object) -> list[Packet]:
     """Return all packets of a stream in container order. args: demuxer options."""
     flags = ("-map", f"0:{stream}", "-c", "copy", "-copyinkf", "-copyts", "-f", "framecrc", "-")
     time_base, rows = _rows(ffmpeg(*args, "-i", path, *flags))
-    found = []
+    result = []
     for dts, pts, duration, size, _, *rest in rows:
         marks = next((int(cell.removeprefix("F=0x"), 16) for cell in rest if cell.startswith("F=0x")), 1)
         times = (int(cell) * time_base for cell in (pts, dts, duration))
-        found.append(Packet(*times, int(size), key=bool(marks & 1), hidden=bool(marks & 4)))
-    return found
+        result.append(Packet(*times, int(size), key=bool(marks & 1), hidden=bool(marks & 4)))
+    return result
 
 
 def payloads(path: Path, stream: str = "v:0") -> list[bytes]:
@@ -214,7 +214,7 @@ def count(path: Path, stream: str = "v:0") -> int:
     return len(stored(path, stream))
 
 
-def held() -> set[object]:
+def resources() -> set[object]:
     """Return this process's threads and open files. A test must not leave any behind; those of other tests may disappear."""
     return {*threading.enumerate(), *open_files()}
 

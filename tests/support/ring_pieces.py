@@ -23,13 +23,13 @@ def sound(number, size=3):
 
 
 def ring(*, most_bytes=10_000, most_seconds=1000.0, holds=False):
-    made = Ring(most_bytes=most_bytes, most_seconds=most_seconds, holds=holds)
+    log = Ring(most_bytes=most_bytes, most_seconds=most_seconds, holds=holds)
     for track in TRACKS.values():
-        made.add_track(track)
-    return made
+        log.add_track(track)
+    return log
 
 
-def taken(place):
+def read_all(place):
     return list(iter(place.next, None))
 
 

@@ -57,8 +57,8 @@ class Parts:
 
 
 def details(error, kind):
-    found = kind()
-    return [found for detail in rpc_status.from_call(error).details if detail.Unpack(found)]
+    message = kind()
+    return [message for detail in rpc_status.from_call(error).details if detail.Unpack(message)]
 
 
 class Sender:

@@ -10,7 +10,7 @@ import pytest
 from paths import SUPPORT
 
 PYTHON = Path("/usr/bin/python3")  # the only Python that the system's `gi` works with
-ASKED = """
+CHECK = """
 import gi
 gi.require_version("GstRtspServer", "1.0")
 from gi.repository import Gst, GstRtspServer
@@ -24,7 +24,7 @@ SOUND = "audiotestsrc is-live=true ! audioconvert ! opusenc ! rtpopuspay name=pa
 
 def needed():
     """Skip the test if the server is not installed, except in CI."""
-    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", ASKED], capture_output=True, check=False).returncode:
+    if not PYTHON.exists() or subprocess.run([PYTHON, "-c", CHECK], capture_output=True, check=False).returncode:
         refuse = pytest.fail if os.environ.get("CI") else pytest.skip
         refuse(
             "needs GStreamer's RTSP server: gir1.2-gst-rtsp-server-1.0, python3-gi and GStreamer's plugins of a Debian system"

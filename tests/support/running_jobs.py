@@ -98,7 +98,7 @@ async def until(jobs, request_id, condition):
             await event.wait()
 
 
-async def gone(path):
+async def removed(path):
     """Wait until a file is removed, up to a few minutes: cleanup happens after the job has ended."""
     async with asyncio.timeout(200):
         while path.exists():

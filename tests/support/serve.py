@@ -28,8 +28,8 @@ class DieAt:
         fault = self._file.read_text() if self._file.exists() else ""
         if fault != self._fault:
             self._fault, self._reached = fault, 0
-        wanted, _, count = fault.rpartition(":")
-        if step == wanted:
+        name, _, count = fault.rpartition(":")
+        if step == name:
             self._reached += 1
             if self._reached == int(count):
                 os.kill(os.getpid(), signal.SIGKILL)

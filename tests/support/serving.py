@@ -34,9 +34,9 @@ def upres(*words, stdin=None, **env):
 
 
 def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
 
 class ServerProcess:
@@ -72,9 +72,9 @@ class ServerProcess:
         values = {**self.settings, **values, "fault": str(self._fault)}
         if self.stdout is not None:  # from a start that ended by itself
             self.stdout.close()
-        ours, theirs = os.pipe()
-        self.stdout = os.fdopen(ours, "rb")
-        with open(os.devnull, "rb") as nothing, os.fdopen(theirs, "wb") as stdout, self.log.open("ab") as log:  # noqa: PTH123
+        reading, writing = os.pipe()
+        self.stdout = os.fdopen(reading, "rb")
+        with open(os.devnull, "rb") as nothing, os.fdopen(writing, "wb") as stdout, self.log.open("ab") as log:  # noqa: PTH123
             files = {"stdin": nothing, "stdout": stdout, "stderr": log}
             environment = {"PYTHONPATH": str(SUPPORT)}  # workers import `fake`
             self.process = prepared.Prepared(
@@ -89,8 +89,8 @@ class ServerProcess:
         """Wait until its models are loaded."""
         serving = health_pb2.HealthCheckResponse.SERVING
         with grpc.insecure_channel(self.target) as channel:
-            told = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=200)
-            assert any(answer.status == serving for answer in told)
+            answers = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest(), timeout=200)
+            assert any(answer.status == serving for answer in answers)
         return self
 
     def kill(self):

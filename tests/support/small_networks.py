@@ -16,11 +16,11 @@ SMALL = SRVGG(features=4, convs=2, scale=4)
 def tensors(net: Family, seed: int = 0, dtype: type = np.float32) -> Tensors:
     """Return random weights, scaled so that frames stay in range and every pixel matters."""
     rng = np.random.default_rng(seed)
-    made = {}
+    weights = {}
     for name, shape in net.shapes().items():
         spread = 0.3 if len(shape) == 1 else 1 / np.sqrt(np.prod(shape[1:]))
-        made[name] = (rng.standard_normal(shape) * spread).astype(dtype if len(shape) > 1 else np.float32)
-    return made
+        weights[name] = (rng.standard_normal(shape) * spread).astype(dtype if len(shape) > 1 else np.float32)
+    return weights
 
 
 def frame(width: int, height: int, seed: int = 0) -> np.ndarray:

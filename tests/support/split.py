@@ -29,15 +29,15 @@ def content(log):
     return log.header, log.tracks, log.extras, fragments, bodies
 
 
-def made(clip, folder, *companions, model=None, tick=lambda: None, **settings):
+def processed(clip, folder, *companions, model=None, tick=lambda: None, **settings):
     """The content of the log that a job and its companions produce, and the job's outcome."""
     progress = Progress()
     with Reader(clip, cut=settings.get("cut", Cut()), eight_bits=None) as reader:
-        wanted = fitted(job(Path("out.mkv"), model or Nearest(), **{"encoder": QUICK, **settings}), reader)
-        log = FolderLog(folder, wanted.settings())
+        adjusted = fitted(job(Path("out.mkv"), model or Nearest(), **{"encoder": QUICK, **settings}), reader)
+        log = FolderLog(folder, adjusted.settings())
         try:
             how = partial(run_on, companions) if companions else run
-            for _ in how(reader, wanted, log, progress, tick):
+            for _ in how(reader, adjusted, log, progress, tick):
                 pass
             return content(log), progress
         finally:

@@ -59,8 +59,8 @@ def by_socket(server, request_id):
 
 
 def by_hls(server, request_id):
-    asked = urllib.request.Request(f"{server.base}/api/v2/jobs", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(asked, timeout=SECONDS) as answer:
+    request = urllib.request.Request(f"{server.base}/api/v2/jobs", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=SECONDS) as answer:
         jobs = {job["request_id"]: job["hls_url"] for job in json.load(answer)["data"]}
 
     def get(name):

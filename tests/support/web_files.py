@@ -12,7 +12,7 @@ class WebFiles(ThreadingHTTPServer):
 
     most: bytes of a response after which the connection is closed. blocks: block size to which range starts are rounded down.
     hold: event that delays the body after the header; silent: event that delays the whole response.
-    tag: the ETag of every file. asked: the ranges requested so far.
+    tag: the ETag of every file. requests: the ranges requested so far.
     """
 
     daemon_threads = True
@@ -26,7 +26,7 @@ class WebFiles(ThreadingHTTPServer):
         self.blocks = 1
         self.tag = '"1"'
         self.kind = "video/mp4"
-        self.asked = []
+        self.requests = []
         self.arrived = threading.Event()
         self.hold, self.silent = threading.Event(), threading.Event()
         self.hold.set()
@@ -52,7 +52,7 @@ class WebFiles(ThreadingHTTPServer):
 class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         server = self.server
-        server.asked.append(self.headers["Range"])
+        server.requests.append(self.headers["Range"])
         if not server.silent.is_set():
             server.arrived.set()
             server.silent.wait(60)
@@ -61,9 +61,9 @@ class Handler(BaseHTTPRequestHandler):
         if status != 200 or data is None:
             self.send_error(404 if data is None else status)
             return
-        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        asked_range = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
         same = self.headers["If-Range"] in (None, server.tag)
-        start = int(wanted[1]) // server.blocks * server.blocks if wanted and server.ranges and same else None
+        start = int(asked_range[1]) // server.blocks * server.blocks if asked_range and server.ranges and same else None
         self.send_response(200 if start is None else 206)
         if start is not None:
             self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")

@@ -56,9 +56,9 @@ class Desk:
 def working(folder, load=fake.load, **options):
     folder.mkdir(exist_ok=True)
     (orders_in, orders_out), (reports_in, reports_out) = os.pipe(), os.pipe()
-    with os.fdopen(orders_in) as taken, os.fdopen(reports_out, "w") as said:
-        worker = Worker(load, said, **options)
-        thread = threading.Thread(target=worker.run_orders, args=(taken,))
+    with os.fdopen(orders_in) as orders_file, os.fdopen(reports_out, "w") as reports_file:
+        worker = Worker(load, reports_file, **options)
+        thread = threading.Thread(target=worker.run_orders, args=(orders_file,))
         thread.start()
         with os.fdopen(reports_in) as reports:
             with os.fdopen(orders_out, "w") as orders:

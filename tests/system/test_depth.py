@@ -73,8 +73,8 @@ def in_float(pixels):
     return session.run(None, {"frame": pixels.astype(np.float32)[None]})[0][0]
 
 
-def psnr(found, expected):
-    return 10 * np.log10(1023**2 / np.mean((found - expected) ** 2))
+def psnr(result, expected):
+    return 10 * np.log10(1023**2 / np.mean((result - expected) ** 2))
 
 
 def test_a_slow_ramp_keeps_its_steps_through_the_network(tmp_path):
@@ -165,8 +165,8 @@ def test_pq_is_carried_with_its_metadata_in_container_and_stream(tmp_path, codec
         "bt2020",
     )
     assert video["color_space"] == ("gbr" if codec == "lossless" else "bt2020nc")
-    for said in lights(tmp_path / name):
-        assert re.search(MASTERING, said) and CONTENT in said, said
+    for light in lights(tmp_path / name):
+        assert re.search(MASTERING, light) and CONTENT in light, light
 
 
 @pytest.mark.parametrize("codec", ["hevc", "h264"])

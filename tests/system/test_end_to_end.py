@@ -72,10 +72,10 @@ OTHER_TARGETS = [
     ("silent.mp4", ".webm"),
 ]
 # Encoders whose padding a player may play, because the container or ffmpeg 5.1 has no way to hide it.
-MORE_IS_HEARD = [("theora-vorbis.ogv", ".mp4"), ("h264-vorbis.mkv", ".mp4"), ("vp8-vorbis.webm", ".mp4")]
-MORE_IS_HEARD += [("vp9-opus.webm", ".mp4"), ("av1-opus.webm", ".mp4"), ("ffv1-opus.mkv", ".mp4")]
-MORE_IS_HEARD += [("h264-aac.mp4", ".mkv"), ("mp3.mp4", ".mkv"), ("wmv2.wmv", ".mkv"), ("mp3.mp4", ".mp4")]
-LESS_IS_HEARD = [("fragmented.mp4", ".mp4")]  # padding that ffmpeg hides in the joined file but not in the source
+PADDED = [("theora-vorbis.ogv", ".mp4"), ("h264-vorbis.mkv", ".mp4"), ("vp8-vorbis.webm", ".mp4")]
+PADDED += [("vp9-opus.webm", ".mp4"), ("av1-opus.webm", ".mp4"), ("ffv1-opus.mkv", ".mp4")]
+PADDED += [("h264-aac.mp4", ".mkv"), ("mp3.mp4", ".mkv"), ("wmv2.wmv", ".mkv"), ("mp3.mp4", ".mp4")]
+TRIMMED = [("fragmented.mp4", ".mp4")]  # padding that ffmpeg hides in the joined file but not in the source
 MILLISECONDS = (".mkv", ".webm")  # containers that round timestamps to milliseconds
 PADDING = 2 * 1152  # samples: one frame before and one after
 
@@ -118,9 +118,9 @@ def same_sound(clip, out, case, shift):
     rate = referee.streams(out, "audio")[0]["sample_rate"]
     place, slack = (was.times[0] + shift - now.times[0]) * rate, tolerance(out.suffix) * rate
     places = range(max(0, math.ceil(place - slack)), math.floor(place + slack) + 1)
-    before = before[: len(after)] if case in LESS_IS_HEARD else before
+    before = before[: len(after)] if case in TRIMMED else before
     assert any(np.array_equal(before, after[start : start + len(before)]) for start in places)
-    assert len(after) - len(before) <= (PADDING if case in MORE_IS_HEARD else 0)
+    assert len(after) - len(before) <= (PADDING if case in PADDED else 0)
 
 
 def similar_sound(clip, out, case, shift):
@@ -156,16 +156,16 @@ def test_pictures_are_what_the_network_gave(clips, tmp_path):
     assert 20 * np.log10(255 / np.sqrt((difference**2).mean())) > 32
 
 
-@pytest.mark.parametrize("held", [1, 7, 100])
-def test_a_network_that_looks_ahead_loses_no_frame(clips, tmp_path, held):
+@pytest.mark.parametrize("lookahead", [1, 7, 100])
+def test_a_network_that_looks_ahead_loses_no_frame(clips, tmp_path, lookahead):
     clip, out = source(clips, "b-frames.mp4"), tmp_path / "out.mp4"
-    upscaled(clip, out, Nearest(held=held))
+    upscaled(clip, out, Nearest(lookahead=lookahead))
     assert referee.video(out).times == referee.video(clip).times
 
 
 def test_models_run_one_after_the_other(clips, tmp_path):
     clip, out = source(clips, "silent.mp4"), tmp_path / "out.mp4"
-    upscaled(clip, out, Nearest(2, held=2), Nearest(3, held=1))
+    upscaled(clip, out, Nearest(2, lookahead=2), Nearest(3, lookahead=1))
     assert referee.video(out).times == referee.video(clip).times
     assert referee.streams(out, "video")[0]["width"] == 64 * 6
 
@@ -188,7 +188,7 @@ def test_fragments_come_out_before_the_input_has_ended(tmp_path):
     pipe = Pipe(clip.read_bytes(), chunk=4096)
     fragments = stream(pipe, job(tmp_path / "out.mp4"))
     next(fragments)
-    assert pipe.given < clip.stat().st_size
+    assert pipe.bytes_read < clip.stat().st_size
     fragments.close()
 
 
@@ -226,12 +226,12 @@ def test_any_suffix_of_sound_that_mp4_does_not_know_plays_behind_its_header(tmp_
 
 def test_closing_the_iterator_leaves_no_thread_and_no_open_file(clips, tmp_path):
     clip = source(clips, "h264-aac.mp4")
-    before = referee.held()
+    before = referee.resources()
     model = Nearest()
     fragments = stream(clip, job(tmp_path / "out.mp4", model))
     next(fragments)
     fragments.close()
-    assert referee.held() <= before
+    assert referee.resources() <= before
     assert all(session.closed for session in model.opened)
     assert list(tmp_path.iterdir()) == []
 
@@ -241,8 +241,8 @@ def test_an_error_in_a_network_comes_out_as_itself(clips, tmp_path):
         def open(self, width, height):
             raise SourceError("cannot take this")
 
-    before = referee.held()
+    before = referee.resources()
     with pytest.raises(SourceError, match="cannot take this"):
         upscaled(source(clips, "h264-aac.mp4"), tmp_path / "out.mp4", Broken())
-    assert referee.held() <= before
+    assert referee.resources() <= before
     assert list(tmp_path.iterdir()) == []

@@ -71,8 +71,8 @@ class Grey:
 def test_a_runtime(tmp_path):
     environment = install(tmp_path, "toy_runtime", TOY_RUNTIME, runtimes="toy = toy_runtime:Toy")
     target = tmp_path / "out.mkv"
-    said = upres(environment, SAMPLE, target, "--runtime", "toy", "--lossless", "--duration", "0.1")
-    assert "on toy runtime" in said
+    output = upres(environment, SAMPLE, target, "--runtime", "toy", "--lossless", "--duration", "0.1")
+    assert "on toy runtime" in output
     with av.open(str(target)) as result:
         frames = [frame.to_ndarray(format="rgb24") for frame in result.decode(video=0)]
     assert frames and all(np.all(frame == 77) for frame in frames)

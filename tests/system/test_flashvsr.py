@@ -85,10 +85,10 @@ def test_an_interrupted_run_goes_on_to_the_same_bytes(model, tmp_path):
         return upscale(source, tmp_path / name, job, **options)
 
     def stop_after(count):
-        left = iter(range(count))
+        ticks = iter(range(count))
 
         def tick():
-            if next(left, None) is None:
+            if next(ticks, None) is None:
                 raise Interrupted("stopped")
 
         return tick
@@ -111,15 +111,15 @@ def test_a_cancelled_stream_leaves_nothing_behind(model, tmp_path):
 
 
 def test_a_stream_that_is_closed_within_a_shot_does_not_wait_for_it(model, tmp_path, monkeypatch):
-    steps, held, stopped = [], threading.Event(), threading.Event()
+    steps, blocked, stopped = [], threading.Event(), threading.Event()
     push, stop = Transformer.push, FlashVSRSession.stop
 
-    def slow(self, *given):
-        steps.append(given)
+    def slow(self, *inputs):
+        steps.append(inputs)
         if len(steps) == 6 + 2:  # the second step of the second shot: there are 3 on each of 2 tiles
-            held.set()
+            blocked.set()
             assert stopped.wait(60)
-        return push(self, *given)
+        return push(self, *inputs)
 
     monkeypatch.setattr(Transformer, "push", slow)
     monkeypatch.setattr(FlashVSRSession, "stop", lambda self: (stop(self), stopped.set()))
@@ -129,7 +129,7 @@ def test_a_stream_that_is_closed_within_a_shot_does_not_wait_for_it(model, tmp_p
     with closing(stream(film(tmp_path / "in.mp4", 60, 96, 48), job)) as fragments:
         for _ in range(4):  # so that the rest of the first shot can wait for its turn
             next(fragments)
-        assert held.wait(60)
+        assert blocked.wait(60)
     assert len(steps) == 6 + 2
 
 

@@ -22,8 +22,8 @@ def fuzz(*options, timeout):
 
 def test_the_same_seed_makes_the_same_inputs():
     seeds = [bytes(range(256)), b"short"]
-    made = [[mutate(random.Random(seed), seeds) for seed in range(200)] for _ in range(2)]
-    assert made[0] == made[1] and len({*made[0]}) > 150
+    inputs = [[mutate(random.Random(seed), seeds) for seed in range(200)] for _ in range(2)]
+    assert inputs[0] == inputs[1] and len({*inputs[0]}) > 150
 
 
 def test_what_fails_is_made_as_small_as_it_can_be():
@@ -45,6 +45,6 @@ def test_what_is_never_answered_is_made_smaller_for_a_limited_time(tmp_path, mon
 
 @pytest.mark.soak
 def test_twenty_thousand_sources_leave_the_server_as_it_was():
-    code, said = fuzz("--kinds", "sources", "--count", "20000", "--kept", str(SOAK / "fuzz"), timeout=4 * 3600)
-    (SOAK / "fuzz.json").write_text(said)
-    assert code == 0, said
+    code, report = fuzz("--kinds", "sources", "--count", "20000", "--kept", str(SOAK / "fuzz"), timeout=4 * 3600)
+    (SOAK / "fuzz.json").write_text(report)
+    assert code == 0, report

@@ -32,12 +32,12 @@ def test_streams_and_packets_are_what_ffprobe_says(clips):
 
 
 def compare(path):
-    for ours, theirs in zip(referee.listing(path).streams, ffprobe(path, "-show_streams")["streams"], strict=True):
-        assert {name: ours.get(name) for name in NAMES} == {name: theirs.get(name) for name in NAMES}
-        assert ours["tags"].get("language") == theirs["tags"].get("language")
-        assert ours["disposition"] == {
-            name.replace("_", " ") for name, is_set in theirs["disposition"].items() if is_set
+    for own, reference in zip(referee.listing(path).streams, ffprobe(path, "-show_streams")["streams"], strict=True):
+        assert {name: own.get(name) for name in NAMES} == {name: reference.get(name) for name in NAMES}
+        assert own["tags"].get("language") == reference["tags"].get("language")
+        assert own["disposition"] == {
+            name.replace("_", " ") for name, is_set in reference["disposition"].items() if is_set
         }
     packets = ffprobe(path, "-show_packets", "-select_streams", "v")["packets"]
-    ours = [(f"{float(packet.pts):.6f}", packet.size, packet.key) for packet in referee.stored(path)]
-    assert ours == [(packet["pts_time"], int(packet["size"]), "K" in packet["flags"]) for packet in packets]
+    own = [(f"{float(packet.pts):.6f}", packet.size, packet.key) for packet in referee.stored(path)]
+    assert own == [(packet["pts_time"], int(packet["size"]), "K" in packet["flags"]) for packet in packets]

@@ -23,7 +23,7 @@ from .messages import job_of
 from .status import status_of
 
 FIRST_SECONDS = 30.0
-OURS = "/upres."
+PREFIX = "/upres."
 PACKAGE = pb.DESCRIPTOR.package
 # Errors that the caller did not cause.
 FAULTS = (grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DATA_LOSS)
@@ -94,7 +94,7 @@ class Service:
         return job_of(job, self.jobs.source_offset(job))
 
 
-def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
+def unary(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], Awaitable[A]]:
     """Wrap a call with a single response: identify its caller, and map its errors."""
 
     @wraps(call)
@@ -111,7 +111,7 @@ def one(call: Callable[[S, Q, str], Awaitable[A]]) -> Callable[[S, Q, Context], 
     return respond
 
 
-def many(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
+def streaming(call: Callable[[S, Q, str], AsyncGenerator[A]]) -> Callable[[S, Q, Context], AsyncGenerator[A]]:
     """Wrap a call with a stream of responses in the same way; the stream ends soon after its key is revoked."""
 
     @wraps(call)
@@ -148,7 +148,7 @@ class CorruptRequests(grpc.aio.ServerInterceptor):
     async def intercept_service(self, continuation: Any, details: Any) -> Any:  # noqa: ANN401 - as gRPC has it
         """Wrap the parser of a call's request."""
         handler = await continuation(details)
-        if handler is None or handler.request_streaming or not details.method.startswith(OURS):
+        if handler is None or handler.request_streaming or not details.method.startswith(PREFIX):
             return handler
         parse = or_error(handler.request_deserializer)
         if handler.response_streaming:

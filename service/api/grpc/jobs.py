@@ -15,7 +15,7 @@ from upres.service.storage.job_store import Job
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .decorators import Service, first_of, many, one
+from .decorators import Service, first_of, streaming, unary
 from .messages import (
     FRAGMENT_BYTES,
     STATUSES,
@@ -35,7 +35,7 @@ DIGITS = 18  # of integers that every database supports
 class JobService(Service, stubs.JobServiceServicer):
     """Jobs whose source is uploaded completely before they start."""
 
-    @one
+    @unary
     async def CreateJob(  # noqa: D102 - as in the contract
         self, requests: AsyncIterator[pb.CreateJobRequest], owner: str
     ) -> pb.CreateJobResponse:
@@ -88,11 +88,11 @@ class JobService(Service, stubs.JobServiceServicer):
             raise ConflictError("this request_id was used with another configuration before; use a new one")
         return job
 
-    @one
+    @unary
     async def GetJob(self, request: pb.GetJobRequest, owner: str) -> pb.GetJobResponse:  # noqa: D102
         return pb.GetJobResponse(job=await self.message(await self.jobs.get(checked_id(request.request_id), owner)))
 
-    @one
+    @unary
     async def ListJobs(self, request: pb.ListJobsRequest, owner: str) -> pb.ListJobsResponse:  # noqa: D102
         token = request.page_token
         if token and not (token.isascii() and token.isdigit() and len(token) <= DIGITS):
@@ -106,17 +106,17 @@ class JobService(Service, stubs.JobServiceServicer):
         more = str(jobs[-1].number) if len(page) > size else ""
         return pb.ListJobsResponse(jobs=[await self.message(job) for job in jobs], next_page_token=more)
 
-    @one
+    @unary
     async def CancelJob(self, request: pb.CancelJobRequest, owner: str) -> pb.CancelJobResponse:  # noqa: D102
         job = await self.jobs.cancel(checked_id(request.request_id), owner)
         return pb.CancelJobResponse(job=await self.message(job))
 
-    @one
+    @unary
     async def DeleteJob(self, request: pb.DeleteJobRequest, owner: str) -> pb.DeleteJobResponse:  # noqa: D102
         await self.jobs.delete(checked_id(request.request_id), owner)
         return pb.DeleteJobResponse()
 
-    @many
+    @streaming
     async def WatchJob(self, request: pb.WatchJobRequest, owner: str) -> AsyncGenerator[pb.WatchJobResponse]:  # noqa: D102
         if len(str(request.cursor)) > DIGITS:
             raise InvalidError({"cursor": ["The cursor must be one returned by WatchJob."]})
@@ -126,7 +126,7 @@ class JobService(Service, stubs.JobServiceServicer):
                 message = await self.message(job)
                 yield pb.WatchJobResponse(cursor=event.cursor, event=event.kind, job=message, at=time_of(event.at))
 
-    @many
+    @streaming
     async def ReadResult(  # noqa: D102
         self, request: pb.ReadResultRequest, owner: str
     ) -> AsyncGenerator[pb.ReadResultResponse]:
@@ -173,7 +173,7 @@ class JobService(Service, stubs.JobServiceServicer):
 class ModelService(Service, stubs.ModelServiceServicer):
     """The models that this server can run."""
 
-    @one
+    @unary
     async def ListModels(self, request: pb.ListModelsRequest, owner: str) -> pb.ListModelsResponse:  # noqa: D102
         unavailable, limits = self.jobs.unavailable, self.jobs.policy.limits
         models = [model_of(slug, limits, unavailable.get(slug.slug)) for slug in SLUGS.values()]

@@ -26,8 +26,8 @@ def status_of(error: Exception) -> GrpcStatus:
     """Map an exception to code, message and details; an unknown error discloses nothing."""
     error = known(error)
     status = answer(error)
-    ours = status.reason != "INTERNAL"
-    if not ours:
+    disclosed = status.reason != "INTERNAL"
+    if not disclosed:
         logger.error("internal error, not disclosed to the client: %s", json.dumps(str(error)), exc_info=error)
     where = error.where if isinstance(error, OffsetError) else {}
     details: list[Message] = [ErrorInfo(reason=status.reason, domain=DOMAIN, metadata=where)]
@@ -36,7 +36,7 @@ def status_of(error: Exception) -> GrpcStatus:
     if isinstance(error, BusyError | StoppingError | UnavailableError):
         seconds = error.retry_seconds if isinstance(error, BusyError) else RETRY_SECONDS
         details.append(RetryInfo(retry_delay=Duration(seconds=seconds)))
-    message = public(_message(error), MESSAGE_BYTES) if ours else "internal error"
+    message = public(_message(error), MESSAGE_BYTES) if disclosed else "internal error"
     return rpc_status.to_status(Status(code=status.grpc.value[0], message=message, details=[_any(d) for d in details]))
 
 
@@ -47,12 +47,12 @@ def _message(error: Exception) -> str:
 
 def _violations(error: InvalidError) -> list[BadRequest.FieldViolation]:
     """Return every problem, as far as they fit."""
-    violations, left = [], VIOLATION_BYTES
+    violations, room = [], VIOLATION_BYTES
     for name, messages in error.problems.items():
         for message in messages:
             violation = BadRequest.FieldViolation(field=public(name, 60), description=public(message, 300))
-            left -= violation.ByteSize()
-            if left >= 0:
+            room -= violation.ByteSize()
+            if room >= 0:
                 violations.append(violation)
     return violations
 

@@ -20,7 +20,7 @@ from upres.service.telemetry.tally import Telemetry
 from upres.v2 import upscale_pb2 as pb
 from upres.v2 import upscale_pb2_grpc as stubs
 
-from .decorators import Service, first_of, many, one
+from .decorators import Service, first_of, streaming, unary
 from .messages import config_of, cursors_of, dropped_of, fragments_of, init_of, progress_of, spec_of
 
 
@@ -33,13 +33,13 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         super().__init__(jobs, keys, quota, telemetry)
         self._live_url = live_url
 
-    @one
+    @unary
     async def ListLiveSources(  # noqa: D102 - as in the contract
         self, request: pb.ListLiveSourcesRequest, owner: str
     ) -> pb.ListLiveSourcesResponse:
         return pb.ListLiveSourcesResponse(names=self.jobs.policy.limits.live_sources)
 
-    @many
+    @streaming
     async def Upscale(  # noqa: D102 - as in the contract
         self, requests: AsyncIterator[pb.UpscaleRequest], owner: str
     ) -> AsyncGenerator[pb.UpscaleResponse]:

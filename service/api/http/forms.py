@@ -97,10 +97,10 @@ class UpscaleForm(BaseModel):
     def problems(self) -> Problems:
         """Return the problems of fields that are missing or of the wrong type."""
         wrong = {name: value for name, value in self if isinstance(value, Problem)}
-        found = {name: [f"The {name.replace('_', ' ')} {value}."] for name, value in wrong.items()}
+        problems = {name: [f"The {name.replace('_', ' ')} {value}."] for name, value in wrong.items()}
         if self.model is None and not self.models:
-            found["model"] = ["The model field is required."]
-        return found
+            problems["model"] = ["The model field is required."]
+        return problems
 
     def spec(self) -> Spec:
         """Return the spec, with defaults for absent or invalid fields."""

@@ -65,9 +65,9 @@ class JobRoutes:
         if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= DIGITS):
             raise InvalidError({"cursor": ["The cursor must be the `next` of the previous page."]})
         below = int(cursor) if cursor else None
-        found = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
-        entries = [await self._entry(request, job) for job in found[:limit]]
-        following = str(found[limit - 1].number) if len(found) > limit else None
+        jobs = await self._jobs.page(request.state.owner, status=None, below=below, limit=limit + 1)
+        entries = [await self._entry(request, job) for job in jobs[:limit]]
+        following = str(jobs[limit - 1].number) if len(jobs) > limit else None
         return JobList(data=entries, next=following, channel=CHANNELS + request.state.owner)
 
     async def cancel(self, request: Request, request_id: str) -> Data[JobStatus]:

@@ -122,8 +122,8 @@ class Web:
     ) -> Page[Model]:
         """List the models that can run here; empty before models are loaded for the first time."""
         available = [slug for slug in SLUGS.values() if slug.slug not in self._jobs.unavailable]
-        wanted = "vid-upscale" in inference_types.split(",")
-        models = [schemas.model(slug, self._jobs.policy.limits) for slug in available] if wanted else []
+        upscales_videos = "vid-upscale" in inference_types.split(",")
+        models = [schemas.model(slug, self._jobs.policy.limits) for slug in available] if upscales_videos else []
         url = (self._public_url or str(request.base_url)).rstrip("/") + request.url.path
         return schemas.page(models, url, limit=limit, number=page)
 
@@ -144,10 +144,10 @@ class Web:
             return Response(picture, media_type=kind)
         key = await self._jobs.key_of(name)
         size = await self._jobs.result_size(key)
-        found = part(request.headers.get("range") if request.method == "GET" else None, size)
-        if found is None:
+        byte_range = part(request.headers.get("range") if request.method == "GET" else None, size)
+        if byte_range is None:
             return Response(None, 416, {"Content-Range": f"bytes */{size}"})
-        start, end = found
+        start, end = byte_range
         headers = {"Content-Type": kind, "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
         if (start, end) != (0, size):
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"

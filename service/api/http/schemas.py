@@ -211,8 +211,8 @@ def documented(*codes: int) -> Responses:
 def advice(clip: Clip) -> Advice:
     """Convert measurements, and the advice based on them, to a response."""
     rules = [(rule, *(rule.setting or (None, None))) for rule in advise(clip)]
-    said = [Rule(rule=rule.name, say=rule.advice, setting=setting, value=value) for rule, setting, value in rules]
-    return Advice(**in_words(clip.measured), advice=said)
+    entries = [Rule(rule=rule.name, say=rule.advice, setting=setting, value=value) for rule, setting, value in rules]
+    return Advice(**in_words(clip.measured), advice=entries)
 
 
 def job_entry(job: Job, status: JobStatus, hls_url: str | None) -> JobEntry:

@@ -22,8 +22,8 @@ class Links:
 
     def holds(self, name: str, expires: int, signature: str) -> bool:
         """Return whether a link was signed by this server and has not expired."""
-        ours = hmac.compare_digest(self._sign(name, expires).encode(), signature.encode())
-        return ours and expires >= time.time()
+        genuine = hmac.compare_digest(self._sign(name, expires).encode(), signature.encode())
+        return genuine and expires >= time.time()
 
     def make_live(self, base: str, request_id: str) -> str:
         """Return the URL of a live job for HLS players, valid until the job ends."""

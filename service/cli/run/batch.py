@@ -51,8 +51,8 @@ class Batch:
                 self.report.fail(pair.source, error)
                 code, failed = code or error.exit_code, failed + 1
         if len(every) > 1:
-            made, dry_run = len(every) - skipped - failed, self.videos.options.dry_run
-            self.report.ended(made=made, skipped=skipped, failed=failed, dry_run=dry_run)
+            done, dry_run = len(every) - skipped - failed, self.videos.options.dry_run
+            self.report.ended(done=done, skipped=skipped, failed=failed, dry_run=dry_run)
         return code
 
     def _upscale_one(self, pair: Pair, folder: Path | None) -> bool:

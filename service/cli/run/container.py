@@ -23,7 +23,7 @@ def container_of(target: str, encoder: Encoder, stdout_suffix: str) -> str:
         raise SettingsError(
             f"--lossless writes RGB H.264, which players support in .mkv only; name the output {Path(target).stem}.mkv"
         )
-    _check_takes(container, target, encoder.within(container))
+    _check_codec(container, target, encoder.within(container))
     return container
 
 
@@ -34,7 +34,7 @@ def encoder_of(target: str, encoder: Encoder, container: str) -> Encoder:
     return Encoder("lossless" if encoder.codec == "lossless" else "auto", height=encoder.height)
 
 
-def _check_takes(container: str, target: str, encoder: Encoder) -> None:
+def _check_codec(container: str, target: str, encoder: Encoder) -> None:
     """Raise SettingsError, listing the supported containers, if a container does not support the codec."""
     containers = encoder.facts.containers
     if container in containers:

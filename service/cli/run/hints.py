@@ -18,7 +18,10 @@ from .pair import Pair
 
 
 def hints(pair: Pair, error: UpresError, *, single_target: bool, replaces: bool) -> list[str]:
-    """Return hints for an error about a target. alone: the target was named for this input only. replaces: it may exist."""
+    """Return hints for an error about a target.
+
+    single_target: the target was named for this input only. replaces: the target may exist.
+    """
     if pair.target in (None, "-") or not isinstance(error, TargetError):
         return []
     if not single_target:

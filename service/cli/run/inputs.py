@@ -70,10 +70,10 @@ def pair_inputs(
     folder = Path(target)
     with os_errors_as(target, TargetError):
         inside = target != "-" and (folder.is_dir() or target.endswith(("/", os.sep)))
-        taken = folder.is_file()
+        is_file = folder.is_file()
     if not several and not inside:
         return [replace(Pair.of(chosen[0], at), target=target)], None
-    if taken or target == "-" or (folder.suffix and not inside):
+    if is_file or target == "-" or (folder.suffix and not inside):
         raise SettingsError(
             f"{counted(len(chosen), 'input')} need a folder as the target, and {target} is not one; name it last, ending in /: "
             f"upres a.mp4 b.mp4 upscaled/{_as_video(chosen, target)}"
@@ -120,12 +120,12 @@ def _names_in_folder(names: Sequence[tuple[str, str, str]]) -> list[str]:
     names: of each source, its stem, its whole name, and the suffix of its target.
     """
     stems, wholes = (Counter(each[part] + each[2] for each in names) for part in (0, 1))
-    taken_names: dict[str, None] = {}
+    unique: dict[str, None] = {}
     for stem, whole, end in names:
         own = stem if stems[stem + end] == wholes[whole + end] else whole
         numbered = (f"{own}-{number}{end}" for number in count(2))
-        taken_names[next(name for name in chain([f"{own}{end}"], numbered) if name not in taken_names)] = None
-    return list(taken_names)
+        unique[next(name for name in chain([f"{own}{end}"], numbered) if name not in unique)] = None
+    return list(unique)
 
 
 def _lies_in(source: str, folder: Path) -> bool:

@@ -27,25 +27,25 @@ class Piped:
         stream = stdin()
         seekable = stream.seekable()
         start = stream.tell() if seekable else 0
-        image, taken, whole = still_in(stream)
-        if not taken:
+        image, head, whole = still_in(stream)
+        if not head:
             raise SourceError("standard input: is empty; pipe a video in: cat in.mp4 | upres - out.mp4")
         if whole:
-            return cls(image, BytesIO(taken))
+            return cls(image, BytesIO(head))
         if seekable:
             stream.seek(start)
             return cls(image, stream)
-        return cls(image, _Replayed(taken, stream))
+        return cls(image, _Replayed(head, stream))
 
 
 class _Replayed:
     """A stream that returns the bytes already read first, then the rest."""
 
-    def __init__(self, taken: bytes, rest: RawIOBase) -> None:
-        self._taken, self._rest = BytesIO(taken), rest
+    def __init__(self, head: bytes, rest: RawIOBase) -> None:
+        self._head, self._rest = BytesIO(head), rest
 
     def fileno(self) -> int:
         return self._rest.fileno()
 
     def read(self, size: int, /) -> bytes:
-        return self._taken.read(size) or self._rest.read(size) or b""
+        return self._head.read(size) or self._rest.read(size) or b""

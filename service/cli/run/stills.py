@@ -90,7 +90,7 @@ class Stills:
         target = Path(pair.target_name(self._size_in_name(selection), Suffixes()))
         piped = pair.target == "-"
         kind = (pair.image or PNG) if piped else format_of(target)
-        if not piped and self._is_left_out(pair, target):
+        if not piped and self._is_skipped(pair, target):
             return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
@@ -139,7 +139,7 @@ class Stills:
         stdout().write(data)
         return notes
 
-    def _is_left_out(self, pair: Pair, target: Path) -> bool:
+    def _is_skipped(self, pair: Pair, target: Path) -> bool:
         """Report whether an existing target is skipped; raises TargetError if the target cannot be written."""
         with os_errors_as(target, TargetError):
             skips = self.options.skip_existing and target.exists()

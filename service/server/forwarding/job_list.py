@@ -42,22 +42,22 @@ class JobListHandler:
         live = {job.request_id: job for job in response.jobs if job.config.live and job.status in UNFINISHED}
         if not live or was_passed_on(context):
             return response
-        for peer, theirs in (await self._peers(list(live))).items():
+        for peer, request_ids in (await self._peers(list(live))).items():
             for job in await self._query(peer, request, context):
-                if job.request_id in theirs:
+                if job.request_id in request_ids:
                     live[job.request_id].source_offset = job.source_offset
         return response
 
     async def _peers(self, request_ids: list[str]) -> dict[Peer, set[str]]:
         """Return which of the jobs each other server has."""
-        found = await asyncio.gather(*map(self._find, request_ids), return_exceptions=True)
-        theirs: dict[Peer, set[str]] = defaultdict(set)
-        for request_id, peer in zip(request_ids, found, strict=True):
+        peers = await asyncio.gather(*map(self._find, request_ids), return_exceptions=True)
+        by_peer: dict[Peer, set[str]] = defaultdict(set)
+        for request_id, peer in zip(request_ids, peers, strict=True):
             if isinstance(peer, Peer):
-                theirs[peer].add(request_id)
+                by_peer[peer].add(request_id)
             elif isinstance(peer, BaseException) and not isinstance(peer, UpresError):  # UpresError: the job is moving
                 raise peer
-        return theirs
+        return by_peer
 
     async def _query(self, peer: Peer, request: pb.ListJobsRequest, context: Any) -> list[pb.Job]:  # noqa: ANN401
         """Request the same list from another server; empty if it does not respond in time."""

@@ -24,19 +24,19 @@ class LookUps:
     async def __call__(self, request_id: str) -> Holder | None:
         """Return the other server that has a job; None if this one handles it. Raises UnavailableError, StoreError."""
         if self._next is None:
-            asked: set[str] = set()
-            self._next = asked, asyncio.create_task(self._look(asked))
-            # All callers may be gone.
+            request_ids: set[str] = set()
+            self._next = request_ids, asyncio.create_task(self._look(request_ids))
+            # Retrieve the exception, which asyncio would log if all callers were cancelled.
             self._next[1].add_done_callback(lambda task: task.cancelled() or task.exception())
-        asked, looking = self._next
-        asked.add(request_id)
-        found = await asyncio.shield(looking)
-        holder = found.get(request_id)
-        if holder is None and request_id in found:
+        request_ids, looking = self._next
+        request_ids.add(request_id)
+        holders = await asyncio.shield(looking)
+        holder = holders.get(request_id)
+        if holder is None and request_id in holders:
             raise UnavailableError(GONE)
         return holder
 
-    async def _look(self, asked: Collection[str]) -> Holders:
+    async def _look(self, request_ids: Collection[str]) -> Holders:
         async with self._one:
             self._next = None  # later callers join the next query
-            return await self._find(asked)
+            return await self._find(request_ids)

@@ -66,21 +66,21 @@ class PeerMonitor:
         folders = await asyncio.to_thread(self._folders)
         servers = await asyncio.to_thread(self._standby.store.servers)
         await self._peers.keep(servers.working)
-        gone = self._gone(servers)
+        dead = self._dead(servers)
         unaware = servers.leader == self._standby.id and not self._standby.leads  # the response to its write was lost
-        if servers.leader is None or servers.leader in gone or unaware:
+        if servers.leader is None or servers.leader in dead or unaware:
             await self._standby.lead()
         if not self._standby.leads:
             return
         if not self._led:
             await self._lead()
             self._led = True
-        await self._jobs.take_over(gone)
+        await self._jobs.take_over(dead)
         for folder in folders:
             if folder.name not in servers.working | servers.late:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
-    def _gone(self, servers: Servers) -> frozenset[str]:
+    def _dead(self, servers: Servers) -> frozenset[str]:
         """Return the servers that were late at enough consecutive checks."""
         self._late = Counter({server: self._late[server] + 1 for server in servers.late})
         return frozenset(

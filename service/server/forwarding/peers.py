@@ -143,7 +143,7 @@ class ActiveServer:
 
 
 class Peers:
-    """The other active servers, each connected on first use. own, trust: as in Working."""
+    """The other active servers, each connected on first use. own, trust: as in ActiveServer."""
 
     def __init__(self, own: str, trust: Trust) -> None:
         self._own = own
@@ -164,5 +164,5 @@ class Peers:
 
     async def keep(self, working: Collection[str]) -> None:
         """End the requests forwarded to servers that are no longer active."""
-        for gone in self._peers.keys() - set(working):
-            await self._peers.pop(gone).end()
+        for server in self._peers.keys() - set(working):
+            await self._peers.pop(server).end()

@@ -62,13 +62,13 @@ class Exchange:
         self._receive, self._send = receive, send
         self._http = h11.Connection(h11.CLIENT)
         self._silence: asyncio.Timeout | None = None
-        self._body_wanted = asyncio.Event()  # set when the body may be sent: at once, or after "100 Continue"
+        self._body_allowed = asyncio.Event()  # set when the body may be sent: at once, or after "100 Continue"
 
     async def run(self, request: h11.Request) -> None:
         """Run until the response is complete or the client is gone. Raises OSError, and h11's errors about the server's side."""
         await self._write(request)
         if all(name != b"expect" for name, _ in request.headers):
-            self._body_wanted.set()
+            self._body_allowed.set()
         sending, reading = asyncio.create_task(self._send_body()), asyncio.create_task(self._read_response())
         try:
             async with asyncio.timeout(SILENT_SECONDS) as self._silence:
@@ -82,7 +82,7 @@ class Exchange:
 
     async def _send_body(self) -> bool:
         """Send the body. Return True once the client is gone, which this waits for; False if the server accepts no more."""
-        await self._body_wanted.wait()
+        await self._body_allowed.wait()
         while True:
             message = await self._receive()
             if message["type"] == "http.disconnect":
@@ -106,7 +106,7 @@ class Exchange:
             if event is h11.NEED_DATA:
                 self._http.receive_data(await self._reader.read(READ_BYTES))
             elif isinstance(event, h11.InformationalResponse):
-                self._body_wanted.set()
+                self._body_allowed.set()
             elif isinstance(event, h11.Response):
                 headers = [pair for pair in end_to_end(event.headers) if pair[0] not in OWN_HEADERS]
                 if event.status_code == SILENT:

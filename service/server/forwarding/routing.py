@@ -193,12 +193,12 @@ class Calls(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         """Return the handler that answers or forwards a call."""
         method = str(handler_call_details.method)
-        found = next((found for each in self._handlers if (found := each.service(handler_call_details))), None)
-        if found is not None and method == LIST:
-            return JobListHandler(found, partial(self._router.peer, passed_on=False), self._router.secret).handler
-        if found is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
-            return found
-        return grpc.stream_stream_rpc_method_handler(_RoutedCall(method, found, self._router).answer)
+        handler = next((handler for each in self._handlers if (handler := each.service(handler_call_details))), None)
+        if handler is not None and method == LIST:
+            return JobListHandler(handler, partial(self._router.peer, passed_on=False), self._router.secret).handler
+        if handler is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
+            return handler
+        return grpc.stream_stream_rpc_method_handler(_RoutedCall(method, handler, self._router).answer)
 
 
 class _RoutedCall:

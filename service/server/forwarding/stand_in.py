@@ -97,10 +97,10 @@ def peer_host(settings: Settings, standby: Standby) -> str:
         return settings.peer_host
     if settings.host not in EVERYWHERE:
         return settings.host
-    found = standby.store.own_address() or HERE
-    if is_loopback(found):
-        logger.warning(LOOPBACK, found)
-    return found
+    address = standby.store.own_address() or HERE
+    if is_loopback(address):
+        logger.warning(LOOPBACK, address)
+    return address
 
 
 class ForwardingApp:

@@ -249,7 +249,7 @@ def test_a_publisher_that_starts_again_leaves_the_time_that_passed(clips, monkey
 
     class Publisher(Pipe):
         def read(self, size):
-            left = len(data) - self.given
+            left = len(data) - self.bytes_read
             now[0] = 5.0 if left <= 0 else 0.0
             return super().read(min(size, left) if left > 0 else size)
 

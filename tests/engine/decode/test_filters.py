@@ -103,7 +103,7 @@ def test_split_begins_segments_at_shots_and_flushes_before(tmp_path):
     kinds = ("color=navy:", 0.7), ("testsrc=", 0.9), ("color=white:", 0.4)
     shots = [f"{kind}size=64x48:rate=10:duration={length}[{n}]" for n, (kind, length) in enumerate(kinds)]
     clip = made(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
-    model = Nearest(held=2)
+    model = Nearest(lookahead=2)
     upscaled(clip, tmp_path / "out.mp4", model, split=True)
     packets = referee.stored(tmp_path / "out.mp4")
     assert [n for n, packet in enumerate(packets) if packet.key] == [0, 7, 16]

@@ -19,7 +19,7 @@ def test_captions_in_the_picture_are_those_of_the_source(tmp_path, name, codec):
     expected = captions(clip, tmp_path)
     assert "HELLO" in expected and "WORLD!" in expected
     progress = upscaled(
-        clip, tmp_path / "out.mp4", Nearest(2, held=3), encoder=Encoder(codec=codec, segment_seconds=0.5)
+        clip, tmp_path / "out.mp4", Nearest(2, lookahead=3), encoder=Encoder(codec=codec, segment_seconds=0.5)
     )
     assert captions(tmp_path / "out.mp4", tmp_path) == expected
     assert progress.warnings == []

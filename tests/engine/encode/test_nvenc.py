@@ -43,8 +43,8 @@ def clip(tmp_path):
 def test_a_gpu_encodes_every_segment_with_an_encoder_of_its_own(tmp_path, nvenc, clip, codec, library):
     progress = upscaled(clip, tmp_path / "out.mp4", encoder=replace(FAST, codec=codec, crf=20))
     assert progress.encoding.library == library
-    assert [name for name, _ in nvenc.asked] == [library] * 3
-    _, options = nvenc.asked[0]
+    assert [name for name, _ in nvenc.opened] == [library] * 3
+    _, options = nvenc.opened[0]
     assert (options["cq"], options["b"], options["bf"], options["preset"]) == ("20", "0", "0", "p4")
     packets = referee.stored(tmp_path / "out.mp4")
     assert [number for number, packet in enumerate(packets) if packet.key] == [0, 4, 8]

@@ -113,4 +113,4 @@ def test_on_the_web_what_is_named_as_an_image_is_looked_at():
         names = ("still.gif", "moving.gif", "a%20b.webp?size=full", "none.png", "x.mp4", "x")
         detected = [still_format(server.url(name)) for name in names]
         assert [kind and kind.name for kind in detected] == ["GIF", None, "JPEG", "PNG", None, None]
-        assert len(server.asked) == 4
+        assert len(server.requests) == 4

@@ -15,14 +15,14 @@ def frames(count, shots=()):
 
 
 def test_every_frame_passes_every_model_in_order():
-    chain = Chain((Nearest(2, held=3), Nearest(2, held=2)))
+    chain = Chain((Nearest(2, lookahead=3), Nearest(2, lookahead=2)))
     results = list(chain.run(frames(8)))
     assert [frame.pts for frame in results] == list(range(8))
     assert {frame.pixels.shape for frame in results} == {(16, 16, 3)}
 
 
 def test_a_shot_is_flushed_before_the_next_one_starts():
-    model = Nearest(held=3)
+    model = Nearest(lookahead=3)
     list(Chain((model,)).run(frames(9, shots=(0, 4))))
     assert model.opened[0].flushed == [4, 5]
 
@@ -58,7 +58,7 @@ def test_an_error_in_a_session_closes_all_of_them():
 
 
 def test_models_taken_for_one_give_what_they_give_one_after_the_other():
-    models = (Nearest(2, held=3), Nearest(2, held=2, warmup=None))
+    models = (Nearest(2, lookahead=3), Nearest(2, lookahead=2, warmup=None))
     one = as_one(models)
     assert (one.scale, one.warmup, one.memory(4, 4)) == (4, None, models[0].memory(4, 4) + models[1].memory(8, 8))
     assert as_one(models[:1]) is models[0]

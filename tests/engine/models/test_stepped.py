@@ -32,7 +32,7 @@ def test_the_network_is_changed_between_two_frames_and_nobody_else_notices():
 
 
 def test_what_a_network_still_holds_comes_before_the_first_frame_of_the_next():
-    model = SteppedModel([Nearest(2, held=2, name="heavy"), Nearest(2, name="light")])
+    model = SteppedModel([Nearest(2, lookahead=2, name="heavy"), Nearest(2, name="light")])
     session, results = model.open(8, 6), []
     for number, frame in enumerate(frames(5)):
         model.level = int(number >= 3)

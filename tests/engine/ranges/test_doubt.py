@@ -6,7 +6,7 @@ import av
 import media
 import pytest
 from fake import Nearest, job
-from split import GOPS, PICTURE, damaged, made, ranges
+from split import GOPS, PICTURE, damaged, processed, ranges
 
 from upres.engine.core.errors import Interrupted, LogError
 from upres.engine.decode.cut import Cut, Span
@@ -27,8 +27,8 @@ def quick(monkeypatch):
 @pytest.mark.parametrize("number", range(1, 6))
 def test_a_source_whose_picture_is_damaged_is_made_alone_from_there_on(tmp_path, number):
     clip = damaged(tmp_path / "in.mkv", number)
-    alone, was = made(clip, tmp_path / "1")
-    together, progress = made(clip, tmp_path / "2", (Nearest(),))
+    alone, was = processed(clip, tmp_path / "1")
+    together, progress = processed(clip, tmp_path / "2", (Nearest(),))
     assert together == alone
     assert progress.repairs == was.repairs and was.repairs.concealed
     assert "the source is damaged there" in progress.warnings[0] and ranges(tmp_path / "2") == 1
@@ -40,17 +40,17 @@ class Ends(BaseException):
 
 def test_what_is_in_doubt_was_not_published_and_a_resumed_run_makes_it_alone(tmp_path, monkeypatch):
     clip, folder = damaged(tmp_path / "in.mkv", 4), tmp_path / "2"
-    alone, _ = made(clip, tmp_path / "1")
+    alone, _ = processed(clip, tmp_path / "1")
 
     def dies(*_args, **_settings):
         raise Ends
 
     with monkeypatch.context() as patch, pytest.raises(Ends):
         patch.setattr("upres.engine.ranges.run.run", dies)
-        made(clip, folder, (Nearest(),))
+        processed(clip, folder, (Nearest(),))
     assert 0 < FolderLog.segments(folder) <= 4  # second 2.4 is damaged
-    assert made(clip, folder, (Nearest(),))[0] == alone
-    assert made(clip, folder)[0] == alone
+    assert processed(clip, folder, (Nearest(),))[0] == alone
+    assert processed(clip, folder)[0] == alone
 
 
 def late_sound(path, seconds):
@@ -77,8 +77,8 @@ def late_sound(path, seconds):
 def test_sound_that_lies_far_behind_its_picture_moves_nothing_and_is_whole(tmp_path, seconds, cut):
     clip = late_sound(tmp_path / "in.mkv", seconds)
     settings = {"cut": cut, "encoder": Encoder(segment_seconds=2, preset="ultrafast")}
-    alone, was = made(clip, tmp_path / "1", **settings)
-    together, progress = made(clip, tmp_path / "2", (Nearest(),), **settings)
+    alone, was = processed(clip, tmp_path / "1", **settings)
+    together, progress = processed(clip, tmp_path / "2", (Nearest(),), **settings)
     assert together == alone
     assert ranges(tmp_path / "2") >= 2 and not was.repairs and not progress.warnings
     _, tracks, _, fragments, _ = alone
@@ -88,14 +88,14 @@ def test_sound_that_lies_far_behind_its_picture_moves_nothing_and_is_whole(tmp_p
 
 def test_devices_that_were_lost_say_nothing_of_the_source(tmp_path, monkeypatch):
     clip = media.clip(tmp_path / "in.mkv", *GOPS, picture=PICTURE)
-    alone, _ = made(clip, tmp_path / "1")
+    alone, _ = processed(clip, tmp_path / "1")
 
     def fails(*_args, **_settings):
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
         patch.setattr("upres.engine.ranges.devices.make_range", fails)
-        together, progress = made(clip, tmp_path / "2", (Nearest(),))
+        together, progress = processed(clip, tmp_path / "2", (Nearest(),))
     assert together == alone
     assert progress.warnings == ["one device works on it, not 2: some of its ranges could not be made (out of memory)"]
     assert ranges(tmp_path / "2") > 1
@@ -103,7 +103,7 @@ def test_devices_that_were_lost_say_nothing_of_the_source(tmp_path, monkeypatch)
 
 def test_what_is_in_the_log_is_not_made_by_ranges_as_well(tmp_path):
     clip, folder = media.clip(tmp_path / "in.mkv", *GOPS, picture=PICTURE), tmp_path / "2"
-    alone, _ = made(clip, tmp_path / "1")
+    alone, _ = processed(clip, tmp_path / "1")
 
     def stop():
         if FolderLog.segments(folder) >= 6:
@@ -111,9 +111,9 @@ def test_what_is_in_the_log_is_not_made_by_ranges_as_well(tmp_path):
 
     folder.mkdir()
     with pytest.raises(Ends):
-        made(clip, folder, tick=stop)
+        processed(clip, folder, tick=stop)
     first, second = Nearest(), Nearest()
-    together, progress = made(clip, folder, (second,), model=first)
+    together, progress = processed(clip, folder, (second,), model=first)
     pushed = sum(sum(session.flushed) for model in (first, second) for session in model.opened)
     assert together == alone and progress.frames_resumed >= 30
     assert pushed == 40 - progress.frames_resumed
@@ -124,7 +124,7 @@ def test_what_is_in_the_log_is_not_made_by_ranges_as_well(tmp_path):
 )
 def test_notes_that_are_none_make_it_one_range(tmp_path, monkeypatch, note):
     clip = media.clip(tmp_path / "in.mkv", *GOPS, picture=PICTURE)
-    alone, _ = made(clip, tmp_path / "1")
+    alone, _ = processed(clip, tmp_path / "1")
     make = maker._make
 
     def noted(reader, job, log, *rest):
@@ -132,7 +132,7 @@ def test_notes_that_are_none_make_it_one_range(tmp_path, monkeypatch, note):
         make(reader, job, log, *rest)
 
     monkeypatch.setattr(maker, "_make", noted)
-    together, progress = made(clip, tmp_path / "2", (Nearest(),))
+    together, progress = processed(clip, tmp_path / "2", (Nearest(),))
     assert together == alone and "one device works on it" in progress.warnings[0]
 
 
@@ -169,10 +169,10 @@ def test_a_damaged_plan_is_said_to_be_one(tmp_path, kept):
 
 def test_a_range_that_does_not_begin_where_the_log_ends_is_not_used(tmp_path, monkeypatch):
     clip = media.clip(tmp_path / "in.mkv", *GOPS, picture=PICTURE)
-    alone, _ = made(clip, tmp_path / "1")
+    alone, _ = processed(clip, tmp_path / "1")
     news = merger.Tail.news
     monkeypatch.setattr(
         merger.Tail, "news", lambda self: [item for item in news(self) if getattr(item, "pts", 0) != 1000]
     )
-    together, progress = made(clip, tmp_path / "2", (Nearest(),))
+    together, progress = processed(clip, tmp_path / "2", (Nearest(),))
     assert together == alone and "it does not begin where the log ends" in progress.warnings[0]

@@ -6,7 +6,7 @@ import media
 import pytest
 from companions import Waiting, companion
 from fake import Nearest, job
-from split import QUICK, made, ranges
+from split import QUICK, processed, ranges
 
 from upres.engine.api import upscale
 from upres.engine.core.errors import SettingsError
@@ -37,7 +37,7 @@ def quick(monkeypatch):
 
 @pytest.fixture(scope="module")
 def source(clips):
-    def made(name):
+    def path_of(name):
         path = clips / f"ranges-{name}"
         if not path.exists():
             picture, *args = SOURCES[name]
@@ -45,7 +45,7 @@ def source(clips):
             media.clip(path, *args, picture=picture, sound=sound)
         return path
 
-    return made
+    return path_of
 
 
 @pytest.mark.parametrize(
@@ -61,8 +61,8 @@ def source(clips):
     ],
 )
 def test_several_devices_make_the_same_log(source, tmp_path, name, devices, settings):
-    alone, was = made(source(name), tmp_path / "1", **settings)
-    together, progress = made(source(name), tmp_path / "2", *[(Nearest(),)] * (devices - 1), **settings)
+    alone, was = processed(source(name), tmp_path / "1", **settings)
+    together, progress = processed(source(name), tmp_path / "2", *[(Nearest(),)] * (devices - 1), **settings)
     assert together == alone
     assert ranges(tmp_path / "2") >= 4
     assert (progress.frames_out, progress.warnings) == (was.frames_out, was.warnings)
@@ -78,8 +78,8 @@ def test_several_devices_make_the_same_log(source, tmp_path, name, devices, sett
     ],
 )
 def test_what_cannot_be_split_is_made_by_one_device_which_says_why(source, tmp_path, name, model, settings, why):
-    alone, _ = made(source(name), tmp_path / "1", model=model, **settings)
-    together, progress = made(source(name), tmp_path / "2", (model,), model=model, **settings)
+    alone, _ = processed(source(name), tmp_path / "1", model=model, **settings)
+    together, progress = processed(source(name), tmp_path / "2", (model,), model=model, **settings)
     assert together == alone
     assert (
         len([line for line in progress.warnings if line.startswith("one device works on it, not 2") and why in line])
@@ -89,20 +89,20 @@ def test_what_cannot_be_split_is_made_by_one_device_which_says_why(source, tmp_p
 
 
 def test_a_range_that_does_not_continue_the_one_before_is_not_used(source, tmp_path, monkeypatch):
-    alone, _ = made(source("closed.mp4"), tmp_path / "1")
+    alone, _ = processed(source("closed.mp4"), tmp_path / "1")
     start_at = Reader.start_at
     monkeypatch.setattr(Reader, "start_at", lambda self, second: start_at(self, second + (second > 2)))
-    together, progress = made(source("closed.mp4"), tmp_path / "2", (Nearest(),))
+    together, progress = processed(source("closed.mp4"), tmp_path / "2", (Nearest(),))
     assert together == alone
     why = "range 5: it does not begin with the frame that ends the range before it"
     assert progress.warnings == [f"one device works on it, not 2: {why}"]
-    again, _ = made(source("closed.mp4"), tmp_path / "2", (Nearest(),))
+    again, _ = processed(source("closed.mp4"), tmp_path / "2", (Nearest(),))
     assert again == alone and ranges(tmp_path / "2") == 1
 
 
 def test_other_models_are_refused(source, tmp_path):
     with pytest.raises(SettingsError, match="made by the same models, not by other on numpy and nearest on numpy"):
-        made(source("closed.mp4"), tmp_path / "2", (Nearest(name="other"),))
+        processed(source("closed.mp4"), tmp_path / "2", (Nearest(name="other"),))
 
 
 class Fails(Nearest):
@@ -120,8 +120,8 @@ class Fails(Nearest):
 
 
 def test_a_range_that_fails_is_made_again_from_where_its_log_ends(source, tmp_path):
-    alone, _ = made(source("open.mkv"), tmp_path / "1")
-    together, progress = made(source("open.mkv"), tmp_path / "2", (Fails(),), model=Fails())
+    alone, _ = processed(source("open.mkv"), tmp_path / "1")
+    together, progress = processed(source("open.mkv"), tmp_path / "2", (Fails(),), model=Fails())
     assert together == alone
     assert not progress.warnings
 
@@ -132,7 +132,7 @@ def test_what_always_fails_is_raised_as_itself(source, tmp_path):
             raise RuntimeError("the device is gone")
 
     with pytest.raises(RuntimeError, match="the device is gone"):
-        made(source("closed.mp4"), tmp_path / "2", (Broken(),), model=Broken())
+        processed(source("closed.mp4"), tmp_path / "2", (Broken(),), model=Broken())
 
 
 class Stopped(BaseException):
@@ -141,7 +141,7 @@ class Stopped(BaseException):
 
 @pytest.mark.parametrize("others", [0, 1, 3])
 def test_what_was_stopped_is_resumed_by_any_number_of_devices(source, tmp_path, others):
-    alone, _ = made(source("open.mkv"), tmp_path / "1")
+    alone, _ = processed(source("open.mkv"), tmp_path / "1")
     folder = tmp_path / "2"
 
     def stop():
@@ -149,8 +149,8 @@ def test_what_was_stopped_is_resumed_by_any_number_of_devices(source, tmp_path, 
             raise Stopped
 
     with pytest.raises(Stopped):
-        made(source("open.mkv"), folder, (Nearest(),), tick=stop)
-    together, progress = made(source("open.mkv"), folder, *[(Nearest(),)] * others)
+        processed(source("open.mkv"), folder, (Nearest(),), tick=stop)
+    together, progress = processed(source("open.mkv"), folder, *[(Nearest(),)] * others)
     assert together == alone
     assert 0 < progress.frames_resumed < progress.frames_out
 

@@ -29,8 +29,10 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     assert "this key has no jobs; create one with `upres submit in.mp4`" in upres("jobs", **env).stderr
     submitted = upres("submit", clip(), "--model", "RealESRGAN_Vid_x2", **env)
     assert submitted.returncode == 0, submitted.stderr
-    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
-    assert got.returncode == 0 and got.stderr.endswith("got.mp4: 30 frames in, 30 out\n"), got.stderr
+    downloaded = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    assert downloaded.returncode == 0 and downloaded.stderr.endswith("got.mp4: 30 frames in, 30 out\n"), (
+        downloaded.stderr
+    )
     streamed = upres(
         "stream", clip(), tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", "--delivery", "frames", **env
     )
@@ -52,9 +54,9 @@ def test_what_a_user_should_know_of_a_job_is_told_by_get_and_by_stream(server, t
     env = {"UPRES_SERVER": server.ready().target, "UPRES_KEY": KEY}
     source = media.clip(tmp_path / "in.mkv", "-c:v", "ffv1", "-pix_fmt", "yuv420p10le", picture=media.SMOOTH)
     submitted = upres("submit", source, "--model", "RealESRGAN_Vid_x2", **env)
-    got = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
+    downloaded = upres("get", submitted.stdout.strip(), tmp_path / "got.mp4", **env)
     streamed = upres("stream", source, tmp_path / "streamed.mp4", "--model", "RealESRGAN_Vid_x2", **env)
-    for done in (got, streamed):
+    for done in (downloaded, streamed):
         assert done.returncode == 0 and done.stderr.count("note: 10 bits a channel are encoded as HEVC") == 1, (
             done.stderr
         )
@@ -83,8 +85,8 @@ def test_a_stream_brings_high_dynamic_range_down_where_asked_to_and_says_where_s
 def test_keys(tmp_path):
     env = {"UPRES_STATE": str(tmp_path / "state")}
     commands = [("add", "alice"), ("add", "alice"), ("revoke", "alice"), ("list",), ("add", " ")]
-    made, again, revoked, listed, nameless = (upres("keys", *words, **env) for words in commands)
-    assert made.returncode == 0 and made.stdout.startswith("upres_")
+    added, again, revoked, listed, nameless = (upres("keys", *words, **env) for words in commands)
+    assert added.returncode == 0 and added.stdout.startswith("upres_")
     assert (again.returncode, revoked.returncode, nameless.returncode) == (1, 0, 2)
     assert listed.stdout == "alice (revoked)\n"
 
@@ -138,9 +140,9 @@ def test_a_result_comes_through_a_pipe_while_it_is_made(server, clip, tmp_path):
 
 def poll(look):
     """Poll a function until its result is truthy, and return it; the test's timeout limits the wait."""
-    while not (found := look()):
+    while not (result := look()):
         time.sleep(0.01)
-    return found
+    return result
 
 
 @contextmanager
@@ -250,8 +252,8 @@ def test_what_the_server_does_not_pull_is_said_and_so_is_what_a_job_that_runs_ca
     other = upres("stream", "live:door", out, UPRES_SERVER=pulling.target, UPRES_KEY=KEY)
     assert other.returncode == 7 and "There is no live_source door; there are entrance." in other.stderr
     for words in (("--model", "x2"), ("--when-slow", "drop"), ("--step-down",)):
-        given = upres("stream", "job:x", out, *words, **none)
-        assert given.returncode == 2 and "remove these options" in given.stderr, given.stderr
+        done = upres("stream", "job:x", out, *words, **none)
+        assert done.returncode == 2 and "remove these options" in done.stderr, done.stderr
     assert "request_id" in upres("stream", "job:x", out, **none).stderr
     assert list(tmp_path.iterdir()) == []
 

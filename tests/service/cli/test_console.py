@@ -29,13 +29,13 @@ def test_a_duration_is_rounded_to_what_people_read(seconds, expected):
 
 
 def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):
-    asked = []
-    monkeypatch.setattr(console.typer, "confirm", lambda question, err: asked.append(question))
+    questions = []
+    monkeypatch.setattr(console.typer, "confirm", lambda question, err: questions.append(question))
     report = Report(json=False)
     for number in (1, 2, 3):
         report.begin_input(number, 3)
         assert report.confirm(f"start {number}?") is (None if number == 1 else True)
-    assert asked == ["start 1?"]
+    assert questions == ["start 1?"]
 
 
 @pytest.mark.parametrize(

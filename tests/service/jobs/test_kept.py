@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 from paths import SUPPORT
-from running_jobs import SPEC, ended, gone, published, result, serving, submit, until
+from running_jobs import SPEC, ended, published, removed, result, serving, submit, until
 
 from upres.engine.core.errors import TargetError
 from upres.engine.segments.model import Fragment
@@ -560,7 +560,7 @@ def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path
             job = await submit(jobs, clip("a.mp4", 1))
             await until(jobs, job.request_id, ended)
             home = tmp_path / "store" / jobs.store.result_prefix / job.request_id
-            await gone(home / "source")
+            await removed(home / "source")
             assert (home / "log").is_dir()
             await jobs.keeper.clear(Cleanup(job.request_id, What.LOG, "", 0.0))
             take_away(jobs.folder(job.request_id).log)
@@ -569,7 +569,7 @@ def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path
             other = await submit(jobs, clip("a.mp4", SECONDS))
             await jobs.delete(other.request_id, "alice")
             await jobs.delete(job.request_id, "alice")
-            await gone(home.with_name(other.request_id))
+            await removed(home.with_name(other.request_id))
             assert not home.exists() and foreign.exists()
 
     asyncio.run(scenario())

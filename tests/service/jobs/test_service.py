@@ -8,7 +8,7 @@ import databases
 import processes
 import pytest
 import referee
-from running_jobs import SPEC, ended, gone, kill_first, published, result, serving, submit, until
+from running_jobs import SPEC, ended, kill_first, published, removed, result, serving, submit, until
 
 from upres.engine.core.errors import SourceError
 from upres.service.domain.errors import (
@@ -46,7 +46,7 @@ def test_a_job_ends_with_every_frame_in_its_place(tmp_path, clip):
             kinds = [event.kind for event in jobs.store.events(request_id=job.request_id)]
             assert kinds[:3] == ["created", "accepted", "processing"] and kinds[-1] == "done"
             assert jobs.folder(job.request_id).preview.read_bytes()[:2] == b"\xff\xd8"
-            await gone(jobs.folder(job.request_id).source)
+            await removed(jobs.folder(job.request_id).source)
             await jobs.delete(job.request_id, "alice")
             assert await jobs.results.keys() == [] and not jobs.folder(job.request_id).path.exists()
 

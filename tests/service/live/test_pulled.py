@@ -43,7 +43,7 @@ def server(tmp_path_factory):
 def camera(server, clip):
     """A camera whose connection breaks once, and which then sends nothing more."""
     server.camera.pieces[:] = [clip, clip]
-    server.camera.asked.clear()
+    server.camera.requested.clear()
     return server.camera
 
 
@@ -79,7 +79,7 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
     for answer in call:
         parts.take(answer)
         if (
-            camera.asked.is_set()
+            camera.requested.is_set()
             and answer.WhichOneof("kind") == "progress"
             and answer.progress.totals.frames_out >= 36
         ):

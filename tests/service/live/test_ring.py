@@ -6,7 +6,7 @@ from math import inf
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from ring_pieces import TRACKS, numbers, picture, ring, sound, taken
+from ring_pieces import TRACKS, numbers, picture, read_all, ring, sound
 
 from upres.service.domain.errors import OffsetError
 from upres.service.live.piece import Dropped, Piece
@@ -19,9 +19,9 @@ def test_a_reader_gets_everything_once_each_track_first():
         place = Place(log)
         await log.put(picture(0))
         await log.put(sound(0))
-        assert taken(place) == [TRACKS["video"], picture(0), TRACKS["audio0"], sound(0)]
+        assert read_all(place) == [TRACKS["video"], picture(0), TRACKS["audio0"], sound(0)]
         await log.put(picture(1))
-        assert taken(place) == [picture(1)] and taken(place) == []
+        assert read_all(place) == [picture(1)] and read_all(place) == []
 
     asyncio.run(scenario())
 
@@ -42,8 +42,8 @@ def test_it_stays_within_its_bounds_and_a_slow_reader_is_told_what_it_lost(sizes
             assert sum(len(piece.data) for piece in held) <= most_bytes
             assert len(held) * 0.1 <= most_seconds + 0.11
             if number in reads:
-                items += taken(place)
-        items += taken(place)
+                items += read_all(place)
+        items += read_all(place)
         expected = None
         for item in items:
             if isinstance(item, Dropped):
@@ -69,11 +69,11 @@ def test_every_track_goes_on_by_itself_after_a_gap():
         for number in range(2):
             await log.put(picture(number))
             await log.put(sound(number))
-        assert numbers(taken(place)) == [0, 1]
+        assert numbers(read_all(place)) == [0, 1]
         for number in range(2, 9):
             await log.put(picture(number))
             await log.put(sound(number))
-        told = taken(place)
+        told = read_all(place)
         assert [
             (item.fragment.track, item.fragment.pts, item.frames) for item in told if isinstance(item, Dropped)
         ] == [
@@ -91,9 +91,9 @@ def test_a_cursor_goes_on_where_it_was_and_one_that_is_too_old_is_told_the_oldes
         for number in range(9):
             await log.put(picture(number))
         log.check({"video": (1, 1)})
-        assert numbers(taken(Place(log, {"video": (1, 1)}))) == [6, 7, 8]
+        assert numbers(read_all(Place(log, {"video": (1, 1)}))) == [6, 7, 8]
         log.check({"video": (0, 3)})
-        assert numbers(taken(Place(log, {"video": (0, 3)}))) == [4, 5, 6, 7, 8]
+        assert numbers(read_all(Place(log, {"video": (0, 3)}))) == [4, 5, 6, 7, 8]
         with pytest.raises(OffsetError, match="too old; the oldest fragment is segment 1, fragment 0") as caught:
             log.check({"video": (0, 2)})
         assert caught.value.where == {"track": "video", "segment": "1", "fragment": "0"}
@@ -110,13 +110,13 @@ def test_who_joins_to_watch_starts_with_the_newest_key_frame_and_its_sound():
         log = ring()
         watching = Place(log, most_late=inf)
         await log.put(sound(0))
-        assert taken(watching) == [TRACKS["audio0"], sound(0)]  # there is no video yet
+        assert read_all(watching) == [TRACKS["audio0"], sound(0)]  # there is no video yet
         for number in range(6):
             await log.put(sound(number + 1))  # it precedes its video
             await log.put(picture(number))
-        assert numbers(taken(watching)) == [4, 5]
-        assert numbers(taken(Place(log))) == [0, 1, 2, 3, 4, 5]
-        joining = [item for item in taken(Place(log, most_late=inf)) if isinstance(item, Piece)]
+        assert numbers(read_all(watching)) == [4, 5]
+        assert numbers(read_all(Place(log))) == [0, 1, 2, 3, 4, 5]
+        joining = [item for item in read_all(Place(log, most_late=inf)) if isinstance(item, Piece)]
         assert joining == [sound(4), sound(5), picture(4), sound(6), picture(5)]
 
     asyncio.run(scenario())
@@ -127,12 +127,12 @@ def test_who_watches_passes_over_what_is_late_once_there_is_a_key_frame():
         log = ring()
         slow, patient = Place(log, most_late=0.5), Place(log, most_late=inf)
         await log.put(picture(0))
-        assert numbers(taken(slow)) == numbers(taken(patient)) == [0]
+        assert numbers(read_all(slow)) == numbers(read_all(patient)) == [0]
         for number in range(1, 10):
             await log.put(picture(number))
-        late = taken(slow)
+        late = read_all(slow)
         assert late[0] == Dropped(picture(8).fragment, 7) and numbers(late) == [8, 9]
-        assert numbers(taken(patient)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
+        assert numbers(read_all(patient)) == [1, 2, 3, 4, 5, 6, 7, 8, 9]
 
     asyncio.run(scenario())
 
@@ -144,12 +144,12 @@ def test_a_reader_that_is_overtaken_continues_with_the_newest_key_frame_where_la
         log = ring(most_bytes=80)
         slow, complete = Place(log, to_newest=True), Place(log)
         await log.put(picture(0))
-        assert numbers(taken(slow)) == numbers(taken(complete)) == [0]
+        assert numbers(read_all(slow)) == numbers(read_all(complete)) == [0]
         for number in range(1, 12):
             await log.put(picture(number))
-        items = taken(slow)
+        items = read_all(slow)
         assert items[0] == Dropped(picture(8).fragment, 7) and numbers(items) == [8, 9, 10, 11]
-        assert numbers(taken(complete)) == [4, 5, 6, 7, 8, 9, 10, 11]
+        assert numbers(read_all(complete)) == [4, 5, 6, 7, 8, 9, 10, 11]
 
     asyncio.run(scenario())
 
@@ -161,12 +161,12 @@ def test_the_holder_is_waited_for_and_only_the_holder():
         for number in range(3):
             await log.put(picture(number))
         waiting = asyncio.create_task(log.put(picture(3)))
-        assert numbers(taken(other)) == [0, 1, 2]
+        assert numbers(read_all(other)) == [0, 1, 2]
         await asyncio.sleep(0)
         assert not waiting.done() and log.blocked_since is not None
         assert [holder.next(), holder.next()] == [TRACKS["video"], picture(0)]
         await waiting
-        assert log.blocked_since is None and numbers(taken(holder)) == [1, 2, 3]
+        assert log.blocked_since is None and numbers(read_all(holder)) == [1, 2, 3]
         for number in range(4, 7):
             await log.put(picture(number))
         waiting = asyncio.create_task(log.put(picture(7)))

@@ -20,8 +20,8 @@ CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", preset="ultrafast")
 
 def has_ipv6():
     try:
-        with socket.socket(socket.AF_INET6) as found:
-            found.bind(("::1", 0))
+        with socket.socket(socket.AF_INET6) as bound:
+            bound.bind(("::1", 0))
     except OSError:
         return False
     return True

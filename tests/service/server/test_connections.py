@@ -148,17 +148,17 @@ async def closed(reader):
     return True
 
 
-@pytest.mark.parametrize("left", [False, True], ids=["open", "closed"])
-def test_a_websocket_is_not_idle_and_a_closed_one_saves_no_other_connection(left):
+@pytest.mark.parametrize("leaves", [False, True], ids=["open", "closed"])
+def test_a_websocket_is_not_idle_and_a_closed_one_saves_no_other_connection(leaves):
     async def scenario():
         async with sockets_of_one_endpoint(2) as port, websockets.connect(f"ws://127.0.0.1:{port}") as live:
             await live.send("before")
             assert await live.recv() == "before"
-            if left:
+            if leaves:
                 await live.close()
-            plain = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 + left)]
+            plain = [await asyncio.open_connection("127.0.0.1", port) for _ in range(2 + leaves)]
             assert await closed(plain[0][0])
-            if not left:
+            if not leaves:
                 await live.send("after")
                 assert await live.recv() == "after"
             for _, writer in plain:

@@ -30,7 +30,7 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def made(server, clips):
+def done_job(server, clips):
     """A job that is done, and one that has failed."""
     with Rpc(server.target) as rpc:
         config = pb.UpscaleConfig(model=MODEL, preset="ultrafast")
@@ -45,13 +45,13 @@ def made(server, clips):
 def samples(server):
     """The samples by name and labels, as Prometheus parses them."""
     families = text_string_to_metric_families(httpx.get(f"{server.base}/metrics").text)
-    found = [sample for family in families for sample in family.samples]
-    values = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in found}
-    assert len(values) == len(found)  # no duplicates, which Prometheus would reject
+    listed = [sample for family in families for sample in family.samples]
+    values = {(sample.name, *sorted(sample.labels.items())): sample.value for sample in listed}
+    assert len(values) == len(listed)  # no duplicates, which Prometheus would reject
     return values
 
 
-def test_a_job_is_counted_by_its_device_and_model(server, made):
+def test_a_job_is_counted_by_its_device_and_model(server, done_job):
     while samples(server).get(("upres_frames_total", ("device", "0"), ("model", MODEL))) != 10:
         time.sleep(0.05)  # the device reports once a second
     values = samples(server)
@@ -65,12 +65,12 @@ def test_a_job_is_counted_by_its_device_and_model(server, made):
     assert values["upres_jobs", ("status", "done")] == 1
 
 
-def test_requests_are_counted_by_route_and_code_and_never_by_what_a_client_calls_them(server, made):
+def test_requests_are_counted_by_route_and_code_and_never_by_what_a_client_calls_them(server, done_job):
     key = {"Authorization": f"Bearer {server.settings['api_key']}"}
     with httpx.Client(base_url=server.base) as client:
         for path in ("v2/jobs", "v1/client/request-status"):
-            assert client.get(f"/api/{path}/{made.request_id}", headers=key).status_code == 200
-        assert client.get(f"/api/v2/jobs/{made.request_id}/", headers=key).status_code == 200
+            assert client.get(f"/api/{path}/{done_job.request_id}", headers=key).status_code == 200
+        assert client.get(f"/api/v2/jobs/{done_job.request_id}/", headers=key).status_code == 200
         assert client.get("/api/v2/jobs/1").status_code == 401
         for path in (f"/{WORD}", f"/static-offline-docs/{WORD}", f"/results/{WORD}.mp4", f"/api/v2/jobs/{WORD}"):
             client.get(path, headers=key)
@@ -85,7 +85,7 @@ def test_requests_are_counted_by_route_and_code_and_never_by_what_a_client_calls
     assert values["upres_grpc_requests_total", ("code", "OK"), ("method", "JobService.CreateJob")] == 1
     assert values["upres_grpc_requests_total", ("code", "INVALID_ARGUMENT"), ("method", "JobService.CreateJob")] == 1
     text = httpx.get(f"{server.base}/metrics").text
-    assert WORD not in text.lower() and made.request_id not in text and 'default"' not in text
+    assert WORD not in text.lower() and done_job.request_id not in text and 'default"' not in text
 
 
 class Gone:
@@ -115,13 +115,13 @@ class Scheduler:
 
 
 def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_costs_the_others_nothing():
-    asked, over = [], threading.Event()
+    queries, over = [], threading.Event()
 
     class Slow:
         server = None
 
         def count(self):
-            asked.append(1)
+            queries.append(1)
             over.wait(20)
             raise StoreError("it is away")
 
@@ -130,14 +130,14 @@ def test_however_many_ask_at_once_the_database_is_asked_once_and_one_who_leaves_
         jobs.store = Slow()
         metrics = Metrics(jobs, None, Tally(), Path.cwd())
         first, *calls = [asyncio.create_task(metrics.text()) for _ in range(50)]
-        while not asked:
+        while not queries:
             await asyncio.sleep(0.01)
         first.cancel()
         over.set()
         texts = [text for text, _ in await asyncio.gather(*calls)]
-        assert len(asked) == 1 and all(b"upres_database_up 0.0" in text for text in texts)
+        assert len(queries) == 1 and all(b"upres_database_up 0.0" in text for text in texts)
         await metrics.text()
-        assert len(asked) == 2
+        assert len(queries) == 2
 
     asyncio.run(scenario())
 

@@ -39,9 +39,9 @@ def seen(socket):
         while True:
             header = json.loads(socket.recv(timeout=SECONDS))
             last = header.get("progress", last)
-            if found := header.get("track") or header.get("fragment"):
+            if about := header.get("track") or header.get("fragment"):
                 piece = socket.recv(timeout=SECONDS)
-                data += piece if "video" in (found.get("name"), found.get("track")) else b""
+                data += piece if "video" in (about.get("name"), about.get("track")) else b""
     except ConnectionClosed:
         return bytes(data), last
 
@@ -50,19 +50,21 @@ def test_all_who_watch_see_a_run_to_its_end_which_has_no_other_destination(clips
     source = media.clip(
         clips / "watched.ts", "-c:v", "libx264", "-g", 5, picture="testsrc2=size=64x48:rate=10:duration=1"
     )
-    progress, model, found = Progress(), Nearest(), []
+    progress, model, results = Progress(), Nearest(), []
     with Preview(progress) as preview, visiting(preview.url) as one, visiting(preview.url) as two:
         for socket in (one, two):
             assert json.loads(socket.recv(timeout=SECONDS)) == {"accepted": {"request_id": "live"}}
-        watching = [threading.Thread(target=lambda socket=socket: found.append(seen(socket))) for socket in (one, two)]
+        watching = [
+            threading.Thread(target=lambda socket=socket: results.append(seen(socket))) for socket in (one, two)
+        ]
         for thread in watching:
             thread.start()
         with open_live(str(source)) as reader:
             LiveRun([], preview).run(reader, Job((model,), ENCODER, streamed=True), progress)
         for thread in watching:
             thread.join(SECONDS)
-    assert len(found) == 2 and len(model.opened) == 1
-    for data, last in found:
+    assert len(results) == 2 and len(model.opened) == 1
+    for data, last in results:
         assert last["status"] == "done" and last["frames_out"] == 10
         with av.open(io.BytesIO(data)) as file:  # from the keyframe that was the newest when it connected
             assert 0 < len(list(file.decode(video=0))) <= 10 and file.streams.video[0].width == 128

@@ -52,9 +52,9 @@ def until(settings):
     """The time until which the lease is valid."""
     engine = sa.create_engine(settings.database.replace("postgresql:", "postgresql+psycopg:"))
     with engine.connect() as connection:
-        found = connection.scalar(sa.select(leases.c.until))
+        expiry = connection.scalar(sa.select(leases.c.until))
     engine.dispose()
-    return found
+    return expiry
 
 
 def test_calls_that_are_slow_do_not_hold_up_the_renewal(settings, monkeypatch):
@@ -111,8 +111,8 @@ class Away:
     def __init__(self, times):
         self.times = times
 
-    def meta(self, name, made):
-        return made()
+    def meta(self, name, create):
+        return create()
 
     def renew(self, lease):
         if self.times > 0:

@@ -92,7 +92,7 @@ def test_a_large_result_goes_in_parts_each_signed_with_its_hash_and_comes_back_w
 
     async def scenario():
         assert await bucket.put("a.mp4", path) == LARGE
-        parts = [headers for method, asked, headers in faults.asked if method == "PUT" and "partNumber" in asked]
+        parts = [headers for method, asked, headers in faults.requests if method == "PUT" and "partNumber" in asked]
         assert len(parts) == 5 and len({headers["x-amz-content-sha256"] for headers in parts}) == 5
         faults.cuts = 2
         assert b"".join([chunk async for chunk in bucket.read("a.mp4")]) == path.read_bytes()
@@ -109,7 +109,7 @@ def test_parts_of_a_file_that_could_not_be_stored_are_removed_where_the_store_an
         faults.refuses = 1
         with pytest.raises(TargetError, match="the result cannot be stored"):
             await bucket.put("a.mp4", path)
-        assert any(method == "DELETE" and "uploadId" in asked for method, asked, _ in faults.asked)
+        assert any(method == "DELETE" and "uploadId" in asked for method, asked, _ in faults.requests)
         assert await bucket.put("a.mp4", path) == LARGE
 
     asyncio.run(scenario())

@@ -37,39 +37,39 @@ def test_both_events_have_ten_attempts_where_nobody_answers(desk):
     desk.done()
     post = Posted(500)
     desk.run(post)
-    assert len(post.got) == 20 and desk.deliveries.counts()[Stage.FAILED] == 2
+    assert len(post.received) == 20 and desk.deliveries.counts()[Stage.FAILED] == 2
 
 
 def test_a_dead_receiver_holds_no_other_up(desk):
     dead = [desk.done(url=f"https://dead.example/{n}") for n in range(30)]
     alive = [desk.done(url="https://alive.example/", owner="bob") for _ in range(3)]
-    heard, under_way, most = [], 0, 0
+    delivered, under_way, most = [], 0, 0
 
     async def scenario():
-        all_heard = asyncio.Event()
+        all_delivered = asyncio.Event()
 
         async def post(url, headers, body):
             nonlocal under_way, most
             if "dead" in url:
                 under_way += 1
                 most = max(most, under_way)
-                await all_heard.wait()
+                await all_delivered.wait()
                 under_way -= 1
                 return 500
-            heard.append(json.loads(body)["data"]["job_request_id"])
-            if len(heard) == 2 * len(alive):
-                all_heard.set()
+            delivered.append(json.loads(body)["data"]["job_request_id"])
+            if len(delivered) == 2 * len(alive):
+                all_delivered.set()
             return 200
 
         webhooks = desk.webhooks(post, limits=ConcurrencyLimits(attempts=8, receiver=4, owner=6))
         running = asyncio.create_task(webhooks.run())
         async with asyncio.timeout(20):
-            await all_heard.wait()
+            await all_delivered.wait()
         running.cancel()
         await asyncio.wait([running], timeout=20)
 
     asyncio.run(scenario())
-    assert sorted(heard) == sorted(alive * 2) and most <= 4 < len(dead)
+    assert sorted(delivered) == sorted(alive * 2) and most <= 4 < len(dead)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_a_forgotten_job_is_not_told_of(desk):
     desk.store.delete(request_id)
     post = Posted(200)
     desk.run(post)
-    assert post.got == [] and sum(desk.deliveries.counts().values()) == 0
+    assert post.received == [] and sum(desk.deliveries.counts().values()) == 0
 
 
 def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id(tmp_path):
@@ -163,7 +163,7 @@ def test_an_arrival_that_could_not_be_written_down_is_repeated_under_the_same_id
     desk.clock.goes_on_until_delivered(2)
     desk.run(post)
     assert [event for _, event in post.events] == ["job.processing", "job.processing", "job.completed"]
-    assert post.got[0][1]["X-DeAPI-Delivery-Id"] == post.got[1][1]["X-DeAPI-Delivery-Id"]
+    assert post.received[0][1]["X-DeAPI-Delivery-Id"] == post.received[1][1]["X-DeAPI-Delivery-Id"]
     desk.store.close()
 
 
@@ -196,9 +196,9 @@ def test_a_server_killed_in_the_middle_of_an_attempt_makes_it_again_after_its_re
         assert arrived
         receiver.hold.set()
         desk.run(local().post)
-        got = [json.loads(body) for _, _, body in receiver.got]
-        assert [body["event"] for body in got] == ["job.processing", "job.processing", "job.completed"]
-        assert got[0] == got[1] and {body["data"]["job_request_id"] for body in got} == {request_id}
+        bodies = [json.loads(body) for _, _, body in receiver.received]
+        assert [body["event"] for body in bodies] == ["job.processing", "job.processing", "job.completed"]
+        assert bodies[0] == bodies[1] and {body["data"]["job_request_id"] for body in bodies} == {request_id}
     desk.store.close()
 
 

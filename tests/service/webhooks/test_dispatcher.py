@@ -37,7 +37,7 @@ def test_a_job_that_ends_well_is_told_of_in_the_contracts_words(desk):
     request_id = desk.done()
     post = Posted(200)
     desk.run(post)
-    (url, headers, first), (_, _, second) = post.got
+    (url, headers, first), (_, _, second) = post.received
     assert url == "https://hooks.example/hook"
     delivery = headers["X-DeAPI-Delivery-Id"]
     assert first == {
@@ -70,7 +70,7 @@ def test_a_job_that_fails_is_told_of_with_its_reason(desk):
     desk.store.change(request_id, lambda state: states.failed(state, Failure(Reason.TIMEOUT, "too slow")))
     post = Posted(204)
     desk.run(post)
-    [(_, headers, body)] = post.got
+    [(_, headers, body)] = post.received
     assert headers["X-DeAPI-Event"] == body["event"] == "job.failed"
     assert body["data"] == {
         "job_request_id": request_id,
@@ -100,13 +100,13 @@ def test_the_bytes_that_arrive_are_the_bytes_that_were_signed(desk):
         desk.done(url=receiver.url())
         desk.run(local().post)
         timestamps = []
-        for path, headers, body in receiver.got:
+        for path, headers, body in receiver.received:
             timestamps.append(headers["X-DeAPI-Timestamp"])
             assert path == "/hook" and headers["Content-Type"] == "application/json"
             assert headers["X-DeAPI-Signature"] == reference_signature(SECRET, timestamps[-1], body)
             assert headers["X-DeAPI-Delivery-Id"] == json.loads(body)["delivery_id"]
         assert timestamps == ["1000002", "1000062", "1000062"]
-        again, first, second = (headers["X-DeAPI-Delivery-Id"] for _, headers, _ in receiver.got)
+        again, first, second = (headers["X-DeAPI-Delivery-Id"] for _, headers, _ in receiver.received)
         assert again == first != second
 
 
@@ -114,7 +114,7 @@ def test_without_a_secret_the_signature_is_empty(desk):
     with receiving() as receiver:
         desk.done(url=receiver.url(), secret=None)
         desk.run(local().post)
-        _, headers, _ = receiver.got[0]
+        _, headers, _ = receiver.received[0]
         assert headers["X-DeAPI-Signature"] == ""
 
 
@@ -152,7 +152,7 @@ def test_a_redirect_and_a_slow_answer_are_failures(desk):
 
         desk.run(post)
         assert problems == ["no response within 0.2 s"]
-        assert [path for path, _, _ in receiver.got] == ["/hook"] * len(receiver.got) and len(receiver.got) in (2, 3)
+        assert {path for path, _, _ in receiver.received} == {"/hook"} and len(receiver.received) in (2, 3)
         assert desk.deliveries.counts()[Stage.DELIVERED] == 1
 
 
@@ -167,7 +167,7 @@ def test_a_name_that_turns_private_after_the_job_was_taken_is_not_called(desk):
         assert asyncio.run(url_problems(egress, receiver.url())) == {}
         desk.done(url=receiver.url())
         desk.run(egress.post)
-        assert receiver.got == [] and desk.deliveries.counts()[Stage.FAILED] == 2
+        assert receiver.received == [] and desk.deliveries.counts()[Stage.FAILED] == 2
 
 
 def test_a_url_is_checked_when_a_job_names_it():

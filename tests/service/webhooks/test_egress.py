@@ -21,10 +21,10 @@ class Names:
 
     def __init__(self, *answers):
         self.answers = list(answers)
-        self.asked = []
+        self.hosts = []
 
     async def __call__(self, host, port):
-        self.asked.append(host)
+        self.hosts.append(host)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -120,18 +120,18 @@ def test_the_bytes_arrive_with_the_urls_own_host_and_name(authority, tls, monkey
     names = Names(["127.0.0.1"], [PUBLIC])
     with receiving(authority) as receiver:
         assert post(Egress(names, LOCAL, tls), receiver.url(path="/a?b=c"), b"\x00bytes") == 200
-        path, headers, body = receiver.got[0]
+        path, headers, body = receiver.received[0]
         assert (path, body, headers["X-Test"]) == ("/a?b=c", b"\x00bytes", "")
         assert headers["Host"] == f"hooks.example:{receiver.server_port}"
         assert receiver.names == ["hooks.example"]
-    assert names.asked == ["hooks.example"]
+    assert names.hosts == ["hooks.example"]
 
 
 def test_a_certificate_for_another_name_is_not_taken(authority, tls):
     with receiving(authority, name="other.example") as receiver:
         with pytest.raises(UnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
             post(Egress(Names(["127.0.0.1"]), LOCAL, tls), receiver.url())
-        assert receiver.got == []
+        assert receiver.received == []
 
 
 def test_a_certificate_of_an_unknown_authority_is_not_taken(authority):
@@ -145,14 +145,14 @@ def test_a_name_that_turns_private_after_it_was_checked_is_not_called():
         assert addresses(egress, receiver.url()) == [ip_address(PUBLIC)]
         with pytest.raises(RefusedError, match="loopback"):
             post(egress, receiver.url())
-        assert receiver.got == []
+        assert receiver.received == []
 
 
 def test_a_redirect_is_an_answer_and_not_followed():
     with receiving() as receiver:
         receiver.answers[0] = 307
         assert post(Egress(Names(["127.0.0.1"]), LOCAL), receiver.url()) == 307
-        assert len(receiver.got) == 1
+        assert len(receiver.received) == 1
 
 
 def test_no_answer_in_time_is_told():
@@ -160,7 +160,7 @@ def test_no_answer_in_time_is_told():
         receiver.hold.clear()
         with pytest.raises(UnreachableError, match="within"):
             post(Egress(Names(["127.0.0.1"]), LOCAL, seconds=0.2), receiver.url())
-        assert len(receiver.got) == 1
+        assert len(receiver.received) == 1
 
 
 def test_a_resolver_that_does_not_answer_is_given_up():

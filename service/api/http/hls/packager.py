@@ -49,8 +49,8 @@ class Packager:
         self._first = 0  # first video segment since the last request after a pause
         self._waiting: dict[str, deque[Chunk]] = {}
         self._video_segments: dict[str, int] = {}  # by audio track: the video segment of its newest chunk
-        self._asked = time.monotonic()
-        self._wanted = asyncio.Event()
+        self._last_request = time.monotonic()
+        self._requested = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def start(self, done: Callable[[], None]) -> None:
@@ -60,8 +60,8 @@ class Packager:
 
     def ask(self) -> None:
         """Record a request by a player."""
-        self._asked = time.monotonic()
-        self._wanted.set()
+        self._last_request = time.monotonic()
+        self._requested.set()
 
     async def stop(self) -> None:
         """Stop without reading the rest."""
@@ -73,10 +73,10 @@ class Packager:
         """Wait until a condition holds or the job has ended; return False if neither happens within `seconds`."""
         end = time.monotonic() + seconds
         while not condition() and not self.ended:
-            changed, left = self.changed, end - time.monotonic()
-            if left <= 0:
+            changed, remaining = self.changed, end - time.monotonic()
+            if remaining <= 0:
                 return False
-            await wait_for(changed, left)
+            await wait_for(changed, remaining)
         return True
 
     @property
@@ -92,7 +92,7 @@ class Packager:
 
     @property
     def _idle(self) -> bool:
-        return time.monotonic() - self._asked > IDLE_SECONDS
+        return time.monotonic() - self._last_request > IDLE_SECONDS
 
     async def _run(self) -> None:
         try:
@@ -112,7 +112,7 @@ class Packager:
         while True:
             changed, ended = self._ring.changed, self._ring.ended
             if self._idle and not ended:
-                await self._rest()
+                await self._wait_for_players()
             elif (item := place.next()) is None:
                 self._notify()
                 if ended:
@@ -121,12 +121,12 @@ class Packager:
             elif isinstance(item, Piece):
                 self._take(item)
 
-    async def _rest(self) -> None:
+    async def _wait_for_players(self) -> None:
         """Read nothing until the next request or the end of the job."""
         self._clear()
-        self._wanted.clear()
+        self._requested.clear()
         while self._idle and not self._ring.ended:
-            await wait_for(self._wanted, BEAT_SECONDS)
+            await wait_for(self._requested, BEAT_SECONDS)
 
     def _clear(self) -> None:
         """Drop all media, but keep the segment numbers."""
@@ -149,7 +149,7 @@ class Packager:
             while sum(len(chunk.data) for chunk in waiting) > self._ring.most_bytes:  # the video is missing
                 waiting.popleft()
         for name in self._waiting:
-            self._take_audio(name)
+            self._add_audio(name)
         for rendition in self.renditions.values():
             rendition.shrink(self._ring.most_bytes)
 
@@ -166,7 +166,7 @@ class Packager:
         self._end = chunk.end
         video.add(chunk, opens=opens, breaks=breaks, closes=fragment.last)
 
-    def _take_audio(self, name: str, *, all_of_it: bool = False) -> None:
+    def _add_audio(self, name: str, *, all_of_it: bool = False) -> None:
         """Add the audio up to the end of the video."""
         waiting = self._waiting[name]
         while waiting and (waiting[0].start < self._end or all_of_it):
@@ -201,7 +201,7 @@ class Packager:
 
     def _finish(self) -> None:
         for name in self._waiting:
-            self._take_audio(name, all_of_it=True)
+            self._add_audio(name, all_of_it=True)
         for rendition in self.renditions.values():
             rendition.close()
         self.ended = True

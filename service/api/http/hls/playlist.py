@@ -76,5 +76,5 @@ def _parts(name: str, segment: int, parts: Iterable[Part]) -> Iterator[str]:
 
 def _bits(rendition: Rendition) -> int:
     """Return the peak segment bit rate in bits per second (4.4.6.2)."""
-    found = [8 * each.size / each.duration for each in rendition.segments if each.whole and each.duration > 0]
-    return round(max(found, default=FIRST_BITS))
+    rates = [8 * each.size / each.duration for each in rendition.segments if each.whole and each.duration > 0]
+    return round(max(rates, default=FIRST_BITS))

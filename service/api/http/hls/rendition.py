@@ -120,8 +120,8 @@ class Rendition:
             len(chunk.data) for chunk in self._pending
         )
         while size > most_bytes and (self._retired or len(self.segments) > 1):
-            gone = self._retired.popleft() if self._retired else self._unlist()
-            size -= gone.size
+            oldest = self._retired.popleft() if self._retired else self._unlist()
+            size -= oldest.size
         if size > 2 * most_bytes:
             raise FramingError(f"a segment has {size} bytes, but at most {most_bytes} are kept in total")
 
@@ -137,8 +137,8 @@ class Rendition:
     def at(self, second: float) -> int:
         """Return the number of the newest segment that starts at or before a time, or of the last one before those kept."""
         kept = (*self._retired, *self.segments)
-        found = [segment.number for segment in kept if segment.start <= second]
-        return found[-1] if found else (kept[0].number if kept else self._next) - 1
+        numbers = [segment.number for segment in kept if segment.start <= second]
+        return numbers[-1] if numbers else (kept[0].number if kept else self._next) - 1
 
     def clear(self) -> None:
         """Drop all segments; later ones are numbered as if they had been kept."""
@@ -150,8 +150,8 @@ class Rendition:
     @property
     def newest(self) -> tuple[int, int]:
         """Segment number and index of the newest part; (-1, -1) before the first."""
-        found = next((segment for segment in reversed(self.segments) if segment.parts), None)
-        return (-1, -1) if found is None else (found.number, len(found.parts) - 1)
+        newest = next((segment for segment in reversed(self.segments) if segment.parts), None)
+        return (-1, -1) if newest is None else (newest.number, len(newest.parts) - 1)
 
     @property
     def whole(self) -> int:
@@ -170,10 +170,10 @@ class Rendition:
 
     def parted(self) -> Iterator[tuple[Segment, bool]]:
         """Yield the listed segments, each with whether its parts are listed too."""
-        left = sum(segment.duration for segment in self.segments)
+        remaining = sum(segment.duration for segment in self.segments)
         for segment in self.segments:
-            yield segment, not segment.whole or left <= PARTED * self.target
-            left -= segment.duration
+            yield segment, not segment.whole or remaining <= PARTED * self.target
+            remaining -= segment.duration
 
     @property
     def _length(self) -> float:

@@ -93,7 +93,7 @@ def test_the_connection_that_waits_is_interrupted_and_each_is_closed_before_the_
     camera = Camera(first, second)
     with opened(monkeypatch, camera) as reader:
         reading = Reading(reader)
-        assert second.asked.wait(LIMIT)
+        assert second.waiting.wait(LIMIT)
         seen = list(camera.log)
         reader.interrupt()
         ended = reading.ended()
@@ -135,7 +135,7 @@ def test_an_interruption_is_raised_once_and_printed_nowhere(clips, capfd):
     silent = Silent(clip.read_bytes()[:-1000])
     with Reader(silent, live=True) as reader:
         reading = Reading(reader)
-        assert silent.asked.wait(LIMIT)
+        assert silent.waiting.wait(LIMIT)
         reader.interrupt()
         assert reading.ended() and isinstance(reading.error, Interrupted)
     silent.over.set()

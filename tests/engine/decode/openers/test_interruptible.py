@@ -78,7 +78,7 @@ def live_run(path, keep_up):
         raise KeyboardInterrupt
 
     def ctrl_c():
-        source.asked.wait()
+        source.waiting.wait()
         while progress.frames_out + progress.frames_dropped < progress.frames_in and not ended.wait(0.05):
             pass
         while not ended.wait(

@@ -37,7 +37,7 @@ def test_a_clip_on_the_web_gives_what_it_gives_on_the_disk(server, clip, tmp_pat
     here = fake.upscaled(clip(name), tmp_path / "here.mp4")
     assert (tmp_path / "there.mp4").read_bytes() == (tmp_path / "here.mp4").read_bytes()
     assert there.frames_out == here.frames_out == 30
-    assert len(server.asked) > 3
+    assert len(server.requests) > 3
 
 
 def test_any_place_can_be_read_from(server):
@@ -47,7 +47,7 @@ def test_any_place_can_be_read_from(server):
             assert file.read(size) == CONTENT[place : place + size]
         assert file.read(9) == b""
         assert file.seek(-2, 2) == len(CONTENT) - 2
-    assert len(server.asked) == 6  # short seeks forward discard a few bytes and send no request
+    assert len(server.requests) == 6  # short seeks forward discard a few bytes and send no request
 
 
 def test_a_server_that_is_busy_is_asked_again(server):
@@ -66,7 +66,7 @@ def test_a_server_that_gives_no_more_is_an_error_that_says_where(server, status)
         with pytest.raises(SourceError, match=rf"/data: .*{status}") as raised:
             file.read(1)
     assert raised.value.transient == (status == 503)
-    assert len(server.asked) == 1 + (TRIES - 1 if status == 503 else 1)
+    assert len(server.requests) == 1 + (TRIES - 1 if status == 503 else 1)
 
 
 def test_a_file_that_changes_is_not_read_on(server):
@@ -135,7 +135,7 @@ def test_a_run_that_its_source_left_is_continued_to_the_same_bytes(server, tmp_p
     server.most = 10_000
     run(tmp_path / "whole.mp4")
     target = tmp_path / "out.mp4"
-    server.answers.extend([200] * (len(server.asked) - 3) + [503] * TRIES)
+    server.answers.extend([200] * (len(server.requests) - 3) + [503] * TRIES)
     with pytest.raises(UnreachableError, match=r"breaks off at byte .* 503") as raised:
         run(target)
     assert "the same command with `resume` continues from there" in raised.value.__notes__[0]
@@ -165,7 +165,7 @@ def test_an_mp4_on_the_web_that_lacks_something_is_refused_after_few_questions(s
     server.files["cut.mp4"] = struct.pack(">I4s8x", 16, b"ftyp") + pieces * 60
     with pytest.raises(SourceError, match="not a video that can be read"):
         Reader(server.url("cut.mp4"))
-    asked = len(server.asked)
+    asked = len(server.requests)
     with pytest.raises(av.InvalidDataError), WebFile(server.url("cut.mp4")) as file:
         av.open(file)
-    assert asked - (len(server.asked) - asked) < 40
+    assert asked - (len(server.requests) - asked) < 40

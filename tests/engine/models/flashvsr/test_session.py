@@ -97,7 +97,7 @@ def test_two_sessions_of_one_model_do_not_meet(folder):
 
 @pytest.mark.parametrize("received", [0, 1, 3])
 def test_a_session_closed_before_its_pictures_are_taken_leaves_nothing(folder, received):
-    model, before = FlashVSR(folder), referee.held()
+    model, before = FlashVSR(folder), referee.resources()
     session = model.open(32, 32)
     *earlier, last = clip(25)
     assert [picture for frame in earlier for picture in session.push(frame)] == []
@@ -105,7 +105,7 @@ def test_a_session_closed_before_its_pictures_are_taken_leaves_nothing(folder, r
     for _ in range(received):
         next(pictures)
     session.close()
-    assert referee.held() <= before
+    assert referee.resources() <= before
 
 
 @pytest.mark.parametrize("width", [32, 70])

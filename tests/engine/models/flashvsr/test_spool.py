@@ -60,7 +60,7 @@ def test_a_disk_that_fills_while_a_shot_is_spooled(folder, tmp_path, monkeypatch
 
 
 def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
-    model, before = FlashVSR(folder, options=Options(spool=tmp_path)), referee.held()
+    model, before = FlashVSR(folder, options=Options(spool=tmp_path)), referee.resources()
     session = model.open(70, 50)
     for frame in clip(30, 70, 50):
         list(session.push(frame))
@@ -70,4 +70,4 @@ def test_a_session_that_is_stopped_does_not_finish_its_shot(folder, tmp_path):
     with pytest.raises(Interrupted):
         list(session.push(clip(1, 70, 50)[0]))
     session.close()
-    assert referee.held() <= before
+    assert referee.resources() <= before

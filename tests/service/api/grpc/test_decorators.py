@@ -13,7 +13,7 @@ if not os.environ.get("CI"):
 
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from upres.service.api.grpc.decorators import Service, many, one
+from upres.service.api.grpc.decorators import Service, streaming, unary
 from upres.service.domain import job_logging
 from upres.service.domain.errors import NotFoundError
 from upres.service.telemetry.otel import OtelTracing
@@ -25,12 +25,12 @@ ERRORS = {"fault": RuntimeError("a secret"), "missing": NotFoundError("there is 
 
 
 class Broken(Service):
-    @one
+    @unary
     async def One(self, request, owner):
         if ERRORS[request]:
             raise ERRORS[request]
 
-    @many
+    @streaming
     async def Many(self, request, owner):
         yield owner
         if ERRORS[request]:
@@ -92,6 +92,6 @@ def test_a_fault_is_said_once_with_its_trace(method):
 @pytest.mark.parametrize("method", ["One", "Many"])
 @pytest.mark.parametrize(("request_", "code"), [("missing", "NOT_FOUND"), ("none", "OK")])
 def test_what_is_the_callers_is_no_fault(method, request_, code):
-    found, span, lines = called(method, request_)
-    assert found == code and span.status.is_ok and lines == []
+    status, span, lines = called(method, request_)
+    assert status == code and span.status.is_ok and lines == []
     assert span.name == f"upres.v2.Broken/{method}" and f"{span.context.trace_id:032x}" == TRACE

@@ -155,10 +155,10 @@ def test_a_sender_that_does_not_come_back_is_given_up(rpc, clip, tmp_path):
 
 
 def delivered(delivery, config=CONFIG):
-    wanted = pb.UpscaleConfig()
-    wanted.CopyFrom(config)
-    wanted.delivery = delivery
-    return wanted
+    copy = pb.UpscaleConfig()
+    copy.CopyFrom(config)
+    copy.delivery = delivery
+    return copy
 
 
 @pytest.mark.parametrize("delivery", [pb.DELIVERY_SEGMENTS, pb.DELIVERY_FRAMES])
@@ -168,20 +168,20 @@ def test_the_first_fragment_comes_while_half_of_the_source_is_withheld(rpc, clip
     path = clip(name, 6, *options)
     data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=delivered(delivery))), Parts()
     sender.send(data[: len(data) // 2])
-    held, last = True, None
+    withheld, last = True, None
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
         parts.take(answer)
-        if held and "video" in parts.data:
-            held = False
+        if withheld and "video" in parts.data:
+            withheld = False
             sender.send(data[len(data) // 2 :], len(data) // 2)
             sender.end()
         last = answer
     assert last.job.status == pb.Job.STATUS_DONE and last.job.config.delivery == delivery
     (tmp_path / "video.mp4").write_bytes(parts.file("video"))
-    shown, wanted = (referee.video(found) for found in (tmp_path / "video.mp4", path))
-    assert len(shown.times) == len(wanted.times) == 60
+    shown, source = (referee.video(file) for file in (tmp_path / "video.mp4", path))
+    assert len(shown.times) == len(source.times) == 60
     assert [at - shown.times[0] for at in shown.times] == pytest.approx(
-        [at - wanted.times[0] for at in wanted.times], abs=1e-3
+        [at - source.times[0] for at in source.times], abs=1e-3
     )
 
 
@@ -190,15 +190,15 @@ def test_single_frames_say_where_they_stand_and_join_to_what_the_server_joins(rp
     sender = Sender(pb.UpscaleRequest(config=delivered(pb.DELIVERY_FRAMES)))
     sender.send(path.read_bytes())
     sender.end()
-    parts, found, counts = Parts(), [], []
+    parts, fragments, counts = Parts(), [], []
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
         parts.take(answer)
         if answer.WhichOneof("kind") == "fragment":
-            found.append(answer.fragment)
+            fragments.append(answer.fragment)
         if answer.WhichOneof("kind") == "progress":
             counts.append(answer.progress.totals.frames_out)
     assert counts == sorted(counts) and counts[-1] == 20
-    video, sound = ([f for f in found if f.track == track] for track in ("video", "audio0"))
+    video, sound = ([f for f in fragments if f.track == track] for track in ("video", "audio0"))
     assert [(f.segment, f.fragment, f.frames) for f in video] == [(n // 5, n % 5, 1) for n in range(20)]
     assert [f.independent for f in video] == [n % 5 == 0 for n in range(20)]
     assert [f.last_in_segment for f in video] == [n % 5 == 4 for n in range(20)]
@@ -222,13 +222,13 @@ def test_a_client_is_told_of_an_index_that_comes_late(rpc, clip):
     data, sender = clip().read_bytes(), Sender(pb.UpscaleRequest(config=CONFIG))
     assert data.index(b"mdat") < data.index(b"moov")
     sender.send(data[:-100])
-    told = False
+    warned = False
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
-        if not told and any("index" in warning for warning in answer.progress.warnings):
-            told = True
+        if not warned and any("index" in warning for warning in answer.progress.warnings):
+            warned = True
             sender.send(data[-100:], len(data) - 100)
             sender.end()
-    assert told and answer.job.status == pb.Job.STATUS_DONE
+    assert warned and answer.job.status == pb.Job.STATUS_DONE
 
 
 @pytest.mark.parametrize("name", ["a.h264", "a.hevc"])
@@ -252,7 +252,7 @@ def test_eight_clients_at_once(rpc, clip):
     with ThreadPoolExecutor(8) as clients:
         results = list(clients.map(one, range(8)))
     assert {event for event, _, _ in results} == {"done"}
-    assert len({(size, told) for _, size, told in results}) == 1
+    assert len({(size, crc) for _, size, crc in results}) == 1
 
 
 def test_a_client_that_was_cut_attaches_again(rpc, clip, tmp_path):

@@ -55,13 +55,13 @@ def test_every_route_of_the_api_needs_a_key_and_says_what_it_answers(described):
 
 
 def test_forms_are_described_by_their_fields(described):
-    schemas, found = described["components"]["schemas"], operations(described)
-    ((kind, body),) = found["post", SUBMIT]["requestBody"]["content"].items()
+    schemas, paths = described["components"]["schemas"], operations(described)
+    ((kind, body),) = paths["post", SUBMIT]["requestBody"]["content"].items()
     form = schemas[body["schema"]["$ref"].rpartition("/")[2]]
     assert kind == "multipart/form-data" and form["required"] == ["video", "model"]
     assert form["properties"]["video"]["format"] == "binary"
     assert {"scale", "prefilters", "split", "webhook_url", "webhook_secret"} <= set(form["properties"])
-    price = found["post", f"{SUBMIT}/price"]["requestBody"]["content"]
+    price = paths["post", f"{SUBMIT}/price"]["requestBody"]["content"]
     assert set(price) == {"multipart/form-data", "application/json"}
 
 

@@ -76,27 +76,27 @@ def submit(server, path, headers=HEADERS):
 
 
 def test_a_job_is_told_of_in_order_from_its_start_to_its_result(server, clip):
-    told = []
+    updates = []
     with Client(server) as client:
         assert client.subscribe() == ("pusher_internal:subscription_succeeded", {}, CHANNEL)
         request_id = submit(server, clip())
-        while not told or told[-1]["status"] != "done":
+        while not updates or updates[-1]["status"] != "done":
             event, data, channel = client.next()
             if event == "pusher:ping":
                 client.send("pusher:pong")
             else:
                 assert (event, channel) == ("request.status.updated", CHANNEL)
-                told.append(data)
-    assert {data["request_id"] for data in told} == {request_id}
-    assert all(set(data) == {"request_id", "status", "preview", "result_url", "progress"} for data in told)
-    assert [told[0]["status"], told[-1]["status"]] == ["processing", "done"]
-    assert {data["status"] for data in told[1:-1]} <= {"in_progress"}
-    assert all(data["result_url"] is None for data in told[:-1])
-    percents = [data["progress"] for data in told]
+                updates.append(data)
+    assert {data["request_id"] for data in updates} == {request_id}
+    assert all(set(data) == {"request_id", "status", "preview", "result_url", "progress"} for data in updates)
+    assert [updates[0]["status"], updates[-1]["status"]] == ["processing", "done"]
+    assert {data["status"] for data in updates[1:-1]} <= {"in_progress"}
+    assert all(data["result_url"] is None for data in updates[:-1])
+    percents = [data["progress"] for data in updates]
     assert percents[-1] == "100.00" and percents == sorted(percents, key=float)
     assert all(len(percent.partition(".")[2]) == 2 for percent in percents)
-    assert httpx.get(told[-1]["result_url"]).headers["content-type"] == "video/mp4"
-    assert all(data["preview"] is None for data in told)
+    assert httpx.get(updates[-1]["result_url"]).headers["content-type"] == "video/mp4"
+    assert all(data["preview"] is None for data in updates)
 
 
 def test_a_channel_is_opened_to_its_owner_and_to_one_connection_only(server):
@@ -187,22 +187,22 @@ class Talking:
 
 
 def test_pings_come_as_long_as_they_are_answered():
-    async def told():
+    async def exchange():
         socket, beats = Talking(), asyncio.Queue()
         running = asyncio.create_task(Connection(socket, wait=beats.get, allowed=lambda *_: True).run())
-        heard = [await socket.sent.get()]
+        events = [await socket.sent.get()]
         for _ in range(3):
             beats.put_nowait(None)
-            heard.append(await socket.sent.get())
+            events.append(await socket.sent.get())
             socket.say("pusher:pong")
             socket.say("pusher:ping")
-            heard.append(await socket.sent.get())
+            events.append(await socket.sent.get())
         socket.coming.put_nowait({"type": "websocket.disconnect"})
         await running
-        return heard, socket.closed
+        return events, socket.closed
 
-    heard, closed = asyncio.run(told())
-    assert heard == ["pusher:connection_established", *["pusher:ping", "pusher:pong"] * 3] and closed == 1000
+    events, closed = asyncio.run(exchange())
+    assert events == ["pusher:connection_established", *["pusher:ping", "pusher:pong"] * 3] and closed == 1000
 
 
 class Stuck:
@@ -220,7 +220,7 @@ class Stuck:
 
 
 def test_a_client_that_does_not_read_loses_its_connection_and_nothing_grows():
-    async def told():
+    async def exchange():
         socket = Stuck()
         slow = Connection(socket, wait=asyncio.Event().wait, allowed=lambda *_: True)
         running = asyncio.create_task(slow.run())
@@ -229,16 +229,16 @@ def test_a_client_that_does_not_read_loses_its_connection_and_nothing_grows():
         await asyncio.wait_for(running, 60)
         return socket.closed
 
-    assert asyncio.run(told()) == 4100
+    assert asyncio.run(exchange()) == 4100
 
 
 class Subscriber(Talking):
-    """A WebSocket whose client subscribes to its channel. told: the jobs of the events it received."""
+    """A WebSocket whose client subscribes to its channel. received: the jobs of the events it received."""
 
     def __init__(self):
         super().__init__()
         self.query_params, self.url = {"protocol": "7"}, SimpleNamespace(scheme="ws", netloc="127.0.0.1")
-        self.told = asyncio.Queue()
+        self.received = asyncio.Queue()
 
     async def accept(self):
         pass
@@ -251,7 +251,7 @@ class Subscriber(Talking):
             ask = {"event": "pusher:subscribe", "data": {"channel": CHANNEL, "auth": f"upres:{signed}"}}
             self.coming.put_nowait({"type": "websocket.receive", "text": json.dumps(ask)})
         else:
-            self.told.put_nowait(data.get("request_id"))
+            self.received.put_nowait(data.get("request_id"))
 
 
 class Counting(JobReader):
@@ -269,7 +269,7 @@ class Counting(JobReader):
 
 
 def test_events_are_read_for_clients_only_and_those_from_before_they_came_are_not_told(tmp_path):
-    async def told():
+    async def exchange():
         jobs = Counting(Store.in_memory(), None, tmp_path)
         keys = Keys(jobs.store)
         keys.add("default")
@@ -283,16 +283,16 @@ def test_events_are_read_for_clients_only_and_those_from_before_they_came_are_no
             await asyncio.sleep(0)
         unread, client = jobs.readings, Subscriber()
         connected = asyncio.create_task(pusher.connect(client))
-        heard = [await client.told.get()]
+        events = [await client.received.get()]
         await jobs.ledger.change("later", states.started)
-        heard.append(await client.told.get())
+        events.append(await client.received.get())
         client.coming.put_nowait({"type": "websocket.disconnect"})
         await connected
         running.cancel()
-        return unread, heard
+        return unread, events
 
     async def within_a_minute():
         async with asyncio.timeout(60):
-            return await told()
+            return await exchange()
 
     assert asyncio.run(within_a_minute()) == (0, [None, "later"])

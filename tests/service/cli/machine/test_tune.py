@@ -67,18 +67,18 @@ def test_selftest_without_a_gpu_tests_the_cpu_says_so_and_writes_one_file(tmp_pa
     assert done.exit_code == 0, done.output
     assert "no GPU to test (no driver); testing the CPU's runtimes" in done.output
     assert all(f"{network}, frames of 40x24:\n" in done.output for network in selftest.NETWORKS)
-    found = json.loads(out.read_text())
-    assert found["driver"]["gpus"] == [] and found["doctor"] and found["wrong"] == []
-    assert [result["network"] for result in found["results"]] == list(selftest.NETWORKS)
-    assert all(len(result["rows"]) >= 2 for result in found["results"])
+    report = json.loads(out.read_text())
+    assert report["driver"]["gpus"] == [] and report["doctor"] and report["wrong"] == []
+    assert [result["network"] for result in report["results"]] == list(selftest.NETWORKS)
+    assert all(len(result["rows"]) >= 2 for result in report["results"])
 
 
 def test_selftest_of_a_device_that_computes_wrong_or_not_at_all_fails(tmp_path, monkeypatch):
     def wrong(tried):
-        found = row(tried.choice.runtime, tried.choice.precision)
+        result = row(tried.choice.runtime, tried.choice.precision)
         if tried.choice.runtime == "openvino":
             raise ModelError("it does not start")
-        return replace(found, psnr=31.0)
+        return replace(result, psnr=31.0)
 
     monkeypatch.setattr(trial, "run", wrong)
     out = tmp_path / "found.json"

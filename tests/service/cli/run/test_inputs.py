@@ -66,11 +66,11 @@ def test_without_a_name_there_is_nothing_to_do():
 
 
 @pytest.mark.parametrize(
-    "given", [([""], [], None), (["in.mp4", " "], [], None), (["in.mp4"], [""], None), (["in.mp4"], [], "")]
+    "names", [([""], [], None), (["in.mp4", " "], [], None), (["in.mp4"], [""], None), (["in.mp4"], [], "")]
 )
-def test_an_empty_name_is_neither_this_folder_nor_beside_the_source(given):
+def test_an_empty_name_is_neither_this_folder_nor_beside_the_source(names):
     with pytest.raises(SettingsError, match="a name is empty; an unset shell variable"):
-        split_target(*given)
+        split_target(*names)
 
 
 @pytest.mark.parametrize(

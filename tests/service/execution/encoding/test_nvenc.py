@@ -64,7 +64,7 @@ def test_the_worker_encodes_to_the_bytes_that_the_engine_makes_by_itself(tmp_pat
         assert verdict["report"] == "joined", verdict
         assert verdict["totals"]["encoding"]["encoder"] == library
         assert referee.count(desk.folder.joined) == 10
-    assert [name for name, _ in nvenc.asked] == [library] * 5  # here each segment has a separate encoder
+    assert [name for name, _ in nvenc.opened] == [library] * 5  # here each segment has a separate encoder
     job = Job((fake.Nearest(),), spec.encoder(nvenc=True))
     log, progress = MemoryLog({}), Progress()
     with Reader(source) as reader:
@@ -152,7 +152,7 @@ def test_ranges_of_what_nvenc_makes_wait_for_it_and_who_merges_them_holds_none(t
         while (verdict := desk.verdict())["report"] == "awaits":
             pass
         assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
-    assert FolderLog.read_header(desk.folder.log)["encoder"]["nvenc"] and len({name for name, _ in nvenc.asked}) == 1
+    assert FolderLog.read_header(desk.folder.log)["encoder"]["nvenc"] and len({name for name, _ in nvenc.opened}) == 1
     assert json.loads((desk.folder.log / "ranges" / "plan.json").read_text())["why"] is None
 
 

@@ -73,7 +73,7 @@ def test_a_stream_comes_whole_over_a_break_and_its_process_goes_with_it(clip, pu
     async def scenario():
         with Camera(clip, clip) as camera:
             async with pulling(camera) as (data, interruptions, _):
-                assert await asyncio.to_thread(camera.asked.wait, SECONDS)
+                assert await asyncio.to_thread(camera.requested.wait, SECONDS)
                 [process] = pullers()
                 if sys.platform == "linux":
                     assert "Seccomp:\t2" in Path(f"/proc/{process.pid}/status").read_text()
@@ -114,7 +114,7 @@ def test_a_process_that_dies_is_no_end_of_the_stream(clip, pulling):
     async def scenario():
         with Camera(clip) as camera:
             async with pulling(camera) as (_, _, task):
-                assert await asyncio.to_thread(camera.asked.wait, SECONDS)
+                assert await asyncio.to_thread(camera.requested.wait, SECONDS)
                 pullers()[0].kill()
                 with pytest.raises(UnavailableError, match="ended early"):
                     await task
@@ -147,7 +147,7 @@ def test_a_process_that_is_not_confined_connects_to_nobody(clip, monkeypatch):
     with Camera(clip) as camera, ours, theirs:
         url = f"tcp://127.0.0.1:{camera.port}"
         process.run(theirs, name="entrance", url=url, options={}, allow_unconfined=False)
-        assert ours.recv(2) == b"\0" and not camera.asked.is_set()
+        assert ours.recv(2) == b"\0" and not camera.requested.is_set()
 
 
 @pytest.mark.parametrize(("said", "passed"), [("\ud800", "?"), ("x" * 10**5, "x" * 1000)])

@@ -16,35 +16,35 @@ LONGEST_SECONDS = 60
 
 
 def scope(method="POST", *headers):
-    given = [(b"host", b"video.example"), *headers]
+    headers_ = [(b"host", b"video.example"), *headers]
     client = ("203.0.113.9", 1)
     return {"type": "http", "method": method, "scheme": "https", "raw_path": b"/a%20b", "query_string": b"c=d",
-            "headers": given, "client": client}  # fmt: skip
+            "headers": headers_, "client": client}  # fmt: skip
 
 
 class Client:
     """A client: the messages it sends, and those it receives. After the last one it waits, or disconnects."""
 
-    def __init__(self, *bodies, gone=False):
+    def __init__(self, *bodies, leaves=False):
         self.messages = [{"type": "http.request", "body": body, "more_body": True} for body in bodies]
-        if self.messages and not gone:
+        if self.messages and not leaves:
             self.messages[-1]["more_body"] = False
-        self.gone, self.asked, self.got = gone, 0, []
+        self.leaves, self.receptions, self.received = leaves, 0, []
 
     async def receive(self):
-        self.asked += 1
+        self.receptions += 1
         if self.messages:
             return self.messages.pop(0)
-        if self.gone:
+        if self.leaves:
             return {"type": "http.disconnect"}
         return await asyncio.Event().wait()
 
     async def send(self, message):
-        self.got.append(message)
+        self.received.append(message)
 
     @property
     def body(self):
-        return b"".join(message.get("body", b"") for message in self.got)
+        return b"".join(message.get("body", b"") for message in self.received)
 
 
 @asynccontextmanager
@@ -70,11 +70,11 @@ async def upstream(serve):
         server.close()
 
 
-def passed(serve, client, asked=None):
+def passed(serve, client, request=None):
     async def scenario():
         async with upstream(serve) as (peer, ended):
             try:
-                await pass_request(peer, "the secret", asked or scope(), client.receive, client.send)
+                await pass_request(peer, "the secret", request or scope(), client.receive, client.send)
             finally:
                 await ended.wait()
 
@@ -105,12 +105,12 @@ def test_it_arrives_as_it_was_with_who_asked_and_without_what_a_stranger_says_of
         "x-forwarded-proto: https",
         "x-upres-peer: the secret",
     ]
-    assert client.got[0] == {
+    assert client.received[0] == {
         "type": "http.response.start",
         "status": 200,
         "headers": [(b"content-length", b"2"), (b"x-own", b"y")],
     }
-    assert client.body == b"ok" and client.got[-1]["more_body"] is False
+    assert client.body == b"ok" and client.received[-1]["more_body"] is False
 
 
 def test_a_body_of_two_lengths_is_sent_with_one():
@@ -140,7 +140,7 @@ def test_a_body_is_asked_for_only_when_the_server_asks():
     expecting = scope("POST", (b"content-length", b"4"), (b"expect", b"100-continue"))
     refused, accepted = Client(b"body"), Client(b"body")
     passed(refuse, refused, expecting)
-    assert refused.got[0]["status"] == 401 and refused.asked == 0
+    assert refused.received[0]["status"] == 401 and refused.receptions == 0
     passed(accept, accepted, expecting)
     assert accepted.body == b"ok"
 
@@ -153,7 +153,7 @@ def test_an_answer_before_the_end_of_the_body_comes_at_once():
     client = Client(b"body")
     client.messages[-1]["more_body"] = True  # and nothing follows
     passed(serve, client, scope("POST", (b"content-length", b"400")))
-    assert client.got[0]["status"] == 413
+    assert client.received[0]["status"] == 413
 
 
 def test_a_client_that_goes_ends_what_it_asked_for():
@@ -161,9 +161,9 @@ def test_a_client_that_goes_ends_what_it_asked_for():
         with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
             await reader.readexactly(1 << 20)
 
-    client = Client(b"body", gone=True)
+    client = Client(b"body", leaves=True)
     passed(serve, client, scope("POST", (b"content-length", b"400")))
-    assert client.got == []
+    assert client.received == []
 
 
 async def nothing(reader, writer):
@@ -186,7 +186,7 @@ def test_a_server_that_gives_no_answer_is_said_to_be_away(serve, monkeypatch):
     client = Client(b"")
     with pytest.raises(UnavailableError, match="cannot be reached"):
         passed(serve, client, scope("GET"))
-    assert client.got == []
+    assert client.received == []
 
 
 def test_a_response_that_breaks_off_is_not_ended_as_if_it_were_whole():
@@ -196,7 +196,7 @@ def test_a_response_that_breaks_off_is_not_ended_as_if_it_were_whole():
 
     client = Client(b"")
     passed(serve, client, scope("GET"))
-    assert client.body == b"half" and all(message.get("more_body", True) for message in client.got)
+    assert client.body == b"half" and all(message.get("more_body", True) for message in client.received)
 
 
 def test_what_a_slow_client_does_not_take_is_not_read():
@@ -222,7 +222,7 @@ def test_what_a_slow_client_does_not_take_is_not_read():
         client = Slow()
         async with upstream(serve) as (peer, ended):
             passing = asyncio.create_task(pass_request(peer, "s", scope("GET"), client.receive, client.send))
-            while len(client.got) < 2:
+            while len(client.received) < 2:
                 await asyncio.sleep(0.01)
             before = -1
             while before != len(sent):  # until the system's buffers are full

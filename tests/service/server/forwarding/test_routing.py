@@ -16,14 +16,14 @@ from upres.v2 import upscale_pb2 as pb
 OTHER = Holder("there", "there")
 
 
-class Found:
+class Lookup:
     """A fake database. Records how often it was queried, and for which jobs."""
 
     def __init__(self, **holders):
-        self.holders, self.asked = holders, []
+        self.holders, self.sizes = holders, []
 
     async def __call__(self, request_ids):
-        self.asked.append(len(request_ids))
+        self.sizes.append(len(request_ids))
         await asyncio.sleep(0)
         if "broken" in request_ids:
             raise StoreError("away")
@@ -32,27 +32,27 @@ class Found:
 
 def test_however_many_ask_there_is_one_question_at_a_time():
     async def scenario():
-        found = Found(there=OTHER)
-        look_up = LookUps(found)
+        holders = Lookup(there=OTHER)
+        look_up = LookUps(holders)
         first = asyncio.ensure_future(look_up("here"))
-        while not found.asked:
+        while not holders.sizes:
             await asyncio.sleep(0)
         others = await asyncio.gather(*(look_up(f"{number}") for number in range(1000)), look_up("there"))
         assert await first is None and others == [None] * 1000 + [OTHER]
-        assert found.asked == [1, 1001]
+        assert holders.sizes == [1, 1001]
 
     asyncio.run(scenario())
 
 
 def test_what_is_wrong_with_one_question_is_told_to_all_who_asked_it_and_to_nobody_later():
     async def scenario():
-        look_up = LookUps(Found(moving=None))
+        look_up = LookUps(Lookup(moving=None))
         with pytest.raises(UnavailableError, match="takes it over"):
             await look_up("moving")
-        gone = asyncio.ensure_future(look_up("broken"))
+        cancelled = asyncio.ensure_future(look_up("broken"))
         other = asyncio.ensure_future(look_up("here"))
         await asyncio.sleep(0)
-        gone.cancel()
+        cancelled.cancel()
         with pytest.raises(StoreError):
             await other
         assert await look_up("here") is None
@@ -63,8 +63,8 @@ def test_what_is_wrong_with_one_question_is_told_to_all_who_asked_it_and_to_nobo
 @pytest.mark.parametrize("path", ["/api/v2/jobs/{}", "/broadcasting/{}"])
 def test_a_request_without_a_key_is_looked_up_nowhere(path):
     async def scenario():
-        found = Found()
-        web = Web(PlainTextResponse("refused"), JobRouter(LookUps(found), None, ""), 1)
+        holders = Lookup()
+        web = Web(PlainTextResponse("refused"), JobRouter(LookUps(holders), None, ""), 1)
         for headers in ([], [(b"authorization", b"Bearer x")]):
             scope = {"type": "http", "method": "GET", "path": path.format(new_id()), "headers": headers}
             sent = []
@@ -74,7 +74,7 @@ def test_a_request_without_a_key_is_looked_up_nowhere(path):
 
             await web(scope, None, send)
             assert sent[-1]["body"] == b"refused"
-        assert found.asked == [1]
+        assert holders.sizes == [1]
 
     asyncio.run(scenario())
 
@@ -109,11 +109,11 @@ def test_a_call_without_a_key_is_looked_up_nowhere():
         yield pb.GetJobRequest(request_id=new_id()).SerializeToString()
 
     async def scenario():
-        found = Found()
-        handler = Calls([Local()], JobRouter(LookUps(found), None, "")).service(Details)
+        holders = Lookup()
+        handler = Calls([Local()], JobRouter(LookUps(holders), None, "")).service(Details)
         for context in (Context(), Context(("authorization", "Bearer x"))):
             await handler.stream_stream(requests(), context)
             assert context.written == [b""]
-        assert found.asked == [1]
+        assert holders.sizes == [1]
 
     asyncio.run(scenario())

@@ -90,9 +90,9 @@ def test_a_job_is_sent_followed_and_fetched_over_http(two, web, clip):
 
 def test_pages_and_refusals_are_those_of_the_one_that_works(two, web):
     for path in ("/", "/openapi.json", "/none", "/api/v2/jobs/none", "/results/none?expires=1&signature=x"):
-        ours, theirs = web.get(path), httpx.get(two.first.base + path, headers=HEADERS)
+        answer, direct = web.get(path), httpx.get(two.first.base + path, headers=HEADERS)
         own, other = two.second.base.encode(), two.first.base.encode()
-        assert (ours.status_code, ours.content.replace(own, other)) == (theirs.status_code, theirs.content)
+        assert (answer.status_code, answer.content.replace(own, other)) == (direct.status_code, direct.content)
     assert web.get("/api/v2/jobs", headers={"Authorization": "Bearer wrong"}).status_code == 401
 
 
@@ -159,15 +159,15 @@ def test_probes_learn_that_it_lives_and_whether_one_works(two, web):
 
 
 def test_strangers_are_not_taken_for_servers_and_nothing_goes_in_circles(two):
-    said = {"X-Upres-Peer": "guess", "X-Forwarded-Host": "evil.example", "X-Forwarded-For": "10.0.0.1"}
-    page = httpx.get(f"{two.first.base}/api/v2/models", headers={**HEADERS, **said})
+    headers = {"X-Upres-Peer": "guess", "X-Forwarded-Host": "evil.example", "X-Forwarded-For": "10.0.0.1"}
+    page = httpx.get(f"{two.first.base}/api/v2/models", headers={**HEADERS, **headers})
     assert page.status_code == 200 and "evil" not in page.text
-    again = httpx.get(f"{two.second.base}/api/v2/models", headers={**HEADERS, **said})
+    again = httpx.get(f"{two.second.base}/api/v2/models", headers={**HEADERS, **headers})
     assert (
         again.status_code == 503 and again.headers["retry-after"] == "5" and "not ready yet" in again.json()["message"]
     )
-    del said["X-Upres-Peer"]
-    page = httpx.get(f"{two.second.base}/api/v2/models", headers={**HEADERS, **said})
+    del headers["X-Upres-Peer"]
+    page = httpx.get(f"{two.second.base}/api/v2/models", headers={**HEADERS, **headers})
     assert page.status_code == 200 and "evil" not in page.text
 
 
@@ -175,7 +175,7 @@ class Asking:
     """Checks repeatedly, on new connections, that a server responds, until it is stopped."""
 
     def __init__(self, server):
-        self._server, self._over, self.failed, self.said = server, threading.Event(), [], set()
+        self._server, self._over, self.failed, self.states = server, threading.Event(), [], set()
         self._thread = threading.Thread(target=self._ask)
 
     def _ask(self):
@@ -183,7 +183,7 @@ class Asking:
             try:
                 httpx.get(f"{self._server.base}/healthz", timeout=60).raise_for_status()
                 answer = httpx.get(f"{self._server.base}/readyz", timeout=60)
-                self.said.add(answer.json().get("reason", answer.json()["status"]))
+                self.states.add(answer.json().get("reason", answer.json()["status"]))
                 assert answer.status_code in (200, 503)
             except Exception as error:
                 self.failed.append(error)
@@ -211,7 +211,7 @@ def test_a_takeover_in_the_middle_is_survived_by_a_client_that_knows_the_other_s
         assert len(pieces) == len(set(pieces))
         two.second.ready()
     assert asking.failed == []
-    assert any("within seconds" in said for said in asking.said) and "ready" in asking.said
+    assert any("within seconds" in state for state in asking.states) and "ready" in asking.states
 
 
 def test_what_waits_for_a_server_that_hangs_ends_when_another_one_takes_over(postgres, tmp_path):
@@ -240,7 +240,7 @@ class Unheld:
     """A place among servers of which none is active. Its database exists."""
 
     def __init__(self):
-        self.store = SimpleNamespace(meta=lambda name, made: made(), close=lambda: None)
+        self.store = SimpleNamespace(meta=lambda name, create: create(), close=lambda: None)
         self.stopped = False
 
     def reached_at(self, http, grpc):
@@ -295,17 +295,17 @@ def test_with_certificates_it_passes_on_to_whom_it_can_verify_alone(postgres, tm
 
 
 @pytest.mark.parametrize(
-    ("set_", "found"),
+    ("set_", "expected"),
     [
         ({"peer_host": "one.example", "host": "0.0.0.0"}, "one.example"),
         ({"host": "10.0.0.1"}, "10.0.0.1"),
         ({"host": "::"}, HERE),  # PostgreSQL is reached through a Unix socket here
     ],
 )
-def test_where_others_reach_it_is_set_or_found(postgres, tmp_path, set_, found):
+def test_where_others_reach_it_is_set_or_found(postgres, tmp_path, set_, expected):
     settings = Settings(state=tmp_path, database=databases.fresh(), **set_)
     standby = Standby.open(settings, lambda step: None)
-    assert peer_host(settings, standby) == found
+    assert peer_host(settings, standby) == expected
     standby.store.close()
 
 

@@ -4,9 +4,9 @@ const KEY = "upres.key";
 // Stores the key from the link, and returns the id of the job that the link asks to watch. The id stays in the link, so that the
 // page can be reloaded.
 export function takeKeyFromLink() {
-  const link = new URLSearchParams(location.hash.slice(1)), found = link.get("key");
-  if (found) {
-    sessionStorage.setItem(KEY, found);
+  const link = new URLSearchParams(location.hash.slice(1)), linkedKey = link.get("key");
+  if (linkedKey) {
+    sessionStorage.setItem(KEY, linkedKey);
     link.delete("key");
     history.replaceState(null, "", location.pathname + (link.size ? `#${link}` : ""));
   }

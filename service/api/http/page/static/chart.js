@@ -20,8 +20,8 @@ export class Chart {
     const now = performance.now();
     if (!this.last) this.last = { now, seconds, frames };
     if (now - this.last.now < EVERY || frames <= this.last.frames) return;
-    const made = frames - this.last.frames;
-    const sample = Object.keys(WORDS).map((name) => Math.max(0, 1000 * ((seconds[name] ?? 0) - (this.last.seconds[name] ?? 0))) / made);
+    const count = frames - this.last.frames;
+    const sample = Object.keys(WORDS).map((name) => Math.max(0, 1000 * ((seconds[name] ?? 0) - (this.last.seconds[name] ?? 0))) / count);
     this.samples = [...this.samples, sample].slice(-SAMPLES);
     this.last = { now, seconds, frames };
     this.show();
@@ -30,9 +30,9 @@ export class Chart {
   show() {
     const newest = this.samples.at(-1), names = Object.keys(WORDS);
     const most = Math.max(...this.samples.map((sample) => sample.reduce((sum, value) => sum + value, 0)), 1e-3);
-    const picture = made("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
+    const picture = svgElement("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img" });
     picture.setAttribute("aria-label", `Milliseconds per frame over the last minute; maximum ${Math.round(most)}`);
-    names.forEach((name, stage) => picture.append(made("path", { class: name, d: this.area(stage, most) })));
+    names.forEach((name, stage) => picture.append(svgElement("path", { class: name, d: this.area(stage, most) })));
     const legend = Object.assign(document.createElement("p"), { className: "legend" });
     names.forEach((name, stage) => legend.append(Object.assign(document.createElement("span"), { className: name, textContent: `${WORDS[name]} ${newest[stage].toFixed(1)} ms` })));
     this.place.replaceChildren(picture, legend);
@@ -49,7 +49,7 @@ export class Chart {
   }
 }
 
-function made(name, attributes) {
+function svgElement(name, attributes) {
   const element = document.createElementNS("http://www.w3.org/2000/svg", name);
   for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
   return element;

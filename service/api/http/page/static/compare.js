@@ -4,12 +4,12 @@ export class Compare {
     Object.assign(this, elements); // stage, pictures, line, divider, original, upscaled
     this.zoom = 1;
     this.x = this.y = 0;
-    this.held = new Map(); // pointer → its last position
+    this.pointers = new Map(); // pointer → its last position
     this.divider.addEventListener("input", () => this.divide());
     this.stage.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     this.stage.addEventListener("pointerdown", (event) => this.grab(event));
     this.stage.addEventListener("pointermove", (event) => this.drag(event));
-    for (const over of ["pointerup", "pointercancel"]) this.stage.addEventListener(over, ({ pointerId }) => this.held.delete(pointerId));
+    for (const over of ["pointerup", "pointercancel"]) this.stage.addEventListener(over, ({ pointerId }) => this.pointers.delete(pointerId));
     this.stage.addEventListener("keydown", (event) => this.pressed(event));
     for (const event of ["loadedmetadata", "emptied"]) this.original.addEventListener(event, () => this.show());
     new ResizeObserver(() => this.show()).observe(this.stage);
@@ -41,10 +41,10 @@ export class Compare {
   }
 
   zoomTo(zoom, x, y) {
-    const wanted = Math.min(32, Math.max(1, zoom)), grown = wanted / this.zoom;
-    this.x = x - (x - this.x) * grown;
-    this.y = y - (y - this.y) * grown;
-    this.zoom = wanted;
+    const next = Math.min(32, Math.max(1, zoom)), factor = next / this.zoom;
+    this.x = x - (x - this.x) * factor;
+    this.y = y - (y - this.y) * factor;
+    this.zoom = next;
     this.show();
   }
 
@@ -78,15 +78,15 @@ export class Compare {
   grab(event) {
     const [x, y] = this.place(event), { width } = this.stage.getBoundingClientRect();
     this.divides = !this.single && (this.zoom === 1 || Math.abs(x - (Number(this.divider.value) / 100) * width) < 24);
-    this.held.set(event.pointerId, [x, y]);
+    this.pointers.set(event.pointerId, [x, y]);
     this.stage.setPointerCapture(event.pointerId);
   }
 
   drag(event) {
-    const before = this.held.get(event.pointerId), now = this.place(event);
+    const before = this.pointers.get(event.pointerId), now = this.place(event);
     if (!before) return;
-    const other = [...this.held].find(([id]) => id !== event.pointerId)?.[1];
-    this.held.set(event.pointerId, now);
+    const other = [...this.pointers].find(([id]) => id !== event.pointerId)?.[1];
+    this.pointers.set(event.pointerId, now);
     if (other) this.zoomTo((this.zoom * apart(now, other)) / apart(before, other), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
     else if (this.divides) this.divide(Math.min(100, Math.max(0, (now[0] / this.stage.getBoundingClientRect().width) * 100)));
     else this.pan(now[0] - before[0], now[1] - before[1]);
@@ -122,11 +122,11 @@ export class Compare {
   async still() {
     const { videoWidth: width, videoHeight: height } = this.upscaled;
     if (!width) return null;
-    const left = this.original.videoWidth ? width : 0;
-    const canvas = Object.assign(document.createElement("canvas"), { width: left + width, height });
+    const originalWidth = this.original.videoWidth ? width : 0;
+    const canvas = Object.assign(document.createElement("canvas"), { width: originalWidth + width, height });
     const picture = canvas.getContext("2d");
-    picture.drawImage(this.original, 0, 0, left, height);
-    picture.drawImage(this.upscaled, left, 0, width, height);
+    picture.drawImage(this.original, 0, 0, originalWidth, height);
+    picture.drawImage(this.upscaled, originalWidth, 0, width, height);
     return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
   }
 }

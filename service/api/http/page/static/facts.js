@@ -16,26 +16,26 @@ export class Facts {
     this.chart.reset();
     this.seen = [];
     this.lost = this.skipped = 0;
-    for (const name of ["size", "made", "speed", "delay", "network"]) this.byId(name).textContent = "–";
+    for (const name of ["size", "progress", "speed", "delay", "network"]) this.byId(name).textContent = "–";
     this.byId("dropped").textContent = "0 frames";
     this.byId("device").textContent = "";
     this.byId("notes").replaceChildren();
   }
 
-  progress({ status, frames_in: read, frames_out: made, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, source_rate: rate, network, device, notes }) {
+  progress({ status, frames_in: read, frames_out: written, frames_dropped: skipped, stage_seconds: seconds, late_seconds: late, source_rate: rate, network, device, notes }) {
     const now = performance.now();
-    this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, made, read]];
-    const [time, madeBefore, readBefore] = this.seen[0];
+    this.seen = [...this.seen.filter(([time]) => now - time < SPAN), [now, written, read]];
+    const [time, writtenBefore, readBefore] = this.seen[0];
     const speed = (count) => ((1000 * count) / (now - time)).toFixed(1);
     const source = this.live ? `of ${speed(read - readBefore)} frames/s` : `frames/s${rate ? `; shown at ${Number(rate.toFixed(2))}` : ""}`;
-    if (now > time) this.byId("speed").textContent = `${speed(made - madeBefore)} ${source}`;
-    this.byId("made").textContent = status === "pending" ? "waiting for a slot" : `${made} of ${read} frames read`;
+    if (now > time) this.byId("speed").textContent = `${speed(written - writtenBefore)} ${source}`;
+    this.byId("progress").textContent = status === "pending" ? "waiting for a slot" : `${written} of ${read} frames read`;
     if (late !== null && late !== undefined) this.byId("delay").textContent = `${Math.round(1000 * late)} ms`;
     if (network) this.byId("network").textContent = network;
     if (device) this.byId("device").textContent = `on ${device}`;
     this.skipped = skipped ?? 0;
     this.showDropped();
-    this.chart.add(seconds, made);
+    this.chart.add(seconds, written);
     this.byId("notes").replaceChildren(...notes.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
   }
 

@@ -2,7 +2,7 @@
 import { call, key, socket } from "./api.js";
 
 const WORDS = { pending: "waiting", processing: "running", done: "done", error: "failed" };
-const AGAIN = 5000; // ms before a lost socket is reopened
+const RECONNECT = 5000; // ms before a lost socket is reopened
 
 export class JobList {
   // on: {watch(id), play(url), error(text)}
@@ -38,25 +38,25 @@ export class JobList {
 
   status(job) {
     if (job.status === "error") return job.error_reason === "CANCELLED" ? "cancelled" : `failed: ${job.error_message ?? ""}`;
-    return job.status === "processing" ? `running${job.live ? "" : `, ${Math.round(job.progress)} %${left(job)}`}` : WORDS[job.status];
+    return job.status === "processing" ? `running${job.live ? "" : `, ${Math.round(job.progress)} %${remaining(job)}`}` : WORDS[job.status];
   }
 
   actions(job) {
     const shown = document.createDocumentFragment(), id = job.request_id;
-    const button = (text, act) => {
-      const made = Object.assign(document.createElement("button"), { type: "button", textContent: text, ariaLabel: `${text} job ${id}` });
-      made.addEventListener("click", () => Promise.resolve(act()).catch((error) => this.on.error(error.message)));
-      shown.append(made);
+    const addButton = (text, act) => {
+      const button = Object.assign(document.createElement("button"), { type: "button", textContent: text, ariaLabel: `${text} job ${id}` });
+      button.addEventListener("click", () => Promise.resolve(act()).catch((error) => this.on.error(error.message)));
+      shown.append(button);
     };
     if (job.result_url) {
-      button("Play", () => this.on.play(job));
+      addButton("Play", () => this.on.play(job));
       shown.append(Object.assign(document.createElement("a"), { href: job.result_url, download: `${id}.mp4`, textContent: "Download", ariaLabel: `Download job ${id}` }));
     }
     const ended = job.status === "done" || job.status === "error";
     if (!ended) {
-      button("Watch", () => this.on.watch(id, job.live));
-      button("Cancel", () => call("POST", `/api/v2/jobs/${id}/cancel`).then(() => this.refresh()));
-    } else button("Delete", () => call("DELETE", `/api/v2/jobs/${id}`).then(() => this.refresh()));
+      addButton("Watch", () => this.on.watch(id, job.live));
+      addButton("Cancel", () => call("POST", `/api/v2/jobs/${id}/cancel`).then(() => this.refresh()));
+    } else addButton("Delete", () => call("DELETE", `/api/v2/jobs/${id}`).then(() => this.refresh()));
     return shown;
   }
 
@@ -81,19 +81,19 @@ export class JobList {
       else if (event === "pusher_internal:subscription_succeeded") this.refresh().catch(() => {}); // what changed before it
       else if (!event.startsWith("pusher")) this.changed(JSON.parse(text));
     };
-    events.onclose = () => key() && setTimeout(() => this.refresh().then(() => this.listen()).catch(() => this.listen()), AGAIN);
+    events.onclose = () => key() && setTimeout(() => this.refresh().then(() => this.listen()).catch(() => this.listen()), RECONNECT);
   }
 }
 
 // Returns the estimated remaining time at the current speed; empty while it is too early for an estimate.
-function left({ started_at: started, progress }) {
+function remaining({ started_at: started, progress }) {
   const seconds = ((Date.now() - new Date(started)) / 1000) * (100 / progress - 1);
   if (!started || progress < 2 || !Number.isFinite(seconds)) return "";
   return seconds < 90 ? `, ${Math.max(1, Math.round(seconds))} s left` : `, ${Math.round(seconds / 60)} min left`;
 }
 
 function cell(content) {
-  const made = document.createElement("td");
-  made.append(content);
-  return made;
+  const element = document.createElement("td");
+  element.append(content);
+  return element;
 }

@@ -1,12 +1,12 @@
 // The page's main module: the key, the live preview and the list of jobs.
 import { call, forgetKey, keepKey, key, takeKeyFromLink, upload } from "./api.js";
+import { byId, liveSettings, loadModels, loadStreams, settings, showScales } from "./choices.js";
 import { Compare } from "./compare.js";
 import { Facts } from "./facts.js";
 import { JobList } from "./jobs.js";
 import { Player } from "./player.js";
 import { Session } from "./session.js";
 
-const byId = (name) => document.getElementById(name);
 const original = byId("original"), upscaled = byId("upscaled"), stage = byId("stage");
 const RECORDED = ["video/webm;codecs=vp8", "video/webm", "video/mp4"]; // formats for recording a camera, in order of preference
 const SLICE = 100; // ms of camera video per message
@@ -16,7 +16,7 @@ const compare = new Compare({ stage, pictures: byId("pictures"), line: byId("lin
 const facts = new Facts(byId);
 const jobs = new JobList(byId, { watch: (id, live) => watch(id, { live }), play, error: fail });
 const originals = new Map(); // job → its source file, while this tab is open
-const AGAIN = 500, TRIES = 40; // retries, with the ms in between, while a replaced job is still ending
+const RETRY_DELAY = 500, RETRIES = 40; // retries, with the ms in between, while a replaced job is still ending
 let tries = 0, restartReason = ""; // restartReason: shown after a restart
 let running = null; // the current run: { session, player, source, restart }, or { sending } during an upload
 
@@ -28,8 +28,8 @@ function fail(text) {
 async function open() {
   if (!key()) return void (byId("key-form").hidden = false);
   try {
-    await models();
-    await streams();
+    await loadModels();
+    await loadStreams();
     byId("key-form").hidden = true;
     byId("studio").hidden = byId("list").hidden = false;
     fail("");
@@ -39,41 +39,6 @@ async function open() {
     byId("key-form").hidden = false;
     fail(error.message);
   }
-}
-
-async function models() {
-  const { data } = await call("GET", "/api/v2/models?limit=50");
-  if (!data.length) throw new Error("No model is loaded yet; reload this page in a moment.");
-  byId("model").replaceChildren(...data.map((model) => Object.assign(new Option(model.name, model.slug), { limits: model.info.limits })));
-  const light = data.find((model) => model.slug.endsWith("x2"));
-  if (light) byId("model").value = light.slug;
-  byId("then").replaceChildren(new Option("none", ""), ...data.map((model) => new Option(model.name, model.slug)));
-  scales();
-}
-
-// Loads the names of the streams that the server can pull.
-async function streams() {
-  const { data } = await call("GET", "/api/v2/live/sources");
-  byId("stream-label").hidden = !data.length;
-  byId("stream").replaceChildren(new Option("choose…", ""), ...data.map(({ name }) => new Option(name, name)));
-}
-
-function scales() {
-  const { min_scale: least, max_scale: most } = byId("model").selectedOptions[0].limits;
-  byId("scale-label").hidden = !most;
-  if (most) byId("scale").replaceChildren(...Array.from({ length: most - least + 1 }, (_, n) => new Option(`${least + n}x`, least + n)));
-}
-
-// Settings for live sources: late frames are dropped, and optionally a lighter network is used while frames are late.
-const live = () => ({ ...settings(), models: undefined, when_slow: "drop", step_down: byId("step-down").checked });
-
-function settings() {
-  const chosen = { model: byId("model").value };
-  if (byId("then").value) chosen.models = [chosen.model, byId("then").value];
-  if (byId("content").value) chosen.content = byId("content").value;
-  if (!byId("scale-label").hidden) chosen.scale = Number(byId("scale").value);
-  if (byId("prefilter").value) chosen.prefilters = [byId("prefilter").value];
-  return chosen;
 }
 
 // Uploads a file as a job, and watches it. instead: the job that this one replaces, or would have to wait for.
@@ -89,7 +54,7 @@ async function file(chosen, instead) {
   stage.classList.add("busy");
   byId("stop").disabled = false;
   try {
-    const sent = (part) => (byId("made").textContent = `${Math.round(100 * part)} % sent`);
+    const sent = (part) => (byId("progress").textContent = `${Math.round(100 * part)} % sent`);
     const { data } = await upload("/api/v2/videos/upscales", form, sent, sending.signal);
     originals.set(data.request_id, chosen);
     watch(data.request_id, { live: false, restart: () => file(chosen, data.request_id) });
@@ -100,7 +65,7 @@ async function file(chosen, instead) {
   }
 }
 
-// Starts a live job from the camera: the recording is sent as it is made; dropped frames are not waited for.
+// Starts a live job from the camera: the recording is sent while it is made, and late frames are dropped.
 async function camera() {
   stop();
   const mine = (running = {});
@@ -112,7 +77,7 @@ async function camera() {
     await original.play();
     if (running !== mine) return;
     const recorder = new MediaRecorder(source, { mimeType: RECORDED.find((type) => MediaRecorder.isTypeSupported(type)) });
-    const session = watch(null, { live: true, source, restart: camera, first: { start: live() } });
+    const session = watch(null, { live: true, source, restart: camera, first: { start: liveSettings() } });
     recorder.ondataavailable = ({ data }) => data.size && session.send(data);
     recorder.onstop = () => session.endSource();
     session.socket.addEventListener("open", () => recorder.start(SLICE));
@@ -129,7 +94,7 @@ function stream(name) {
   stop();
   if (!name) return;
   byId("stream").value = name;
-  watch(null, { live: true, restart: () => stream(name), first: { start: { ...live(), live_source: name } } });
+  watch(null, { live: true, restart: () => stream(name), first: { start: { ...liveSettings(), live_source: name } } });
 }
 
 function watch(id, { live, source = null, restart = null, first = { attach: id } }) {
@@ -155,8 +120,8 @@ function watch(id, { live, source = null, restart = null, first = { attach: id }
     },
     dropped: (lost) => facts.dropped(lost),
     error: (text, again) => {
-      if (!again || !first.start || !restart || tries++ >= TRIES) return fail(text);
-      setTimeout(() => running?.session === session && restart(), AGAIN);
+      if (!again || !first.start || !restart || tries++ >= RETRIES) return fail(text);
+      setTimeout(() => running?.session === session && restart(), RETRY_DELAY);
     },
     end: () => void (release(running), document.body.classList.contains("only") || jobs.refresh().catch(() => {})),
   });
@@ -175,7 +140,7 @@ function smaller(why) {
   if (hasScale) scale.selectedIndex -= 1;
   else {
     model.value = light.value;
-    scales();
+    showScales();
   }
   restartReason = `${why} The result is made smaller: ${model.selectedOptions[0].text}${hasScale ? `, ${scale.selectedOptions[0].text}` : ""}.`;
   restart();
@@ -274,7 +239,7 @@ on("camera", "click", camera);
 on("stream", "change", () => stream(byId("stream").value));
 on("stop", "click", stop);
 on("model", "change", () => {
-  scales();
+  showScales();
   running?.restart?.();
 });
 on("step-down", "change", () => running?.player?.live && running.restart?.()); // frames of a file are never dropped
@@ -296,10 +261,11 @@ for (const event of ["dragover", "dragleave", "drop"]) {
   stage.addEventListener(event, (dropped) => {
     dropped.preventDefault();
     stage.classList.toggle("over", event === "dragover");
-    if (event === "drop" && !wanted && dropped.dataTransfer.files[0]) file(dropped.dataTransfer.files[0]);
+    if (event === "drop" && !watchedId && dropped.dataTransfer.files[0]) file(dropped.dataTransfer.files[0]);
   });
 }
 setInterval(follow, 200);
+
 // Shows only a live result, for links that name one.
 function only(id) {
   document.body.classList.add("only");
@@ -307,6 +273,6 @@ function only(id) {
   watch(id, { live: true });
 }
 
-const wanted = takeKeyFromLink();
-if (wanted) only(wanted);
+const watchedId = takeKeyFromLink();
+if (watchedId) only(watchedId);
 else open();

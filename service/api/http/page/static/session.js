@@ -11,12 +11,12 @@ export class Session {
     this.socket = socket("/api/v2/live");
     this.socket.binaryType = "arraybuffer";
     this.socket.onopen = () => this.socket.send(JSON.stringify({ key: key(), ...first }));
-    this.socket.onmessage = (event) => this.take(event.data);
+    this.socket.onmessage = (event) => this.receive(event.data);
     this.socket.onclose = () => this.finish();
     this.queue = Promise.resolve();
   }
 
-  take(data) {
+  receive(data) {
     if (data instanceof ArrayBuffer) {
       const { track, fragment } = this.header;
       if (track) this.player.track(track, data);

@@ -66,14 +66,14 @@ def shown(rendition, segments):
     """Start and end in seconds of each packet of some segments, as a player reads them."""
     data = rendition.track.init + b"".join(map(chunks, segments))
     with av.open(io.BytesIO(data)) as file:
-        found = [(packet.pts, packet.duration, packet.time_base) for packet in file.demux() if packet.size]
-    return [(float(pts * base), float((pts + length) * base)) for pts, length, base in found]
+        times = [(packet.pts, packet.duration, packet.time_base) for packet in file.demux() if packet.size]
+    return [(float(pts * base), float((pts + length) * base)) for pts, length, base in times]
 
 
 def test_every_track_is_cut_where_the_picture_is_and_nothing_is_lost(live):
-    made = packaged(*live).renditions
-    assert list(made) == ["video", "audio0"] and made["video"].target == made["audio0"].target == 1
-    video, sound = made["video"], made["audio0"]
+    renditions = packaged(*live).renditions
+    assert list(renditions) == ["video", "audio0"] and renditions["video"].target == renditions["audio0"].target == 1
+    video, sound = renditions["video"], renditions["audio0"]
     assert [segment.number for segment in video.segments] == [segment.number for segment in sound.segments]
     for segment, beside in zip(video.segments, sound.segments, strict=True):
         assert segment.whole and beside.whole and [part.independent for part in beside.parts]
@@ -81,8 +81,8 @@ def test_every_track_is_cut_where_the_picture_is_and_nothing_is_lost(live):
         times = shown(video, [segment])
         assert times[0][0] == pytest.approx(segment.start + LEAD_SECONDS, abs=1e-3)
         assert times[-1][1] == pytest.approx(segment.start + segment.duration + LEAD_SECONDS, abs=1e-3)
-        heard = shown(sound, [beside])
-        assert heard[0][0] == pytest.approx(beside.start + LEAD_SECONDS, abs=1e-3)
+        sounding = shown(sound, [beside])
+        assert sounding[0][0] == pytest.approx(beside.start + LEAD_SECONDS, abs=1e-3)
         assert beside is sound.segments[0] or 0 <= beside.start - segment.start < 0.12
     assert len(shown(video, video.segments)) == 40
     frames = sum(piece.fragment.frames for piece in live[1] if piece.fragment.track == "audio0")
@@ -91,7 +91,7 @@ def test_every_track_is_cut_where_the_picture_is_and_nothing_is_lost(live):
 
 def test_behind_a_hole_every_track_has_a_discontinuity(live):
     tracks, pieces = live
-    moved, found = [], {}
+    moved, breaks = [], {}
     for piece in pieces:
         track = tracks[piece.fragment.track]
         start = (piece.fragment.pts + track.start) * track.time_base
@@ -101,12 +101,12 @@ def test_behind_a_hole_every_track_has_a_discontinuity(live):
             fragment = replace(piece.fragment, pts=piece.fragment.pts + ticks)
             piece = Piece(fragment, delayed(piece.data, media_ticks))
         moved.append(piece)
-    made = packaged(tracks, moved).renditions
-    for name, rendition in made.items():
-        found[name] = [(segment.number, segment.breaks) for segment in rendition.segments if segment.breaks]
+    renditions = packaged(tracks, moved).renditions
+    for name, rendition in renditions.items():
+        breaks[name] = [(segment.number, segment.breaks) for segment in rendition.segments if segment.breaks]
         behind = next(segment for segment in rendition.segments if segment.breaks)
         assert 2 + HOLE <= behind.start < 2.2 + HOLE
-    assert found["video"] == found["audio0"] == [(4, 1)]
+    assert breaks["video"] == breaks["audio0"] == [(4, 1)]
 
 
 def test_nothing_is_kept_for_nobody_and_who_comes_back_finds_the_numbers_continued(live, monkeypatch):
@@ -189,8 +189,8 @@ def test_sound_without_a_picture_is_not_kept_without_end(live):
     picture = [piece for piece in pieces if piece.fragment.track == "video"]
     most = sum(len(piece.data) for piece in sound) // 2
     renditions = packaged(tracks, [*sound, *picture], most).renditions
-    [heard] = (each for name, each in renditions.items() if name != "video")
-    kept = [chunk for segment in heard.segments for part in segment.parts for chunk in part.chunks]
+    [audio] = (each for name, each in renditions.items() if name != "video")
+    kept = [chunk for segment in audio.segments for part in segment.parts for chunk in part.chunks]
     assert 0 < sum(len(chunk.data) for chunk in kept) <= most
     assert kept[0].start > 1 and len(kept) < len(sound)
 

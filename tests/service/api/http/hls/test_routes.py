@@ -74,13 +74,13 @@ def followed(live, name, *, on_part=lambda uri: None):
 
 
 def test_a_live_job_plays_part_by_part_and_as_a_whole(server, clip, tmp_path):
-    data, came = clip("a.ts", 4, "-c:a", "aac").read_bytes(), queue.SimpleQueue()
+    data, parts = clip("a.ts", 4, "-c:a", "aac").read_bytes(), queue.SimpleQueue()
     with sending(server) as live:
-        video, seeing = followed(live, "video", on_part=came.put)
+        video, seeing = followed(live, "video", on_part=parts.put)
         sound, hearing = followed(live, "audio0")
         for second in range(4):
             live.send(data[second * len(data) // 4 : (second + 1) * len(data) // 4])
-            while int(came.get(timeout=120).split("-")[1].split(".")[0]) < 2 * second - 1:
+            while int(parts.get(timeout=120).split("-")[1].split(".")[0]) < 2 * second - 1:
                 pass  # they arrive while the rest of the source is withheld
         index = live.get("index.m3u8").decode().splitlines()
         live.end()
@@ -128,6 +128,6 @@ def test_the_list_of_jobs_names_the_address_while_the_job_runs(server, clip):
 
 
 def entry(server, request_id):
-    asked = urllib.request.Request(f"{server.base}/api/v2/jobs", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(asked, timeout=60) as answer:
+    request = urllib.request.Request(f"{server.base}/api/v2/jobs", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=60) as answer:
         return next(job for job in json.load(answer)["data"] if job["request_id"] == request_id)

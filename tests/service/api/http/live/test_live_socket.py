@@ -42,10 +42,10 @@ def messages(socket):
         return
 
 
-def video_of(found):
+def video_of(received):
     """Return the video bytes of messages: the track's header, and each fragment."""
-    init = [part for header, part in found if header.get("track", {}).get("name") == "video"]
-    return init + [part for header, part in found if header.get("fragment", {}).get("track") == "video"]
+    init = [part for header, part in received if header.get("track", {}).get("name") == "video"]
+    return init + [part for header, part in received if header.get("fragment", {}).get("track") == "video"]
 
 
 def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
@@ -65,12 +65,12 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
     for parts in (frames, seen):
         (tmp_path / "out.mp4").write_bytes(init + b"".join(parts))
         assert referee.size(tmp_path / "out.mp4") == (128, 96) and referee.count(tmp_path / "out.mp4") == len(parts)
-    for found in (sent, viewed):
-        assert found[-1][0]["progress"]["status"] == "done" and found[-1][0]["progress"]["frames_out"] == 30
+    for received in (sent, viewed):
+        assert received[-1][0]["progress"]["status"] == "done" and received[-1][0]["progress"]["frames_out"] == 30
 
 
 @pytest.mark.parametrize(
-    ("first", "said"),
+    ("first", "problem"),
     [
         ({"key": "wrong", "start": START}, "Unauthenticated"),
         ({"key": "\ud800", "start": START}, "Unauthenticated"),
@@ -83,24 +83,24 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
         ({"start": 1}, "must be an object"),
     ],
 )
-def test_what_is_wrong_is_said_before_the_close(server, first, said):
+def test_what_is_wrong_is_said_before_the_close(server, first, problem):
     with opened(server, first) as socket:
-        assert said in json.dumps(json.loads(socket.recv(timeout=60))["error"])
+        assert problem in json.dumps(json.loads(socket.recv(timeout=60))["error"])
         with pytest.raises(ConnectionClosed):
             socket.recv(timeout=60)
 
 
 def test_a_slow_network_gives_way_to_a_lighter_one_and_every_report_says_so(tmp_path):
     """The slow viewer takes longer for a frame than three source frames last, on any machine."""
-    said = []
+    networks = []
     with ServerProcess(tmp_path / "state", models="fake:stepping") as server:
         start = {**START, "when_slow": "drop", "step_down": True}
         with opened(server.ready(), {"start": start}) as socket, camera(socket):
             for header, _ in messages(socket):
-                said.append(header.get("progress", {}).get("network"))
-                if said[-1] == "light-x2":
+                networks.append(header.get("progress", {}).get("network"))
+                if networks[-1] == "light-x2":
                     break
-    assert "slow-x2" in said
+    assert "slow-x2" in networks
     assert any("slow-x2 is too slow here" in text for text in header["progress"]["notes"])
 
 
