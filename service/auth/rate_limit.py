@@ -14,12 +14,12 @@ WINDOWS = (("minute", 60), ("daily", 86_400))
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Rate limits of a key, and how many requests are left."""
+    """Rate limits of a key, and how many requests remain."""
 
     per_minute: int
-    left_this_minute: int
+    remaining_this_minute: int
     per_day: int
-    left_today: int
+    remaining_today: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +68,13 @@ class Quota:
 
     def rates(self, owner: str | None) -> Rates:
         """Return the rates of a key; without a key, those of one that has made no request."""
-        now, left = self._clock(), dict(self._limits)
+        now, remaining = self._clock(), dict(self._limits)
         if owner is not None:
-            left = {
+            remaining = {
                 kind: max(0, self._limits[kind] - self._window(owner, kind, int(now // seconds)).all)
                 for kind, seconds in WINDOWS
             }
-        return Rates(self._limits["minute"], left["minute"], self._limits["daily"], left["daily"])
+        return Rates(self._limits["minute"], remaining["minute"], self._limits["daily"], remaining["daily"])
 
     def numbers(self) -> dict[str, int]:
         """Return the number of the current window of each kind."""

@@ -13,11 +13,14 @@ MOST_WAITING_EACH = 32
 
 
 class FairSlots:
-    """Slots shared by owners in turn. count: number of slots, of which one owner gets all but one. what: for BusyError."""
+    """Slots shared by owners in turn. count: number of slots, of which one owner gets all but one.
 
-    def __init__(self, count: int, *, what: str) -> None:
+    waiters: what waits for the slots, for the message of BusyError.
+    """
+
+    def __init__(self, count: int, *, waiters: str) -> None:
         self._count = count
-        self._what = what
+        self._waiters = waiters
         self._each = max(1, count - 1)
         self._running: Counter[str] = Counter()
         self._waiting: OrderedDict[str, deque[asyncio.Future[None]]] = OrderedDict()
@@ -38,7 +41,7 @@ class FairSlots:
     def _check(self, owner: str) -> None:
         own, others = len(self._waiting.get(owner, ())), sum(map(len, self._waiting.values()))
         if own >= MOST_WAITING_EACH or others >= MOST_WAITING:
-            raise BusyError(f"too many {self._what}; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
+            raise BusyError(f"too many {self._waiters}; try again in {RETRY_SECONDS} s", RETRY_SECONDS)
 
     def _admit(self) -> None:
         """Assign free slots, each to the first waiter of the owner that has waited longest."""

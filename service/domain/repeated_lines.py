@@ -16,7 +16,7 @@ MOST_KINDS = 1000  # tracked at the same time
 class _Window:
     until: float
     lines: int = 0
-    left_out: int = 0
+    dropped: int = 0
 
 
 class RepeatLimit(logging.Filter):
@@ -39,13 +39,13 @@ class RepeatLimit(logging.Filter):
             return True
         kind = (record.name, record.levelno, str(record.msg)) if source is None else (str(source), 0, "")
         with self._lock:
-            window, left_out = self._window(kind)
+            window, dropped = self._window(kind)
             window.lines += 1
             if window.lines > (MOST_LINES if source is None else MOST_PASSED_ON):
-                window.left_out += 1
+                window.dropped += 1
                 return False
-        if left_out:
-            record.msg, record.args = f"{record.getMessage()} [{left_out} more such lines were left out]", None
+        if dropped:
+            record.msg, record.args = f"{record.getMessage()} [{dropped} more such lines were left out]", None
         return True
 
     def _window(self, kind: tuple[str, int, str]) -> tuple[_Window, int]:
@@ -56,4 +56,4 @@ class RepeatLimit(logging.Filter):
         if len(self._windows) >= MOST_KINDS:
             self._windows.clear()
         self._windows[kind] = new = _Window(now + WINDOW_SECONDS)
-        return new, 0 if window is None else window.left_out
+        return new, 0 if window is None else window.dropped

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from upres.engine.core.errors import TargetError
 from upres.service.domain.errors import StoreError
-from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.cleanups import Cleanup, JobFiles
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
 
@@ -54,20 +54,20 @@ class Cleaner:
 
     async def remove_source(self, request_id: str) -> None:
         """Remove the source and the joined file of a job that has ended."""
-        await self._remove(Cleanup(request_id, What.SOURCE, "", 0.0))
+        await self._remove(Cleanup(request_id, JobFiles.SOURCE, "", 0.0))
 
     async def remove_folder(self, request_id: str) -> None:
         """Remove the folder of a live job that has ended."""
-        await self._remove(Cleanup(request_id, What.FOLDER, "", 0.0))
+        await self._remove(Cleanup(request_id, JobFiles.FOLDER, "", 0.0))
 
     async def remove_result(self, request_id: str, result_prefix: str) -> None:
         """Remove the stored result of a job that has ended in error."""
-        await self._remove(Cleanup(request_id, What.RESULT, result_prefix, 0.0))
+        await self._remove(Cleanup(request_id, JobFiles.RESULT, result_prefix, 0.0))
 
     async def remove_everything(self, request_id: str, result_prefix: str) -> None:
         """Remove all files of a deleted job; also a second time later, if another server may still be storing some."""
         late = self._keeper.uses_object_store and self._store.server is not None
-        await self._remove(Cleanup(request_id, What.EVERYTHING, result_prefix, 0.0), again=late)
+        await self._remove(Cleanup(request_id, JobFiles.EVERYTHING, result_prefix, 0.0), again=late)
 
     async def _process_due(self) -> None:
         """Process the cleanups that are due, until none is left or the database cannot be used."""
@@ -100,7 +100,7 @@ class Cleaner:
         writing = self._writing(cleanup.request_id)  # read first: an attempt that ends meanwhile may have written files
         try:
             await asyncio.to_thread(self._remove_files, cleanup)
-            if cleanup.what in (What.RESULT, What.EVERYTHING):
+            if cleanup.what in (JobFiles.RESULT, JobFiles.EVERYTHING):
                 await self._results.remove(*keys(cleanup.result_prefix, cleanup.request_id))
             await self._keeper.clear(cleanup)
         except (TargetError, OSError) as error:
@@ -111,9 +111,9 @@ class Cleaner:
     def _remove_files(self, cleanup: Cleanup) -> None:
         folder = self._keeper.folder(cleanup.request_id)
         match cleanup.what:
-            case What.SOURCE:
+            case JobFiles.SOURCE:
                 folder.remove_media()
-            case What.LOG if self._results.remote or self._keeper.uses_object_store:
+            case JobFiles.LOG if self._results.remote or self._keeper.uses_object_store:
                 folder.remove_log()  # otherwise the log stays: it is on the same disk as the result, and about as large
-            case What.FOLDER | What.EVERYTHING:
+            case JobFiles.FOLDER | JobFiles.EVERYTHING:
                 folder.remove()

@@ -66,12 +66,12 @@ class FairQueue:
             self.check(owner, waiting + Counter(self._reservations.values()))
         self._reservations[request_id] = owner
 
-    def check(self, owner: str, held: Mapping[str, int]) -> None:
-        """Raise BusyError if an owner has no place left. held: number of waiting jobs and reservations of each owner."""
+    def check(self, owner: str, places: Mapping[str, int]) -> None:
+        """Raise BusyError if an owner has no place left. places: number of waiting jobs and reservations of each owner."""
         again = f"try again in {RETRY_SECONDS} s"
-        if sum(held.values()) >= self._most:
+        if sum(places.values()) >= self._most:
             raise BusyError(f"{self._most} jobs are waiting already; {again}", RETRY_SECONDS)
-        if held.get(owner, 0) >= self._each:
+        if places.get(owner, 0) >= self._each:
             raise BusyError(
                 f"{self._each} jobs of this key are waiting already, which is its share; {again}", RETRY_SECONDS
             )
@@ -153,11 +153,11 @@ class DispatchQueue:
         """Remove and return the next job; None if none waits. running: attempts on this server, by owner. Raises StoreError."""
         if self._shared is None:
             return self._queue.take(running)
-        taken = await asyncio.to_thread(self._shared.take, self._can_run)
-        if taken is None:
+        dequeued = await asyncio.to_thread(self._shared.take, self._can_run)
+        if dequeued is None:
             return None
-        self._queue.waited = taken.waited
-        return taken.request_id
+        self._queue.waited = dequeued.waited
+        return dequeued.request_id
 
     async def claim(self, running: Counter[str]) -> tuple[bool, str | None]:
         """Return whether a job waits for a slot of this server, and the owner whose attempt should yield one, if any.

@@ -41,7 +41,7 @@ def address(folder: Path) -> Iterator[str]:
 class LiveSocket:
     """The attempt's end of the socket.
 
-    taken: bytes of the source read so far. waits: how often no byte was available. waiting: callback, called while none arrives.
+    bytes_read: bytes of the source read so far. waits: how often no byte was available. waiting: called while none arrives.
 
     Any thread may send. sending: whether a message is being sent, which takes long if the server's reader is slow.
 
@@ -49,7 +49,7 @@ class LiveSocket:
     """
 
     def __init__(self, folder: Path, waiting: Callable[[], None]) -> None:
-        self.taken = self.waits = 0
+        self.bytes_read = self.waits = 0
         self.sending = False
         self._waiting = waiting
         self._lock = threading.Lock()
@@ -67,7 +67,7 @@ class LiveSocket:
         while not framing.readable(self._socket, REPORT_SECONDS):
             self._waiting()
         data = self._socket.recv(size)
-        self.taken += len(data)
+        self.bytes_read += len(data)
         return data
 
     def send(self, header: dict[str, Any], data: bytes) -> None:
@@ -90,13 +90,13 @@ class LiveReader(Reader):
 
     def __init__(self, live: LiveSocket, *, formats: tuple[str, ...], tonemap: bool) -> None:
         self._source = live
-        self._taken: deque[tuple[Fraction, int]] = deque()
+        self._bytes_read: deque[tuple[Fraction, int]] = deque()
         super().__init__(live, formats=formats, live=True, tonemap=tonemap)
 
     def frames(self, on_packet: OnPacket = lambda packet: None) -> Iterator[VideoFrame]:
         """Yield the frames, as any reader does."""
         for frame in super().frames(on_packet):
-            self._taken.append(((frame.pts or 0) * self.info.shape.time_base, self._source.taken))
+            self._bytes_read.append(((frame.pts or 0) * self.info.shape.time_base, self._source.bytes_read))
             yield frame
 
     @property
@@ -104,11 +104,11 @@ class LiveReader(Reader):
         """How often the reader had to wait for the sender."""
         return self._source.waits
 
-    def taken(self, seconds: Fraction) -> int:
-        """Return how many bytes were read to decode the frame shown at this time; must be called in order of time."""
-        while len(self._taken) > 1 and self._taken[1][0] <= seconds:
-            self._taken.popleft()
-        return self._taken[0][1] if self._taken else self._source.taken
+    def bytes_read_by(self, seconds: Fraction) -> int:
+        """Return how many bytes had been read when the frame at this time was decoded; must be called in order of time."""
+        while len(self._bytes_read) > 1 and self._bytes_read[1][0] <= seconds:
+            self._bytes_read.popleft()
+        return self._bytes_read[0][1] if self._bytes_read else self._source.bytes_read
 
 
 class SentLog:
@@ -136,7 +136,7 @@ class SentLog:
         header: dict[str, Any] = {"fragment": asdict(placed)}
         if fragment.track == "video":
             track = self.tracks["video"]
-            header["taken"] = self._reader.taken((fragment.pts + track.start) * track.time_base)
+            header["taken"] = self._reader.bytes_read_by((fragment.pts + track.start) * track.time_base)
         self._socket.send(header, data)
         return placed
 

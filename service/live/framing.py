@@ -61,23 +61,23 @@ def send(to: socket.socket, header: Header, payload: bytes | memoryview = b"") -
         to.sendall(payload)
 
 
-def receive_header(come_from: socket.socket) -> Header:
+def receive_header(connection: socket.socket) -> Header:
     """Receive the next header; its payload must be received before the next header. EOFError at the end."""
-    return decoded(receive(come_from, header_size(receive(come_from, SIZE_BYTES))))
+    return decoded(receive(connection, header_size(receive(connection, SIZE_BYTES))))
 
 
-def receive(come_from: socket.socket, size: int) -> bytes:
+def receive(connection: socket.socket, size: int) -> bytes:
     """Receive exactly `size` bytes; EOFError if there are fewer."""
     data = bytearray(size)
-    receive_into(come_from, memoryview(data))
+    receive_into(connection, memoryview(data))
     return bytes(data)
 
 
-def receive_into(come_from: socket.socket, buffer: memoryview) -> None:
+def receive_into(connection: socket.socket, buffer: memoryview) -> None:
     """Fill a buffer; EOFError if there are fewer bytes, so that a partly filled buffer is never used."""
     filled = 0
     while filled < len(buffer):
-        count = come_from.recv_into(buffer[filled:])
+        count = connection.recv_into(buffer[filled:])
         if not count:
             raise EOFError(f"the other end closed after {filled} of {len(buffer)} bytes")
         filled += count

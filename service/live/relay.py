@@ -194,9 +194,9 @@ class Relay:
         if "taken" in header:
             self._measure(int(header["taken"]))
 
-    def _measure(self, taken: int) -> None:
-        """Record the delay of a frame that needed `taken` bytes of the source."""
-        while len(self._arrivals) > 1 and self._arrivals[0][0] < taken:
+    def _measure(self, bytes_read: int) -> None:
+        """Record the delay of a frame that needed `bytes_read` bytes of the source."""
+        while len(self._arrivals) > 1 and self._arrivals[0][0] < bytes_read:
             self._arrivals.popleft()
         if self._arrivals:
             self.late = time.monotonic() - self._arrivals[0][1]

@@ -108,11 +108,11 @@ class Ring:
     def check(self, cursors: Cursors) -> None:
         """Raise OffsetError if a cursor is after the end of the log, or the piece that follows it was dropped."""
         for track, cursor in cursors.items():
-            newest, gone = self._newest.get(track), self._dropped.get(track)
+            newest, dropped = self._newest.get(track), self._dropped.get(track)
             if newest is None or cursor > newest.cursor:
                 there = "it is empty" if newest is None else f"it ends with {_named(newest)}"
                 raise OffsetError(f"the cursor of {track} is after the log's end ({there})")
-            if gone is not None and cursor < gone.cursor:
+            if dropped is not None and cursor < dropped.cursor:
                 oldest = next(
                     (item.piece.fragment for item in self._items if item.piece.fragment.track == track), newest
                 )

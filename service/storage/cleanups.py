@@ -17,7 +17,7 @@ _DELETE = table.delete().where(_ALL, table.c.what == sa.bindparam("part"))
 _INSERT = table.insert()
 
 
-class What(StrEnum):
+class JobFiles(StrEnum):
     """Which files of a job: its source with the local joined file, its log, its folder, its stored result, or all of them."""
 
     SOURCE = "source"
@@ -32,7 +32,7 @@ class Cleanup:
     """Removal of files, due at `due_at` in Unix seconds."""
 
     request_id: str
-    what: What
+    what: JobFiles
     result_prefix: str
     due_at: float
 
@@ -48,9 +48,11 @@ class Cleanups:
         query = table.select().where(table.c.due_at <= now).order_by(table.c.due_at).limit(limit)
         with self._database.snapshot() as connection:
             rows = connection.execute(query).mappings()
-            return [Cleanup(row["request_id"], What(row["what"]), row["result_prefix"], row["due_at"]) for row in rows]
+            return [
+                Cleanup(row["request_id"], JobFiles(row["what"]), row["result_prefix"], row["due_at"]) for row in rows
+            ]
 
-    def done(self, request_id: str, what: What) -> None:
+    def done(self, request_id: str, what: JobFiles) -> None:
         """Delete the row of a completed cleanup."""
         with self._database.transaction() as connection:
             connection.execute(_DELETE, {"this": request_id, "part": what})
@@ -64,5 +66,5 @@ class Cleanups:
 def schedule(connection: sa.Connection, cleanup: Cleanup) -> None:
     """Add a cleanup within an open transaction; EVERYTHING replaces the job's other cleanups."""
     this = {"this": cleanup.request_id, "part": cleanup.what}
-    connection.execute(_DELETE_ALL if cleanup.what is What.EVERYTHING else _DELETE, this)
+    connection.execute(_DELETE_ALL if cleanup.what is JobFiles.EVERYTHING else _DELETE, this)
     connection.execute(_INSERT, asdict(cleanup))

@@ -99,10 +99,10 @@ class Database:
         late: replace a leader whose lease has expired.
         """
         with self.transaction() as connection:
-            taken = lease.acquire(connection, late=late)
-        if isinstance(taken, Holder):
-            return taken
-        lease.term = taken  # only after the commit, as a concurrent renewal reads it too
+            result = lease.acquire(connection, late=late)
+        if isinstance(result, Holder):
+            return result
+        lease.term = result  # only after the commit, as a concurrent renewal reads it too
         self._lease = lease
         return None
 

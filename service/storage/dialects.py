@@ -80,14 +80,14 @@ def _postgres(url: sa.URL, *, hasty: bool) -> sa.Engine:
 
 def _limits(url: sa.URL, *, hasty: bool = False) -> dict[str, Any]:
     """Return connection arguments with timeouts, except those that the URL sets itself."""
-    ours = {
+    defaults = {
         "connect_timeout": 10,
         "application_name": "upres",
         "options": " ".join(f"-c {timeout}" for timeout in (HASTY_TIMEOUTS if hasty else TIMEOUTS)),
         **KEEPALIVE,
         **(HASTY if hasty else {}),
     }
-    return {name: value for name, value in ours.items() if name not in url.query}
+    return {name: value for name, value in defaults.items() if name not in url.query}
 
 
 def _pragmas(connection: sqlite3.Connection, record: object) -> None:
@@ -107,7 +107,7 @@ def _begin_postgres(connection: sa.Connection) -> None:
 
 
 def clock() -> sa.ColumnElement[float]:
-    """Give the time by PostgreSQL's clock, in Unix seconds."""
+    """Return the time by PostgreSQL's clock, in Unix seconds."""
     return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Float)
 
 
@@ -143,13 +143,13 @@ def translated(error: sa.exc.DBAPIError, dialect: str) -> Exception:
     """Return the exception to raise for a driver's error: a StoreError, or the error itself if it is a programming error."""
     cause = error.orig
     code = str(getattr(cause, "sqlite_errorname", None) or getattr(cause, "sqlstate", None) or "")
-    what = " ".join(str(cause).split())
+    description = " ".join(str(cause).split())
     if code == FORBIDDEN:
-        return StoreError(f"the database user lacks the permission ({what}); make it the owner of the tables")
+        return StoreError(f"the database user lacks the permission ({description}); make it the owner of the tables")
     if code == MISTAKE or isinstance(error, MISTAKES):
         return error
     if code.startswith(FULL):
         return DiskFullError("the disk of the database is full; nothing is lost, and work continues once there is room")
     if code.startswith(DAMAGED):
-        return StoreError(f"the database is damaged ({what}); {REPAIRS[dialect]}")
-    return StoreError(BUSY_NOW if code.startswith(BUSY) else f"the database cannot be used ({what})")
+        return StoreError(f"the database is damaged ({description}); {REPAIRS[dialect]}")
+    return StoreError(BUSY_NOW if code.startswith(BUSY) else f"the database cannot be used ({description})")

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from upres.service.domain.errors import ConflictError, NotFoundError
 from upres.service.domain.states import Failure, MovedError, Reason, State, Status
 
-from .cleanups import Cleanup, Cleanups, What, schedule
+from .cleanups import Cleanup, Cleanups, JobFiles, schedule
 from .database import Database
 from .dialects import notify
 from .ownership import Ownership
@@ -94,7 +94,7 @@ class Store(Database):
         self.shared_queue = SharedQueue(self, clock)
         self.result_prefix = self.meta("server_id", lambda: secrets.token_hex(8)) + "/"
 
-    def add(self, job: Job, check: Callable[[Mapping[str, int]], None] = lambda held: None) -> tuple[Job, bool]:
+    def add(self, job: Job, check: Callable[[Mapping[str, int]], None] = lambda places: None) -> tuple[Job, bool]:
         """Insert a job and return it and True; or return the job that the owner's idempotency key already created, and False.
 
         A job that ended before it was accepted, so that its id was never sent, releases its idempotency key.
@@ -155,10 +155,10 @@ class Store(Database):
                 job = replace(job, source_complete=source_complete)
             if state.ended and not before.state.ended:
                 job = replace(job, ended_at=now, queued=None)
-                self._schedule(connection, job, What.SOURCE, now)
-                self._schedule(connection, job, What.LOG, now + LOG_SECONDS)
+                self._schedule(connection, job, JobFiles.SOURCE, now)
+                self._schedule(connection, job, JobFiles.LOG, now + LOG_SECONDS)
                 if state.status is Status.ERROR and before.state.status is Status.PROCESSING:
-                    self._schedule(connection, job, What.RESULT, now)  # it may be being stored at this moment
+                    self._schedule(connection, job, JobFiles.RESULT, now)  # it may be being stored at this moment
             if totals is not None:
                 job = replace(job, totals={**job.totals, **totals})
             if kept is not None and not before.state.ended:
@@ -215,7 +215,7 @@ class Store(Database):
                 return
             for table in (events, deliveries, jobs):
                 connection.execute(table.delete().where(table.c.request_id == request_id))
-            self._schedule(connection, _job(row), What.EVERYTHING, self._clock())
+            self._schedule(connection, _job(row), JobFiles.EVERYTHING, self._clock())
             self._checkpoint("delete")
         self._checkpoint("deleted")
 
@@ -238,7 +238,7 @@ class Store(Database):
             raise NotFoundError(f"there is no job {request_id}")
         return _job(row)
 
-    def _schedule(self, connection: sa.Connection, job: Job, what: What, due_at: float) -> None:
+    def _schedule(self, connection: sa.Connection, job: Job, what: JobFiles, due_at: float) -> None:
         schedule(connection, Cleanup(job.request_id, what, job.result_prefix, due_at))
 
     def _record(self, connection: sa.Connection, job: Job, previous: Status | None, kind: str) -> None:

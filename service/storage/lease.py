@@ -26,7 +26,7 @@ WORK = "work"  # name of the leader's row; every other row has its holder as its
 TERM = "lease_term"  # name in `meta`, where the term outlives the lease's row, which is deleted on release
 WRITTEN = "written by "  # name in `meta`, followed by the holder: the number of a server's last transaction
 
-_held = leases.c.name, leases.c.holder, leases.c.server
+_holder_columns = leases.c.name, leases.c.holder, leases.c.server
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Lease:
         self._written += 1
         row = insert(meta).values(name=WRITTEN + self.holder, value=str(self._written))
         row = row.on_conflict_do_update(index_elements=[meta.c.name], set_={"value": row.excluded.value})
-        self.check(connection, sa.select(*_held).add_cte(row.cte("written")))  # in one statement
+        self.check(connection, sa.select(*_holder_columns).add_cte(row.cte("written")))  # in one statement
         return self._written
 
     def has_written(self, connection: sa.Connection, number: int) -> bool:
@@ -122,7 +122,7 @@ class Lease:
 
     def check(self, connection: sa.Connection, query: sa.Select[str, str, str] | None = None) -> None:
         """Raise TakenOverError if this server's lease expired and another server has its jobs or leads in its place."""
-        rows = {row.name: row for row in connection.execute(sa.select(*_held) if query is None else query)}
+        rows = {row.name: row for row in connection.execute(sa.select(*_holder_columns) if query is None else query)}
         work = rows.get(WORK)
         older = work is not None and work.holder not in rows  # a leader of an earlier version, which owns all jobs
         led = self.leads and (work is None or work.holder != self.holder)

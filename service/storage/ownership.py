@@ -9,7 +9,7 @@ from .database import Database
 from .lease import Holder, expire
 from .schema import jobs, leases, unfinished
 
-GONE = "the server that owns this job is gone; another one takes it over within seconds, try again then"
+OWNER_UNAVAILABLE = "the server that owns this job is gone; another one takes it over within seconds, try again then"
 
 _orphaned = sa.and_(unfinished, ~sa.exists().where(leases.c.name == jobs.c.server))
 _shared = sa.and_(jobs.c.queued.is_not(None), jobs.c.source_complete)  # any server may take it
@@ -49,10 +49,10 @@ class Ownership:
     def own(self) -> list[OwnedJob]:
         """List the unfinished jobs of this server."""
         server = self._database.server
-        ours = unfinished if server is None else sa.and_(unfinished, jobs.c.server == server)
+        owned = unfinished if server is None else sa.and_(unfinished, jobs.c.server == server)
         columns = jobs.c.request_id, jobs.c.accepted, jobs.c.queued.is_not(None)
         with self._database.snapshot() as connection:
-            return [OwnedJob(*row) for row in connection.execute(sa.select(*columns).where(ours))]
+            return [OwnedJob(*row) for row in connection.execute(sa.select(*columns).where(owned))]
 
     def has_orphans(self) -> bool:
         """Report whether there are jobs of servers that are gone."""
@@ -67,7 +67,7 @@ class Ownership:
         """
         with self._database.transaction() as connection:
             expire(connection, late)
-            taken = set(connection.scalars(sa.select(jobs.c.request_id).where(_orphaned, ~_shared)))
+            orphans = set(connection.scalars(sa.select(jobs.c.request_id).where(_orphaned, ~_shared)))
             queued = sa.case((jobs.c.source_complete, jobs.c.queued))
             connection.execute(jobs.update().where(_orphaned).values(server=self._database.server, queued=queued))
-        return taken
+        return orphans

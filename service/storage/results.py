@@ -92,13 +92,13 @@ class Results:
             raise TargetError(f"the {self._noun} cannot be stored: the store has {stored} of its {size} bytes")
         return stored
 
-    async def put_with_retry(self, key: str, path: Path, wanted: Callable[[], Awaitable[bool]]) -> int:
-        """Store a file that is expensive to recreate, with retries for up to a day, while `wanted` returns True."""
+    async def put_with_retry(self, key: str, path: Path, is_needed: Callable[[], Awaitable[bool]]) -> int:
+        """Store a file that is expensive to recreate, with retries for up to a day, while `is_needed` returns True."""
 
-        async def still_wanted() -> bool:
-            return path.exists() and await wanted()
+        async def still_needed() -> bool:
+            return path.exists() and await is_needed()
 
-        return await retry_for_a_day(partial(self.put, key, path), still_wanted)
+        return await retry_for_a_day(partial(self.put, key, path), still_needed)
 
     async def size(self, key: str) -> int:
         """Return the size of an object in bytes. Raises NotFoundError, UnavailableError if the store does not respond."""
@@ -164,9 +164,9 @@ class Results:
         Raises TargetError if that is impossible now.
         """
         if writes := [write for key, write in self._writes.items() if key.startswith(prefix)]:
-            _, left = await asyncio.wait(writes, timeout=ANSWER_SECONDS)
-            if left:  # each of them may still become an object
-                raise TargetError(f"{len(left)} parts are still being written to the {self._noun} store")
+            _, unfinished = await asyncio.wait(writes, timeout=ANSWER_SECONDS)
+            if unfinished:  # each of them may still become an object
+                raise TargetError(f"{len(unfinished)} parts are still being written to the {self._noun} store")
         try:
             keys = [key for key, _ in await self.list_objects(prefix)]
             for at in range(0, len(keys), REMOVED):
@@ -231,8 +231,8 @@ class Results:
         return [key for key, _ in await self.list_objects("")]
 
 
-async def retry_for_a_day(step: Callable[[], Awaitable[T]], wanted: Callable[[], Awaitable[bool]]) -> T:
-    """Call `step` until it succeeds, with back-off, for up to a day, while `wanted` returns True. Raises TargetError.
+async def retry_for_a_day(step: Callable[[], Awaitable[T]], is_needed: Callable[[], Awaitable[bool]]) -> T:
+    """Call `step` until it succeeds, with back-off, for up to a day, while `is_needed` returns True. Raises TargetError.
 
     For data that is expensive to recreate, while the store is unavailable or full.
     """
@@ -241,7 +241,7 @@ async def retry_for_a_day(step: Callable[[], Awaitable[T]], wanted: Callable[[],
         try:
             return await step()
         except (TargetError, UnavailableError) as error:
-            if time.monotonic() > end or not await wanted():
+            if time.monotonic() > end or not await is_needed():
                 raise TargetError(str(error)) from error
             logger.warning("%s; retrying in %g s, for up to a day", error, pause)
         await asyncio.sleep(pause)

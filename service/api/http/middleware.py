@@ -122,9 +122,9 @@ class Gate:
         rates = self._quota.rates(owner)
         return {
             "X-RateLimit-Limit": str(rates.per_minute),
-            "X-RateLimit-Remaining": str(min(rates.left_this_minute, rates.left_today)),
+            "X-RateLimit-Remaining": str(min(rates.remaining_this_minute, rates.remaining_today)),
             "X-RateLimit-Daily-Limit": str(rates.per_day),
-            "X-RateLimit-Daily-Remaining": str(rates.left_today),
+            "X-RateLimit-Daily-Remaining": str(rates.remaining_today),
             "X-RateLimit-Source": "api_key",
         }
 

@@ -101,7 +101,7 @@ class Attempt:
         return RemoteModel(self._channel, self._spec.chain(), self._spec.content, steps=self._spec.step_down)
 
     def _run_live(self, job: Job, model: RemoteModel, live: LiveSocket) -> dict[str, Any]:
-        self._activity.read = lambda: live.taken
+        self._activity.read = lambda: live.bytes_read
         formats = (CONTAINER,) if self._spec.live_source else FORMATS
         with LiveReader(live, formats=formats, tonemap=self._spec.tonemap) as reader:
             check_source(reader.info, self._spec, self._limits)

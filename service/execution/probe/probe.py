@@ -38,7 +38,7 @@ class Probe:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._server = ForkServer()
-        self._slots = FairSlots(AT_ONCE, what="uploads wait to be inspected")
+        self._slots = FairSlots(AT_ONCE, waiters="uploads wait to be inspected")
 
     async def __call__(self, path: Path, spec: Spec, owner: str) -> Facts:
         """Inspect a source. SourceError if it is not a readable video, TooLargeError if it exceeds the limits.

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from upres.service.domain.errors import LostError, NotFoundError, UnavailableError
 from upres.service.domain.request_id import is_id
 from upres.service.jobs.change_events import Ledger
-from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.cleanups import Cleanup, JobFiles
 from upres.service.storage.job_store import LOG_SECONDS, Job
 from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import read_generation
@@ -32,8 +32,8 @@ from .logs import KeptLogs
 from .reader import KeptLog
 from .sources import KeptSources
 
-HELD = "an attempt that has not ended yet holds its folder"
-NOWHERE = "its source was sent to a server without UPRES_STORE, and is only on the disk of that server"
+FOLDER_IN_USE = "an attempt that has not ended yet holds its folder"
+SOURCE_NOT_IN_STORE = "its source was sent to a server without UPRES_STORE, and is only on the disk of that server"
 REMOVED_PREFIX = "."  # of the name of a folder that is being removed
 
 logger = logging.getLogger(__name__)
@@ -111,14 +111,14 @@ class Keeper(LocalKeeper):
                 if not await asyncio.to_thread(self._has_source, job):
                     key_prefix, source = object_keys.source(self._prefix, job.request_id), job.kept.get("source")
                     if source is None:
-                        raise LostError(NOWHERE)
+                        raise LostError(SOURCE_NOT_IN_STORE)
                     await download_source(
                         self._objects, key_prefix, folder, int(source["bytes"]), int(source["crc32c"])
                     )
                 if not await asyncio.to_thread(self._is_current, job):
                     await self._download_log(job)
         except Timeout as error:
-            raise UnavailableError(HELD) from error
+            raise UnavailableError(FOLDER_IN_USE) from error
 
     async def _download_log(self, job: Job) -> None:
         folder, kept = self.folder(job.request_id), object_keys.generations(job.kept["log"])
@@ -148,19 +148,19 @@ class Keeper(LocalKeeper):
         """Upload only what has been published so far: the attempt has ended."""
         self._logs.unfollow(request_id)
 
-    async def finish_log(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until all of a published log is in the store, for a day at most, while `wanted` returns True. Raises TargetError."""
-        await self._logs.finish(request_id, wanted)
+    async def finish_log(self, request_id: str, is_needed: Callable[[], Awaitable[bool]]) -> None:
+        """Wait, at most a day, until all of a published log is stored, while `is_needed` returns True. Raises TargetError."""
+        await self._logs.finish(request_id, is_needed)
 
     async def clear(self, cleanup: Cleanup) -> None:
         """Remove from the store what a cleanup names. Raises TargetError if that is impossible now."""
-        if cleanup.what in (What.SOURCE, What.EVERYTHING):
+        if cleanup.what in (JobFiles.SOURCE, JobFiles.EVERYTHING):
             self.forget_source(cleanup.request_id)
         key_prefix_of = {
-            What.SOURCE: object_keys.source,
-            What.LOG: object_keys.log,
-            What.FOLDER: object_keys.job,
-            What.EVERYTHING: object_keys.job,
+            JobFiles.SOURCE: object_keys.source,
+            JobFiles.LOG: object_keys.log,
+            JobFiles.FOLDER: object_keys.job,
+            JobFiles.EVERYTHING: object_keys.job,
         }.get(cleanup.what)
         if key_prefix_of is not None:
             await self._objects.clear(key_prefix_of(self._prefix, cleanup.request_id))

@@ -66,8 +66,8 @@ class LocalKeeper:
     def unfollow(self, request_id: str) -> None:
         """Store only what has been published so far: the attempt has ended."""
 
-    async def finish_log(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until all of a published log is stored, for a day at most, while `wanted` returns True. Raises TargetError."""
+    async def finish_log(self, request_id: str, is_needed: Callable[[], Awaitable[bool]]) -> None:
+        """Wait until all of a published log is stored, for a day at most, while `is_needed` returns True. Raises TargetError."""
 
     async def clear(self, cleanup: Cleanup) -> None:
         """Remove from the object store what a cleanup names. Raises TargetError if that is impossible now."""

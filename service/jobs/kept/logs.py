@@ -51,10 +51,10 @@ class KeptLogs:
     def unfollow(self, request_id: str) -> None:
         """Upload only what has been published so far: the attempt has ended."""
         if copy := self._copies.pop(request_id, None):
-            copy.left.set()
+            copy.attempt_ended.set()
 
-    async def finish(self, request_id: str, wanted: Callable[[], Awaitable[bool]]) -> None:
-        """Wait until all of a published log is in the store, for a day at most, while `wanted` returns True. Raises TargetError."""
+    async def finish(self, request_id: str, is_needed: Callable[[], Awaitable[bool]]) -> None:
+        """Wait, at most a day, until all of a published log is stored, while `is_needed` returns True. Raises TargetError."""
         if (copy := self._copies.get(request_id)) is None:
             return
 
@@ -62,7 +62,7 @@ class KeptLogs:
             while await copy.step():
                 pass
 
-        await retry_for_a_day(rest, wanted)
+        await retry_for_a_day(rest, is_needed)
 
     async def stop(self) -> None:
         """Upload what has been published, as far as the store accepts it within STOP_SECONDS, then stop."""
@@ -80,7 +80,7 @@ class KeptLogs:
             await asyncio.wait([before])
         pause = FIRST_PAUSE
         while True:
-            left = copy.left.is_set()
+            is_final = copy.attempt_ended.is_set()
             with job_logging.about(request_id):
                 try:
                     async with self._slots:
@@ -89,16 +89,16 @@ class KeptLogs:
                 except (NotFoundError, TransitionError):  # the job is no longer this server's
                     return
                 except (TargetError, UnavailableError, LogError, OSError, StoreError) as error:
-                    if left:
+                    if is_final:
                         return
                     logger.warning("%s; retrying in %g s", error, pause)
                     await asyncio.sleep(pause)
                     pause = min(2 * pause, LONGEST_PAUSE)
                     continue
-            if left and not more:
+            if is_final and not more:
                 return
             if not (more and copy.behind):
-                await wait_for(copy.left, min(LONGEST_GATHER, GATHER_SECONDS * max(1.0, copy.objects / MANY)))
+                await wait_for(copy.attempt_ended, min(LONGEST_GATHER, GATHER_SECONDS * max(1.0, copy.objects / MANY)))
 
     def _ended(self, request_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(request_id) is task:

@@ -13,7 +13,7 @@ from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.tail import KeptTail
 from upres.service.storage.results import CHUNK, Results
 
-RESTARTED = "the log was replaced; read it from its start"
+REPLACED = "the log was replaced; read it from its start"
 
 
 class LocalLog:
@@ -34,10 +34,10 @@ class LocalLog:
 
     async def parts(self, fragment: Fragment) -> AsyncGenerator[bytes]:
         """Yield a fragment's bytes. Raises LogError, before yielding the last of them, if they are damaged or missing."""
-        left, parts = fragment.size, self._tail.parts(fragment, CHUNK)
-        while left:
+        remaining, parts = fragment.size, self._tail.parts(fragment, CHUNK)
+        while remaining:
             data = await asyncio.to_thread(next, parts)
-            left -= len(data)
+            remaining -= len(data)
             yield data
 
 
@@ -81,7 +81,7 @@ class KeptLog:
         kept, local = object_keys.generations(job.kept.get("log", ())), await asyncio.to_thread(self._is_here, job)
         before = self._kept
         if before and kept and not {name for name, _ in before} & {name for name, _ in kept}:
-            raise LogError(RESTARTED)
+            raise LogError(REPLACED)
         if local != isinstance(self._tail, LocalLog) or (not local and kept != before):
             self._tail = LocalLog(self._log) if local else KeptTail(self._objects, self._key_prefix, kept)
         self._kept = kept
@@ -90,7 +90,7 @@ class KeptLog:
         if isinstance(item, Track):
             before = self._tracks.setdefault(item.name, item)
             if before != item:
-                raise LogError(RESTARTED)
+                raise LogError(REPLACED)
             return before is item
         if item.cursor <= self._seen.get(item.track, (-1, -1)):
             return False

@@ -20,7 +20,9 @@ GATHER_SECONDS = 1.0  # how long bytes of a source are gathered before they are 
 AHEAD = 4 * PART  # bytes of a source that may be received before they are uploaded: the sender keeps what is not stored
 STALL_SECONDS = 120.0  # longest time that a sender waits for the store to accept more of a source
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds between two attempts to upload something
-AWAY = "the object store does not accept the source now; send it again later, from the server's source_offset"
+STORE_UNAVAILABLE = (
+    "the object store does not accept the source now; send it again later, from the server's source_offset"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +55,7 @@ class KeptSources:
             if copy.stored != stored:
                 stored, end = copy.stored, time.monotonic() + STALL_SECONDS
             elif time.monotonic() >= end:
-                raise UnavailableError(AWAY)
+                raise UnavailableError(STORE_UNAVAILABLE)
             self.on_bytes(request_id)
             await asyncio.wait([self._flushes[request_id]], timeout=GATHER_SECONDS)
 
@@ -72,7 +74,7 @@ class KeptSources:
             async with asyncio.timeout(STALL_SECONDS) as limit:
                 await self._store(request_id, copy, lambda: limit.reschedule(now() + STALL_SECONDS))
         except TimeoutError as error:
-            raise UnavailableError(AWAY) from error
+            raise UnavailableError(STORE_UNAVAILABLE) from error
         if self._copies.get(request_id) is not copy:  # its job has ended in the meantime
             return {}
         try:

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 
 from upres.service.domain.errors import UnavailableError
 from upres.service.storage.lease import Holder
-from upres.service.storage.ownership import GONE
+from upres.service.storage.ownership import OWNER_UNAVAILABLE
 
 Holders = Mapping[str, Holder | None]
 
@@ -33,7 +33,7 @@ class LookUps:
         holders = await asyncio.shield(looking)
         holder = holders.get(request_id)
         if holder is None and request_id in holders:
-            raise UnavailableError(GONE)
+            raise UnavailableError(OWNER_UNAVAILABLE)
         return holder
 
     async def _look(self, request_ids: Collection[str]) -> Holders:

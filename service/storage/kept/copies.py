@@ -59,8 +59,8 @@ class LogCopy:
     """Upload of a log that is being written. key_prefix: in the store.
 
     begin: called with a generation that is new to this object; returns all generations of the log, or raises if the job is no
-    longer this server's. left: set when no more is written. objects: number of objects of the log. behind: whether the last object
-    had the full size, so that more has probably been published.
+    longer this server's. attempt_ended: set when no more is written. objects: number of objects of the log. behind: whether the
+    last object had the full size, so that more has probably been published.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class LogCopy:
         self._folder = folder
         self._begin = begin
         self._one = asyncio.Lock()
-        self.left = asyncio.Event()
+        self.attempt_ended = asyncio.Event()
         self.objects = 0
         self.behind = False
         self._generation: str | None = None

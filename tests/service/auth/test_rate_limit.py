@@ -77,7 +77,7 @@ def test_servers_of_one_database_hold_a_limit_together(postgres):
     for quota in quotas:
         quota.take("a")
     exchange()
-    assert [quota.rates("a").left_this_minute for quota in quotas] == [1, 1, 1]
+    assert [quota.rates("a").remaining_this_minute for quota in quotas] == [1, 1, 1]
     quotas[2].take("a")
     exchange()
     with pytest.raises(BusyError):
@@ -113,7 +113,7 @@ def test_rates_are_exchanged_while_somebody_has_the_turn_to_write(postgres):
         asyncio.run(shared[1].exchange())
         writer.rollback()
         asyncio.run(shared[0].exchange())
-    assert quotas[0].rates("a").left_this_minute == 3
+    assert quotas[0].rates("a").remaining_this_minute == 3
 
 
 def test_http_and_grpc_take_from_one_bucket_of_a_key(tmp_path):

@@ -13,7 +13,7 @@ class Hall:
     """Slots, their holders, and the order in which these got them."""
 
     def __init__(self, count):
-        self.slots = FairSlots(count, what="wait")
+        self.slots = FairSlots(count, waiters="wait")
         self.entered = []
         self.tasks = {}
         self.leave = {}
@@ -120,7 +120,7 @@ def test_who_gives_up_as_a_slot_is_given_back_takes_no_turn_and_holds_nobody_up(
 
 def test_one_owner_waits_in_a_queue_of_its_own_and_all_in_one_that_is_bounded():
     async def scenario():
-        slots = FairSlots(2, what="wait")
+        slots = FairSlots(2, waiters="wait")
         async with AsyncExitStack() as stack:
             for owner in "ab":
                 await stack.enter_async_context(slots.slot(owner))

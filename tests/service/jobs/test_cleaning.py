@@ -10,7 +10,7 @@ from running_jobs import SPEC, serving
 from upres.service.domain.errors import StoreError
 from upres.service.jobs.cleaning import Cleaner
 from upres.service.jobs.kept.local_keeper import LocalKeeper
-from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.cleanups import Cleanup, JobFiles
 from upres.service.storage.job_store import Store
 from upres.service.storage.results import Results, keys
 
@@ -56,7 +56,7 @@ def test_a_database_that_takes_nothing_is_asked_again_later_and_not_at_once(stor
 
     for name in ("done", "postpone"):
         monkeypatch.setattr(store.cleanups, name, refused)
-    monkeypatch.setattr(store.cleanups, "due", lambda now: [Cleanup("job", What.SOURCE, "server", 0.0)] * 3)
+    monkeypatch.setattr(store.cleanups, "due", lambda now: [Cleanup("job", JobFiles.SOURCE, "server", 0.0)] * 3)
     asyncio.run(asyncio.wait_for(cleaner._process_due(), 20))
     assert len(calls) == 1
 

@@ -25,7 +25,7 @@ from upres.service.jobs.follow import follow
 from upres.service.jobs.kept import logs, sources
 from upres.service.jobs.service import Jobs
 from upres.service.live.piece import Piece
-from upres.service.storage.cleanups import Cleanup, What
+from upres.service.storage.cleanups import Cleanup, JobFiles
 from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import copies, object_keys
 from upres.service.storage.results import Results
@@ -562,7 +562,7 @@ def test_what_a_job_has_in_the_store_goes_with_it_and_nothing_else_does(tmp_path
             home = tmp_path / "store" / jobs.store.result_prefix / job.request_id
             await removed(home / "source")
             assert (home / "log").is_dir()
-            await jobs.keeper.clear(Cleanup(job.request_id, What.LOG, "", 0.0))
+            await jobs.keeper.clear(Cleanup(job.request_id, JobFiles.LOG, "", 0.0))
             take_away(jobs.folder(job.request_id).log)
             with pytest.raises(ResultMissingError):
                 await pieces(jobs, job.request_id)

@@ -57,7 +57,7 @@ def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
         while data := feed.read(3):
             got += data
         feed.send({"track": {**asdict(TRACK), "time_base": "1/10", "init": ""}}, b"init")
-        feed.send({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1, size=4)), "taken": feed.taken}, b"data")
+        feed.send({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1, size=4)), "taken": feed.bytes_read}, b"data")
         feed.close()
         return got
 

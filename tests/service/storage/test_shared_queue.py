@@ -18,7 +18,7 @@ from upres.service.jobs.fair_queue import FairQueue
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.lease import Lease
 from upres.service.storage.schema import leases
-from upres.service.storage.shared_queue import MOST_LOOKED_AT
+from upres.service.storage.shared_queue import MAX_EXAMINED
 
 pytestmark = pytest.mark.scale
 
@@ -124,9 +124,9 @@ def test_a_job_that_a_server_cannot_run_keeps_none_of_its_keys_others_from_it_an
 
 def test_a_bounded_number_of_a_keys_jobs_is_looked_at(servers):
     looked = []
-    for _ in range(MOST_LOOKED_AT + 2):
+    for _ in range(MAX_EXAMINED + 2):
         waiting(servers[0], "small")
-    assert servers[0].shared_queue.take(looked.append) is None and len(looked) == MOST_LOOKED_AT
+    assert servers[0].shared_queue.take(looked.append) is None and len(looked) == MAX_EXAMINED
 
 
 def test_a_source_that_still_arrives_keeps_its_job_at_its_server(servers):
