@@ -5,7 +5,7 @@ camera whose clock wrapped) has one discontinuity, which each track reaches at a
 1. A timestamp continues from the track's previous one, or is ahead of it by no more than another track confirms: nothing changes.
 2. It falls by about the container's whole timestamp range: the range is added from here on.
 3. It falls by more than TOLERANCE, and so does the packet's presentation time, or it is more than the limit ahead of all tracks:
-   this is a jump. Packets are held back, within bounds, until each track has reached it. Then all tracks that have reached it are
+   this is a jump. Packets are buffered, within bounds, until each track has reached it. Then all tracks that have reached it are
    shifted so that the video continues where it ended, unless another track would overlap its earlier part by more than TOLERANCE.
 4. A track that reaches the jump later gets the same shift; one that never reaches it keeps its own.
 A gap in one track that other tracks fill is kept, regardless of its length. A gap in all tracks is kept up to the limit.
@@ -36,7 +36,7 @@ MPEG_STAMP_RANGE = Fraction(1 << 33, 90000)  # ISO/IEC 13818-1, 2.4.3.6: PTS and
 MOST_DELAY = Fraction(60)
 LAG = Fraction(3)  # seconds that one track may be interleaved behind the others
 LARGEST_STAMP = 1 << 62  # ticks; FFmpeg's timestamps have 64 bits, and sums of them must not overflow
-HELD_SECONDS, HELD_PACKETS, HELD_BYTES = Fraction(2), 1000, 8 << 20
+BUFFER_SECONDS, BUFFER_PACKETS, BUFFER_BYTES = Fraction(2), 1000, 8 << 20
 MOST_JUMPS = 16  # number of recent jumps that a track may not have reached yet
 PAUSE = Fraction(1, 2)  # seconds of waiting for a live source from which on the wait counts as time that passed in it
 PAUSE_LAG = Fraction(1)  # seconds of older data that may arrive after a pause, such as MPEG-TS's last frame
@@ -63,11 +63,11 @@ class _Track:
 class _Jump:
     """A jump whose shift is not determined yet.
 
-    held: packets held back, each with a flag that marks its track's first packet after the jump.
-    starts: decoding and presentation time of that first packet, by track. newest: latest time after the jump. size: bytes held.
+    buffered: packets after the jump, each with a flag that marks its track's first packet after the jump.
+    starts: decoding and presentation time of that first packet, by track. newest: latest time after the jump. size: bytes buffered.
     """
 
-    held: list[tuple[MediaPacket, bool]] = field(default_factory=list)
+    buffered: list[tuple[MediaPacket, bool]] = field(default_factory=list)
     starts: dict[int, tuple[Fraction, Fraction]] = field(default_factory=dict)
     newest: Fraction = Fraction(0)
     size: int = 0
@@ -193,7 +193,7 @@ class Clock:
         """Hold a packet back until the jump is settled. It counts as after the jump if its time is nearer to the packets there."""
         jump = self._pending or _Jump()
         index = packet.stream.index
-        again = index in jump.starts and not jump.newest - HELD_SECONDS / 2 <= raw <= jump.newest + self._limit
+        again = index in jump.starts and not jump.newest - BUFFER_SECONDS / 2 <= raw <= jump.newest + self._limit
         if again or self._is_enough(jump):
             yield from self._settle()
             yield from self._take(packet)
@@ -201,26 +201,28 @@ class Clock:
         end = track.end if track.end is not None else track.top
         before = abs(raw + track.shift - end) if end is not None else self._limit
         near = abs(raw - jump.newest)
-        behind = not jump.held or index in jump.starts or near < min(before, self._limit)
+        behind = not jump.buffered or index in jump.starts or near < min(before, self._limit)
         first = behind and not track.sparse and index not in jump.starts
         if first:
             jump.starts[index] = raw, packet.pts * track.time_base if packet.pts is not None else raw
         if behind and not track.sparse:
-            jump.newest = max(jump.newest, raw) if jump.held else raw
-        jump.held.append((packet, first))
+            jump.newest = max(jump.newest, raw) if jump.buffered else raw
+        jump.buffered.append((packet, first))
         jump.size += packet.size
         if self._is_enough(jump):
             yield from self._settle()
 
     def _is_enough(self, jump: _Jump) -> bool:
-        """Report whether all tracks seen so far have reached the jump, or the limit for held packets is reached."""
+        """Report whether all tracks seen so far have reached the jump, or the limit for buffered packets is reached."""
         alive = {index for index, track in self._tracks.items() if track.top is not None and not track.sparse}
         oldest = min((start for start, _ in jump.starts.values()), default=jump.newest)
-        full = len(jump.held) >= HELD_PACKETS or jump.size >= HELD_BYTES or jump.newest - oldest > HELD_SECONDS
-        return full or bool(jump.held and alive <= jump.starts.keys())
+        full = (
+            len(jump.buffered) >= BUFFER_PACKETS or jump.size >= BUFFER_BYTES or jump.newest - oldest > BUFFER_SECONDS
+        )
+        return full or bool(jump.buffered and alive <= jump.starts.keys())
 
     def _settle(self) -> Iterator[MediaPacket]:
-        """Determine the shift of the pending jump, and yield the packets that were held back for it."""
+        """Determine the shift of the pending jump, and yield the packets that were buffered for it."""
         jump, self._pending = self._pending, None
         if jump is None:
             return
@@ -229,7 +231,7 @@ class Clock:
         shift = self._after_pause(jump, max(exact, max(shifts.values()) - TOLERANCE))
         self._count_jump(jump, shift)
         joined = self._new_jump(shift)
-        for packet, first in jump.held:
+        for packet, first in jump.buffered:
             if first:
                 track = self._tracks[packet.stream.index]
                 track.jump, track.shift = joined

@@ -98,18 +98,18 @@ class Seekable:
 class Unseekable:
     """A stream for libavformat, limited until its tracks are known: a demuxer would otherwise skip invalid data without end.
 
-    left: remaining bytes of the limit; None once the container is open.
+    remaining: bytes of the limit that were not read yet; None once the container is open.
     """
 
     def __init__(self, stream: Readable) -> None:
         self._read = _once(stream.read)
-        self.left: int | None = OPENING_LIMIT
+        self.remaining: int | None = OPENING_LIMIT
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes."""
-        data = self._read(size if self.left is None else min(size, self.left))
-        if self.left is not None:
-            self.left -= len(data)
+        data = self._read(size if self.remaining is None else min(size, self.remaining))
+        if self.remaining is not None:
+            self.remaining -= len(data)
         return data
 
 
@@ -154,11 +154,11 @@ def open_container(
     try:
         return _open(name, stream, options, ahead)
     finally:
-        if stream.left == 0:
+        if stream.remaining == 0:
             raise SourceError(
                 f"{name}: not a video that can be read (no tracks within its first {OPENING_LIMIT >> 20} MiB)"
             )
-        stream.left = None
+        stream.remaining = None
 
 
 def _open(

@@ -64,7 +64,7 @@ class Demuxer:
             waited=lambda: self._waited if live else 0.0,
         )
         self.reached_byte = self.video_byte = 0
-        self._given_up = False
+        self._broke_off = False
 
     @property
     def reached(self) -> Fraction | None:
@@ -88,8 +88,8 @@ class Demuxer:
         cut_out = f"{float(removed):.1f} s that no track fills are cut out: the source's clock jumps there"
         why = "it was not there when the tracks were looked for"
         late = [f"{kind} that begins later in the source is left out: {why}" for kind in self._late()]
-        given_up = f"the source ended or broke off, and could not be reopened in {self._reconnect} attempts"
-        return [*([cut_out] if removed else []), *late, *([given_up] if self._given_up else [])]
+        broke_off = f"the source ended or broke off, and could not be reopened in {self._reconnect} attempts"
+        return [*([cut_out] if removed else []), *late, *([broke_off] if self._broke_off else [])]
 
     def _late(self) -> Iterator[str]:
         """Yield the types of tracks that the container has now, but did not have when it was opened. PyAV does not list these."""
@@ -157,7 +157,7 @@ class Demuxer:
                 if packet.stream.index in own:
                     packet.stream = own[packet.stream.index]
                     yield packet
-        self._given_up = tries > 0
+        self._broke_off = tries > 0
 
     def _packets(self, container: InputContainer, streams: tuple[Stream, ...]) -> Iterator[MediaPacket]:
         searches = 0

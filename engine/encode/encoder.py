@@ -67,12 +67,12 @@ OpenEncoder = Callable[[Encoding, Shape], SegmentEncoding]
 class SegmentEncoder:
     """An encoder in this process. Its container is never written to, but PyAV creates encoders only as streams of a container.
 
-    start: pts of the segment's first frame. pending: whether frames were encoded since the last `take`. held: bytes of packets that
-    were not taken yet.
+    start: pts of the segment's first frame. pending: whether frames were encoded since the last `take`. waiting_bytes: size of
+    the packets since then.
     """
 
     def __init__(self, encoding: Encoding, shape: Shape) -> None:
-        self.start = self.held = self._begin = self._end = 0
+        self.start = self.waiting_bytes = self._begin = self._end = 0
         self.pending = False
         self._key = True
         self._shot = False
@@ -109,12 +109,12 @@ class SegmentEncoder:
         with _translated(self._encoding):
             packets = self._stream.encode(picture)
         self._packets += packets
-        self.held += sum(packet.size for packet in packets)
+        self.waiting_bytes += sum(packet.size for packet in packets)
 
     def take(self, *, last: bool) -> Piece:
         """Return the packets encoded since the last call. last: the next frame starts a segment."""
         packets, self._packets = self._packets, []
-        self.pending, self._key, self.held = False, last, 0
+        self.pending, self._key, self.waiting_bytes = False, last, 0
         span = self._begin, self._end - self._begin
         return Piece(
             packets,

@@ -78,17 +78,17 @@ class _Room:
     def __init__(self, most: int) -> None:
         self.open = True
         self._most = most
-        self._taken = 0
+        self._used = 0
         self._changed = threading.Condition()
 
     def take(self, size: int) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: not self.open or not self._taken or self._taken + size <= self._most)
-            self._taken += size
+            self._changed.wait_for(lambda: not self.open or not self._used or self._used + size <= self._most)
+            self._used += size
 
     def free(self, size: int) -> None:
         with self._changed:
-            self._taken -= size
+            self._used -= size
             self._changed.notify_all()
 
     def close(self) -> None:

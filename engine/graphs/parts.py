@@ -61,8 +61,8 @@ def node(
     kind: str, inputs: Iterable[str], outputs: Iterable[str], name: str | None = None, /, **attributes: Attribute
 ) -> NodeProto:
     """Create an operator. Pass an empty name for an omitted input."""
-    made = [_attribute(each, value) for each, value in sorted(attributes.items())]
-    return NodeProto(op_type=kind, input=inputs, output=outputs, name=name, attribute=made)
+    attribute_protos = [_attribute(each, value) for each, value in sorted(attributes.items())]
+    return NodeProto(op_type=kind, input=inputs, output=outputs, name=name, attribute=attribute_protos)
 
 
 def value(name: str, kind: int, shape: Shape) -> ValueInfoProto:

@@ -11,7 +11,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from filelock import FileLock, Timeout
 from upres.engine.core.errors import LogError, LogLockedError, TargetError, reason
 
 from .memory import MemoryLog
-from .model import DAMAGED, Fragment, Track
+from .model import DAMAGED, Fragment, Track, parse
 from .whole_file import sync_folder
 
 VERSION = 3
@@ -124,16 +123,14 @@ class FolderLog(MemoryLog):
             self._check(name)
 
     def _replay(self, record: dict[str, Any]) -> None:
-        match record:
-            case {"track": track}:
-                time_base = Fraction(track["time_base"])
-                restored = Track(**{**track, "time_base": time_base, "init": bytes.fromhex(track["init"])})
-                self.tracks[restored.name] = restored
-                self._fragments[restored.name] = []
-            case {"fragment": fragment}:
-                self._fragments[fragment["track"]].append(Fragment(**fragment))
-            case {"extra": extra}:
-                self.extras.append(extra)
+        match parse(record):
+            case Track() as track:
+                self.tracks[track.name] = track
+                self._fragments[track.name] = []
+            case Fragment() as fragment:
+                self._fragments[fragment.track].append(fragment)
+            case None if "extra" in record:
+                self.extras.append(record["extra"])
 
     def _check(self, name: str) -> None:
         """Truncate a track's file to its recorded fragments. Raises LogError if one of these is damaged."""

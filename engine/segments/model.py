@@ -5,6 +5,7 @@ seen them already. `MemoryLog` keeps a log in memory, `FolderLog` on disk.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Protocol
@@ -80,6 +81,20 @@ class Fragment:
     def cursor(self) -> tuple[int, int]:
         """Position in the track; increases from fragment to fragment."""
         return self.segment, self.number
+
+
+def parse(record: Mapping[str, Any]) -> Track | Fragment | None:
+    """Return the track or fragment in a record of an index, None for any other record.
+
+    Raises one of DAMAGED for a malformed record, and LogError for a track with an invalid name.
+    """
+    match record:
+        case {"track": track}:
+            restored = {"time_base": Fraction(track["time_base"]), "init": bytes.fromhex(track["init"])}
+            return Track(**{**track, **restored})
+        case {"fragment": fragment}:
+            return Fragment(**fragment)
+    return None
 
 
 class Log(Protocol):

@@ -133,13 +133,13 @@ class PieceWriter(Tail):
         """Copy a fragment to the offset in its record."""
         if (track := self.tracks.get(fragment.track)) is None or fragment.offset != self._ends[track.name]:
             raise LogError(DAMAGED_PIECE)
-        left, checksum = fragment.size, 0
+        remaining, checksum = fragment.size, 0
         with (self._folder / track.file).open("r+b") as target:
             target.seek(len(track.init) + fragment.offset)
-            while left and (data := file.read(min(left, CHUNK))):
+            while remaining and (data := file.read(min(remaining, CHUNK))):
                 target.write(data)
-                left, checksum = left - len(data), google_crc32c.extend(checksum, data)
-        if left or checksum != fragment.crc32c:
+                remaining, checksum = remaining - len(data), google_crc32c.extend(checksum, data)
+        if remaining or checksum != fragment.crc32c:
             raise LogError(DAMAGED_PIECE)
         self._ends[track.name] += fragment.size
 

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import google_crc32c
 
 from upres.engine.core.errors import LogError
 
-from .model import DAMAGED, Fragment, Track
+from .model import DAMAGED, Fragment, Track, parse
 
 # Bytes of the index per read, and the maximum length of a line (the longest holds a track's init section).
 PIECE = 1 << 20
@@ -33,17 +32,13 @@ class Records:
         return [item for item in items if item is not None]
 
     def _parse(self, line: bytes) -> Track | Fragment | None:
-        match json.loads(line):
-            case {"track": record}:
-                restored = {"time_base": Fraction(record["time_base"]), "init": bytes.fromhex(record["init"])}
-                track = Track(**{**record, **restored})
-                self.tracks[track.name] = track
-                return track
-            case {"fragment": record}:
-                return Fragment(**record)
-            case {"extra": dict() as record} if self._notes:
-                self.notes.append(record)
-        return None
+        record = json.loads(line)
+        item = parse(record)
+        if isinstance(item, Track):
+            self.tracks[item.name] = item
+        elif item is None and self._notes and isinstance(record.get("extra"), dict):
+            self.notes.append(record["extra"])
+        return item
 
 
 class Tail(Records):

@@ -70,7 +70,7 @@ class StreamedFile:
         self._tracks: dict[str, LogTrack] = {}
         self._subtitles: list[LogSubtitles] = []
         self._left_out: set[str] = set()
-        self._held: dict[int, Packet[Any] | None] = {}
+        self._pending: dict[int, Packet[Any] | None] = {}
         self._output: OutputContainer | None = None
 
     def __enter__(self) -> "StreamedFile":
@@ -125,7 +125,7 @@ class StreamedFile:
         with muxing_errors("the result", self._container):
             output = self._write()
             for track in self._tracks.values():
-                last = self._held[track.index]
+                last = self._pending[track.index]
                 if last is not None:
                     track.trim(last)
                     output.mux(last)
@@ -143,8 +143,8 @@ class StreamedFile:
             packets = [*(piece.packets(whole=False) for piece in pieces), *(text.packets() for text in self._subtitles)]
             for _, index, packet in heapq.merge(*packets):
                 ready: Packet[Any] | None = packet
-                if index in self._held and not self._prompt:
-                    ready, self._held[index] = self._held[index], packet
+                if index in self._pending and not self._prompt:
+                    ready, self._pending[index] = self._pending[index], packet
                 if ready is not None:
                     output.mux(ready)
         finally:
@@ -162,7 +162,7 @@ class StreamedFile:
         for source in self._sources():
             source.add_to(output)
         label(log, output)
-        self._held = dict.fromkeys(track.index for track in self._tracks.values())
+        self._pending = dict.fromkeys(track.index for track in self._tracks.values())
         if self._fragments is not None:
             self._fragments.begin(output, self._tracks.values())
         return output

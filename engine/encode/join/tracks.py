@@ -213,10 +213,10 @@ class _TrackBytes:
 
     def __init__(self, log: Log, track: Track, fragments: list[Fragment]) -> None:
         self._log = log
-        self._left = fragments[::-1]
+        self._remaining = fragments[::-1]
         self._chunk = io.BytesIO(track.init)
 
     def read(self, size: int = 65536, /) -> bytes:
-        while not (data := self._chunk.read(size)) and self._left:
-            self._chunk = io.BytesIO(self._log.read(self._left.pop()))
+        while not (data := self._chunk.read(size)) and self._remaining:
+            self._chunk = io.BytesIO(self._log.read(self._remaining.pop()))
         return data

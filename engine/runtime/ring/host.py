@@ -27,7 +27,7 @@ class HostDevice:
 
     def __init__(self, seed: int = 0, *, memory: int = 1 << 40) -> None:
         self._random = random.Random(seed)
-        self._left = memory
+        self._free_bytes = memory
         self._streams: list[HostStream] = []
         self._numbers = count(1)
         self.in_use = 0
@@ -42,9 +42,9 @@ class HostDevice:
 
     def memory(self, nbytes: int) -> "HostBytes":
         """Allocate memory. Raises MemoryShortError if none is left."""
-        if nbytes > self._left:
-            raise MemoryShortError(f"the device has {self._left} bytes left, and {nbytes} are needed")
-        self._left -= nbytes
+        if nbytes > self._free_bytes:
+            raise MemoryShortError(f"the device has {self._free_bytes} bytes left, and {nbytes} are needed")
+        self._free_bytes -= nbytes
         self.in_use += nbytes
         return HostBytes(self, nbytes)
 
@@ -55,7 +55,7 @@ class HostDevice:
         if any(stream.uses(memory) for stream in self._streams):
             raise RuntimeError("memory is freed while work in flight uses it")
         nbytes = memory.array.nbytes
-        self._left += nbytes
+        self._free_bytes += nbytes
         self.in_use -= nbytes
 
     def run_some(self) -> None:

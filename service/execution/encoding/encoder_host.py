@@ -31,7 +31,7 @@ from upres.service.execution.shared_frames import Sizes, shared_bytes
 
 from .gpu_sessions import Sessions
 
-MAX_HELD = 512 << 20  # bytes of an incomplete segment, which the attempt's own memory limit does not cover
+MAX_WAITING_BYTES = 512 << 20  # bytes of an incomplete segment, which the attempt's own memory limit does not cover
 SETTINGS = ("codec", "crf", "preset", "segment_seconds", "fragment", "live")  # settings that an attempt may choose
 MAX_TICKS = (1 << 31) - 1  # of a fraction's numerator and denominator
 PLANES = Form(planar=True)
@@ -201,8 +201,8 @@ class _Host:
             raise ValueError(f"an encoder of {self._size} got a frame of {frame.width}x{frame.height}")
         assert self._encoder is not None
         self._encoder.encode(from_planes(frame.pixels), frame, key=key)
-        if self._encoder.held > MAX_HELD:
-            raise ValueError(f"a segment is larger than {decimal(MAX_HELD)}")
+        if self._encoder.waiting_bytes > MAX_WAITING_BYTES:
+            raise ValueError(f"a segment is larger than {decimal(MAX_WAITING_BYTES)}")
 
     def _reply(self, *, finish: bool, last: bool) -> None:
         pieces: list[tuple[dict[str, Any], bytes]] = []
