@@ -14,7 +14,7 @@ from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
 
-from upres.engine.core.errors import SourceError, reason
+from upres.engine.core.errors import Interrupted, SourceError, reason
 
 from .source import Readable
 
@@ -114,7 +114,10 @@ class Unseekable:
 
 
 def _once(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
-    """Wrap a read function so that it returns no data after an error, because PyAV prints every error after the first one."""
+    """Wrap a read function so that it returns no data after an error, because PyAV prints every error after the first one.
+
+    A KeyboardInterrupt becomes Interrupted: PyAV passes on only what derives from Exception, and prints and discards the rest.
+    """
     failed = False
 
     def reading(size: int, /) -> bytes:
@@ -123,9 +126,11 @@ def _once(read: Callable[[int], bytes]) -> Callable[[int], bytes]:
             return b""
         try:
             return read(size)
-        except BaseException:
+        except BaseException as error:
             failed = True
-            raise
+            if isinstance(error, Exception):
+                raise
+            raise Interrupted("interrupted") from error
 
     return reading
 
