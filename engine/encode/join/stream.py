@@ -4,12 +4,13 @@ import heapq
 import io
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
 from itertools import chain, count
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 import av
 from av import Packet
@@ -158,7 +159,10 @@ class StreamedFile:
         self._tracks = {track.name: LogTrack(log, track, self._container, first[track.name]) for track in tracks}
         self._subtitles = [LogSubtitles(log, extra, None) for extra in log.extras if "subtitles" in extra]
         target = self._target if self._fragments is None else self._fragments.header
-        output = self._output = av.open(target, "w", format=self._container, options=self._options(tracks))
+        # The HLS muxer would ignore that a file it opens itself cannot be written.
+        opened: dict[str, Any] = {"io_open": _Files().open} if self._container == "hls" else {}
+        output: OutputContainer = av.open(target, "w", format=self._container, options=self._options(tracks), **opened)
+        self._output = output
         for source in self._sources():
             source.add_to(output)
         label(log, output)
@@ -229,3 +233,44 @@ class _Pipe:
         if flush := getattr(self._target, "flush", None):
             flush()
         return len(data)
+
+
+class _Files:
+    """Files that a muxer opens by name. Only the first error is raised: PyAV prints every error after the first one."""
+
+    def __init__(self) -> None:
+        self._failed = False
+
+    def open(self, name: str, flags: int, options: Mapping[str, str]) -> Writable:
+        """Open a file for writing; PyAV's `io_open`."""
+        with self.errors():
+            return _File(Path(name).open("wb"), self.errors)  # closed by the muxer
+        return io.BytesIO()  # the result is lost already
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Raise the first OSError, and suppress all later ones."""
+        try:
+            yield
+        except OSError:
+            if self._failed:
+                return
+            self._failed = True
+            raise
+
+
+class _File(_Pipe):
+    """A file that a muxer opened by name. errors: as of _Files."""
+
+    def __init__(self, file: IO[bytes], errors: Callable[[], AbstractContextManager[None]]) -> None:
+        super().__init__(file)
+        self._file, self._errors = file, errors
+
+    def write(self, data: bytes) -> int:
+        with self._errors():
+            super().write(data)
+        return len(data)
+
+    def close(self) -> None:
+        with self._errors():
+            self._file.close()

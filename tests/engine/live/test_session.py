@@ -61,6 +61,19 @@ def test_a_destination_that_fails_costs_itself_alone(clip, tmp_path):
     assert fine is None and packets(tmp_path / "out.mp4")[0] == FRAMES
 
 
+@pytest.mark.parametrize(
+    "full", ["out.mp4", "out.mov", "out.mkv", "out.ts", "folder/index0.ts.tmp", "folder/index.m3u8.tmp"]
+)
+def test_a_destination_without_room_is_no_success_and_costs_itself_alone(clip, tmp_path, capfd, full):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / full).symlink_to("/dev/full")
+    place = f"{tmp_path}/folder/" if "/" in full else tmp_path / full
+    failed, fine = run(clip, place, tmp_path / "fine.ts")[0].sinks
+    assert isinstance(failed.error, TargetError) and "No space left on device" in str(failed.error)
+    assert fine.error is None and packets(tmp_path / "fine.ts")[0] == FRAMES
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_where_nothing_takes_the_result_it_ends_and_names_every_reason(clip, tmp_path):
     with pytest.raises(
         TargetError, match=r"no destination accepts the result .*tcp://127.0.0.1:1: .*refused.*no/out.mp4: "
