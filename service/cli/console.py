@@ -105,7 +105,7 @@ class Report:
             *[f"{skipped} skipped"] * bool(skipped),
             f"{failed} failed",
         ]
-        parts.append(f"in {clock(time.perf_counter() - self._begin)}")
+        parts.append(f"in {duration_text(time.perf_counter() - self._begin)}")
         self.info(", ".join(parts), event="end", made=done, skipped=skipped, failed=failed)
 
     def predicted(self, source: str, target: str, prediction: Prediction, models: Sequence[Model]) -> None:
@@ -158,7 +158,7 @@ class Report:
         wall = time.perf_counter() - self._started
         what = ", before on the left, after on the right" * compared
         width, height = size
-        text = f"{target}: {width}x{height}{what}, {clock(wall)}"
+        text = f"{target}: {width}x{height}{what}, {duration_text(wall)}"
         fields = {"source": source, "target": target, "width": width, "height": height, "seconds": round(wall, 3)}
         self.info(text, event="done", **fields, models=_models(models))
 
@@ -168,7 +168,7 @@ class Report:
         self._warn_new(progress)
         resumed = f" ({progress.frames_resumed} from the interrupted run)" if progress.frames_resumed else ""
         frames = f"{counted(progress.frames_in, 'frame')} in, {progress.frames_out} out{resumed}"
-        summary = f"{target}: {frames}, {clock(wall)}, {self._speed(progress):.2f} fps"
+        summary = f"{target}: {frames}, {duration_text(wall)}, {self._speed(progress):.2f} fps"
         if self._json:
             fields = {"source": source, "target": target, "seconds": round(wall, 3), **_results(progress)}
             self.info(summary, event="done", **fields, models=_models(models))
@@ -254,7 +254,7 @@ def shortened(text: str, room: int) -> str:
     return f"{start}…{end}"
 
 
-def clock(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Format a duration for people."""
     if seconds < 90:
         return f"{max(seconds, 0.1):.1f} s"
@@ -266,7 +266,7 @@ def _costs(prediction: Prediction) -> list[str]:
     memory = f"memory {decimal(prediction.memory)}"
     if prediction.frames and prediction.seconds is not None and prediction.disk is not None:
         spool = [f"{decimal(count)} per shot in {folder}" for folder, count in prediction.spool.items()]
-        frames, seconds = counted(prediction.frames, "frame"), f"about {clock(prediction.seconds)}"
+        frames, seconds = counted(prediction.frames, "frame"), f"about {duration_text(prediction.seconds)}"
         return [frames, seconds, memory, f"disk {decimal(prediction.disk)}", *spool]
     speed = 1 / max(1e-9, prediction.frame_seconds)
     disk = f"disk {decimal(1000 * prediction.frame_disk)} per 1000 frames"

@@ -93,7 +93,7 @@ class AsyncClient:
                     response = await self._jobs.CreateJob(requests, metadata=self._metadata)
             except grpc.aio.AioRpcError as error:
                 await retry.after(error)
-                before, offset = offset, await self._stored(request_id, retry)
+                before, offset = offset, await self._stored_bytes(request_id, retry)
                 if offset > before:
                     retry.reset()
             else:
@@ -143,7 +143,7 @@ class AsyncClient:
         part, retry = target.with_name(f".{target.name}.part"), Retry(self._server)
         try:
             with part.open("wb") as file:
-                while not await self._downloaded(request_id, file, retry):
+                while not await self._download_rest(request_id, file, retry):
                     pass
             part.replace(target)
         except OSError as error:
@@ -160,7 +160,7 @@ class AsyncClient:
         and Dropped messages report lost frames if dropping is allowed.
         """
         retry, received = Retry(self._server, live=config.live), Received()
-        return self._followed(source, received, retry, config)
+        return self._follow(source, received, retry, config)
 
     def attach(self, request_id: str) -> AsyncGenerator[Part]:
         """Follow a job that was started by `stream`, from the oldest part that the server still has if it is live.
@@ -171,13 +171,13 @@ class AsyncClient:
         if not request_id:
             raise ValueError("request_id must name a job, got an empty one")
         received, retry = Received(request_id), Retry(self._server, live=True)
-        return self._followed(None, received, retry, pb.UpscaleConfig())
+        return self._follow(None, received, retry, pb.UpscaleConfig())
 
     async def live_sources(self) -> list[str]:
         """List the live streams that the server is configured to pull, which `live_source` can name."""
         return list((await self._call(self._upscale.ListLiveSources, pb.ListLiveSourcesRequest())).names)
 
-    async def _followed(
+    async def _follow(
         self, source: Readable | None, received: Received, retry: Retry, config: pb.UpscaleConfig
     ) -> AsyncGenerator[Part]:
         send_buffer = SendBuffer(io.BytesIO() if source is None else source)
@@ -209,7 +209,7 @@ class AsyncClient:
                 retry.reset()
                 return response
 
-    async def _stored(self, request_id: str, retry: Retry) -> int:
+    async def _stored_bytes(self, request_id: str, retry: Retry) -> int:
         """Return how many bytes of an upload the server has; 0 if it does not know the job."""
         request = pb.GetJobRequest(request_id=request_id)
         try:
@@ -219,7 +219,7 @@ class AsyncClient:
                 raise
             return 0
 
-    async def _downloaded(self, request_id: str, file: IO[bytes], retry: Retry) -> bool:
+    async def _download_rest(self, request_id: str, file: IO[bytes], retry: Retry) -> bool:
         """Append the rest of a result to a file; returns False if the connection was lost before the end."""
         rest = pb.ReadResultRequest.File(offset=file.tell())
         try:

@@ -30,7 +30,8 @@ LARGE = 1 << 20
 def page() -> str:
     """Return the page."""
     rows = (
-        f"| `{name}` | {_default(name, field)} | {_what(field)} |\n" for name, field in Settings.model_fields.items()
+        f"| `{name}` | {_default(name, field)} | {_describe(field)} |\n"
+        for name, field in Settings.model_fields.items()
     )
     return INTRODUCTION + "".join(rows)
 
@@ -48,5 +49,5 @@ def _default(name: str, field: FieldInfo) -> str:
     return f"`{number(value)}`" if isinstance(value, float) else f"`{value}`"
 
 
-def _what(field: FieldInfo) -> str:
+def _describe(field: FieldInfo) -> str:
     return (field.description or "").replace("|", "\\|")

@@ -74,7 +74,7 @@ class Standby:
             store.close()
             raise
 
-    def reached_at(self, http: str, grpc: str) -> None:
+    def set_addresses(self, http: str, grpc: str) -> None:
         """Set where the other servers reach this one once it is active: a URL, and HOST:PORT."""
         self._lease.http, self._lease.grpc = http, grpc
 
@@ -150,14 +150,14 @@ class Standby:
         """Run a step with the lease in the lease's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, step, self._lease)
 
-    def _renew_while_starting(self, worked: Callable[[], float]) -> None:
+    def _renew_while_starting(self, cpu_seconds: Callable[[], float]) -> None:
         """Renew the lease while the server starts: in a thread, because startup blocks the event loop.
 
-        worked: returns the CPU time of the startup so far, in seconds.
+        cpu_seconds: returns the CPU time of the startup so far, in seconds.
         """
-        before, limit = worked(), time.monotonic() + START_SECONDS
+        before, limit = cpu_seconds(), time.monotonic() + START_SECONDS
         while not self._started.wait(RENEW_SECONDS):
-            if (now := worked()) > before:  # it makes progress, however slowly
+            if (now := cpu_seconds()) > before:  # it makes progress, however slowly
                 before, limit = now, time.monotonic() + START_SECONDS
             elif time.monotonic() > limit:
                 return
@@ -193,10 +193,10 @@ class Standby:
         """Pause while the lease is in doubt; a separate task from the renewal, which a long pause must not delay."""
         while True:
             await self._doubt.wait()
-            while not await _in_time(pause) and not self._confirmed.is_set():
+            while not await _ends_in_time(pause) and not self._confirmed.is_set():
                 await asyncio.sleep(RENEW_SECONDS)
             await self._confirmed.wait()
-            await _in_time(resume)
+            await _ends_in_time(resume)
 
 
 def _cpu_clock() -> Callable[[], float]:
@@ -206,7 +206,7 @@ def _cpu_clock() -> Callable[[], float]:
     return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
 
 
-async def _in_time(step: Step) -> bool:
+async def _ends_in_time(step: Step) -> bool:
     """Run a step and return whether it has completed; do not wait for a slow one, because the reverse step must follow."""
     try:
         async with asyncio.timeout(PAUSE_SECONDS):

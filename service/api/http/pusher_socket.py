@@ -91,11 +91,11 @@ class Connection:
                 received = json.loads(message.get("text") or message.get("bytes") or "")
                 event, data = received["event"], received.get("data") or {}
                 data = json.loads(data) if isinstance(data, str) else data
-                self._take(str(event), data)
+                self._handle(str(event), data)
             except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 self.put("pusher:error", {"code": MALFORMED, "message": "Invalid message format"})
 
-    def _take(self, event: str, data: dict[str, object]) -> None:
+    def _handle(self, event: str, data: dict[str, object]) -> None:
         channel = str(data.get("channel"))
         if event == "pusher:ping":
             self.put("pusher:pong", {})

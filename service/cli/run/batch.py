@@ -32,7 +32,7 @@ class Batch:
                 self.videos.check(pair.target)
         if len(every) > 1:
             self.videos.load(folder or Path(every[0].source))
-        with _created(folder):
+        with _created_folder(folder):
             return self._upscale_each(every, folder)
 
     def _upscale_each(self, every: Sequence[Pair], folder: Path | None) -> int:
@@ -65,7 +65,7 @@ class Batch:
 
 
 @contextmanager
-def _created(folder: Path | None) -> Iterator[None]:
+def _created_folder(folder: Path | None) -> Iterator[None]:
     """Create a folder if it does not exist, and remove it afterwards if it is still empty."""
     missing: list[Path] = []
     try:

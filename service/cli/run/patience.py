@@ -10,7 +10,7 @@ from upres.engine.models import registry
 from upres.engine.pipeline import admission
 from upres.engine.pipeline.admission import PATIENCE_SECONDS
 from upres.engine.pipeline.estimate import Prediction, seconds_a_frame
-from upres.service.cli.console import Report, clock
+from upres.service.cli.console import Report, duration_text
 
 from .options import RunOptions
 
@@ -37,13 +37,15 @@ def check_patience(
     if prediction.seconds is None or prediction.seconds <= PATIENCE_SECONDS:
         return
     faster = "; ".join(_faster(prediction, models, size))
-    report.warn(f"about {clock(prediction.seconds)} on this machine; faster: {faster}", seconds=prediction.seconds)
+    report.warn(
+        f"about {duration_text(prediction.seconds)} on this machine; faster: {faster}", seconds=prediction.seconds
+    )
     if options.yes or options.dry_run:
         return
     if piped or options.json or not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
         admission.check_duration(prediction, models)
         return
-    if not report.confirm(f"it takes about {clock(prediction.seconds)}; start it?"):
+    if not report.confirm(f"it takes about {duration_text(prediction.seconds)}; start it?"):
         raise Interrupted("not started; use -y to start without being asked")
 
 
@@ -57,12 +59,12 @@ def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, in
             continue
         seconds = frames * seconds_a_frame(registry.load(network)[0], width, height)
         if seconds < WORTH * (prediction.seconds or 0):
-            yield f"{option} takes about {clock(seconds)}"
+            yield f"{option} takes about {duration_text(seconds)}"
     if len(models) == 1 and models[0].report.startswith("OpenVINO") and "int8" not in models[0].report:
         fast, _ = registry.load(models[0].name, quality="fast")
         seconds = frames * seconds_a_frame(fast, width, height)
         if "int8" in fast.report and seconds < WORTH * (prediction.seconds or 0):
-            yield f"--quality fast takes about {clock(seconds)}"
+            yield f"--quality fast takes about {duration_text(seconds)}"
     if any("fp32" in model.report for model in models) and not any(isinstance(m, Predicting) for m in models):
         yield "--quality high if this CPU has bfloat16"
     if frames > 1:

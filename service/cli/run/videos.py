@@ -55,7 +55,7 @@ class Videos:
         self._container(target)
 
     def load(self, log: Path) -> None:
-        """Load the models that the options name, if any, so that an error ends the whole batch. log: as for `_chosen`."""
+        """Load the models that the options name, if any, so that an error ends the whole batch. log: as for `_with_models`."""
         if self.selection is not None:
             self._models(self.selection, log)
 
@@ -63,7 +63,7 @@ class Videos:
         """Upscale one input; returns False if it was skipped."""
         if pair.target is not None and self._skips(pair.target):
             return False
-        with self._opened(pair, folder) as (work, target):
+        with self._prepared(pair, folder) as (work, target):
             if work is None:
                 return False
             prediction = estimate.predict(work.reader, work.job)
@@ -114,14 +114,14 @@ class Videos:
         self.report.done(name, _name(target, "stdout"), progress, work.job.models)
 
     @contextmanager
-    def _opened(self, pair: Pair, folder: Path | None) -> Iterator[tuple[Prepared | None, str]]:
+    def _prepared(self, pair: Pair, folder: Path | None) -> Iterator[tuple[Prepared | None, str]]:
         """Open a source, check its target and choose its models; the prepared run is None if the source is skipped."""
         source = pair.engine_source()
         how = {"resume": self.options.resume, "overwrite": self.options.overwrite or self.options.dry_run}
         if pair.target is not None:
             place = stdout() if pair.target == "-" else pair.target
             with prepared(source, place, self._job(pair.target), **how) as work:
-                job = self._chosen(work.job, work.reader.info, folder or Path(pair.target))
+                job = self._with_models(work.job, work.reader.info, folder or Path(pair.target))
                 yield replace(work, job=job).fitted(), pair.target
             return
         cut, tonemap = self.settings["cut"], self.settings["tonemap"]
@@ -130,7 +130,7 @@ class Videos:
             if self._skips(target):
                 yield None, target
                 return
-            job = self._chosen(self._job(target), reader.info, Path(target))
+            job = self._with_models(self._job(target), reader.info, Path(target))
             with prepared(reader, target, job, **how) as work:
                 yield work, target
 
@@ -142,7 +142,7 @@ class Videos:
         container = self._container(target)
         return Job((), encoder_of(target, self.encoder, container), container, **self.settings)
 
-    def _chosen(self, job: Job, info: Info, log: Path) -> Job:
+    def _with_models(self, job: Job, info: Info, log: Path) -> Job:
         """Return a job with its models. log: the target, or the folder of targets, whose interrupted run may be resumed."""
         selection = self._selection(info)
         models = self._models(selection, log)

@@ -13,7 +13,7 @@ from upres.service.server.forwarded import PEER
 from upres.v2 import upscale_pb2 as pb
 
 from .peers import Peer
-from .rpc import was_passed_on
+from .rpc import was_forwarded
 
 LIST = f"/{pb.DESCRIPTOR.package}.JobService/ListJobs"
 ANSWER_SECONDS = 2.0  # for another server to respond; otherwise the list contains what is known here
@@ -40,7 +40,7 @@ class JobListHandler:
         """List the jobs known here, with the source offsets of live jobs from their servers."""
         response: pb.ListJobsResponse = await self._local.unary_unary(request, context)
         live = {job.request_id: job for job in response.jobs if job.config.live and job.status in UNFINISHED}
-        if not live or was_passed_on(context):
+        if not live or was_forwarded(context):
             return response
         for peer, request_ids in (await self._peers(list(live))).items():
             for job in await self._query(peer, request, context):

@@ -25,7 +25,7 @@ class LookUps:
         """Return the other server that has a job; None if this one handles it. Raises UnavailableError, StoreError."""
         if self._next is None:
             request_ids: set[str] = set()
-            self._next = request_ids, asyncio.create_task(self._look(request_ids))
+            self._next = request_ids, asyncio.create_task(self._query(request_ids))
             # Retrieve the exception, which asyncio would log if all callers were cancelled.
             self._next[1].add_done_callback(lambda task: task.cancelled() or task.exception())
         request_ids, looking = self._next
@@ -36,7 +36,7 @@ class LookUps:
             raise UnavailableError(OWNER_UNAVAILABLE)
         return holder
 
-    async def _look(self, request_ids: Collection[str]) -> Holders:
+    async def _query(self, request_ids: Collection[str]) -> Holders:
         async with self._one:
             self._next = None  # later callers join the next query
             return await self._find(request_ids)

@@ -19,7 +19,7 @@ OWN_HEADERS = (b"date", b"server")  # headers that uvicorn adds
 logger = logging.getLogger(__name__)
 
 
-async def pass_request(peer: Peer, secret: str, scope: Scope, receive: Receive, send: Send) -> None:
+async def forward_request(peer: Peer, secret: str, scope: Scope, receive: Receive, send: Send) -> None:
     """Forward a request and return its response. Raises UnavailableError before the response starts; later it is cut off."""
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
@@ -112,16 +112,16 @@ class Exchange:
                 if event.status_code == SILENT:
                     headers.append((b"connection", b"close"))
                 self.answered = True
-                await self._pass_on({"type": "http.response.start", "status": event.status_code, "headers": headers})
+                await self._send_on({"type": "http.response.start", "status": event.status_code, "headers": headers})
             elif isinstance(event, h11.Data):
-                await self._pass_on({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
+                await self._send_on({"type": "http.response.body", "body": bytes(event.data), "more_body": True})
             elif isinstance(event, h11.EndOfMessage):
-                await self._pass_on({"type": "http.response.body", "body": b"", "more_body": False})
+                await self._send_on({"type": "http.response.body", "body": b"", "more_body": False})
                 return
             else:
                 raise h11.RemoteProtocolError("the connection was closed before the response")
 
-    async def _pass_on(self, message: dict[str, object]) -> None:
+    async def _send_on(self, message: dict[str, object]) -> None:
         await self._send(message)
         self._reset_timeout()
 

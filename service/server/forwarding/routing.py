@@ -28,9 +28,9 @@ from upres.v2 import upscale_pb2 as pb
 
 from .job_list import LIST, JobListHandler
 from .peers import Peer, Peers
-from .request import pass_request
-from .rpc import pass_call, was_passed_on
-from .socket import RESTART, pass_socket
+from .request import forward_request
+from .rpc import forward_call, was_forwarded
+from .socket import RESTART, forward_socket
 
 JOB = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")  # a job's id in a path
 # Calls whose first message may contain a job's id.
@@ -50,12 +50,12 @@ class JobRouter:
         self._find = find
         self._peers = peers
 
-    async def peer(self, request_id: str, *, passed_on: bool) -> Peer | None:
+    async def peer(self, request_id: str, *, forwarded: bool) -> Peer | None:
         """Return the server to forward a request about a job to; None if it is handled here. Raises UnavailableError."""
         holder = await self._find(request_id)
         if holder is None:
             return None
-        if passed_on:
+        if forwarded:
             raise UnavailableError(MOVED)
         return self._peers.of(holder)
 
@@ -73,9 +73,9 @@ class Web:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request, or forward it."""
-        named = JOB.search(scope["path"]) if scope["type"] in ("http", "websocket") else None
-        if named is not None and not _lacks_key(scope):
-            await self._by_path(named[0], scope, receive, send)
+        match = JOB.search(scope["path"]) if scope["type"] in ("http", "websocket") else None
+        if match is not None and not _lacks_key(scope):
+            await self._by_path(match[0], scope, receive, send)
         elif scope["type"] == "websocket" and scope["path"].rstrip("/") == SOCKET:
             await AttachSocket(self._app, self._router, self._largest).serve(scope, receive, send)
         else:
@@ -90,10 +90,10 @@ class Web:
             await send(message)
 
         try:
-            peer = await self._router.peer(request_id, passed_on=PEER in Headers(scope=scope))
+            peer = await self._router.peer(request_id, forwarded=PEER in Headers(scope=scope))
             if peer is not None:
                 async with peer.forwarding():
-                    await self._pass_on(peer, scope, receive, sent)
+                    await self._forward(peer, scope, receive, sent)
         except Exception as error:  # every error gets a response
             if started:
                 logger.info("a forwarded request ends: %s", error)
@@ -103,11 +103,11 @@ class Web:
         if peer is None:
             await self._app(scope, receive, send)
 
-    async def _pass_on(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, peer: Peer, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            await pass_request(peer, self._router.secret, scope, receive, send)
+            await forward_request(peer, self._router.secret, scope, receive, send)
         else:
-            await pass_socket(peer, self._router.secret, self._largest, scope, receive, send)
+            await forward_socket(peer, self._router.secret, self._largest, scope, receive, send)
 
 
 class AttachSocket:
@@ -127,8 +127,8 @@ class AttachSocket:
             message = await receive()
             if message["type"] == "websocket.receive" and not self._looked:
                 self._looked = True
-                named = _attached(message.get("text") or "")
-                peer = await self._router.peer(named, passed_on=PEER in Headers(scope=scope)) if named else None
+                job_id = _attached_id(message.get("text") or "")
+                peer = await self._router.peer(job_id, forwarded=PEER in Headers(scope=scope)) if job_id else None
                 if peer is not None:
                     self._peer.set_result((peer, message))
                     await asyncio.Event().wait()  # until it is cancelled
@@ -147,9 +147,9 @@ class AttachSocket:
         finally:
             here.cancel()
             await asyncio.gather(here, return_exceptions=True)
-        await self._pass_on(*self._peer.result(), scope, receive, send)
+        await self._forward(*self._peer.result(), scope, receive, send)
 
-    async def _pass_on(self, peer: Peer, first: Message, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _forward(self, peer: Peer, first: Message, scope: Scope, receive: Receive, send: Send) -> None:
         """Forward the socket with its first messages replayed; its client has already been accepted."""
         before: deque[Message] = deque([{"type": "websocket.connect"}, first])
 
@@ -162,7 +162,7 @@ class AttachSocket:
 
         try:
             async with peer.forwarding():
-                await pass_socket(peer, self._router.secret, self._largest, scope, received, sent)
+                await forward_socket(peer, self._router.secret, self._largest, scope, received, sent)
         except UpresError as error:
             logger.info("a socket ends: %s", error)
             with suppress(Exception):  # the client may be gone
@@ -174,13 +174,13 @@ def _lacks_key(scope: Scope) -> bool:
     return scope["type"] == "http" and scope["path"].startswith(KEYED) and "authorization" not in Headers(scope=scope)
 
 
-def _attached(text: str) -> str:
+def _attached_id(text: str) -> str:
     """Return the id of the job in a socket's first message; empty if it has none."""
     try:
-        named = json.loads(text)["attach"]
+        request_id = json.loads(text)["attach"]
     except (ValueError, TypeError, KeyError, RecursionError):
         return ""
-    return named if isinstance(named, str) and JOB.fullmatch(named) else ""
+    return request_id if isinstance(request_id, str) and JOB.fullmatch(request_id) else ""
 
 
 class Calls(grpc.GenericRpcHandler):
@@ -195,7 +195,7 @@ class Calls(grpc.GenericRpcHandler):
         method = str(handler_call_details.method)
         handler = next((handler for each in self._handlers if (handler := each.service(handler_call_details))), None)
         if handler is not None and method == LIST:
-            return JobListHandler(handler, partial(self._router.peer, passed_on=False), self._router.secret).handler
+            return JobListHandler(handler, partial(self._router.peer, forwarded=False), self._router.secret).handler
         if handler is None or not method.startswith(f"/{pb.DESCRIPTOR.package}.") or not method.endswith(NAMING):
             return handler
         return grpc.stream_stream_rpc_method_handler(_RoutedCall(method, handler, self._router).answer)
@@ -217,11 +217,11 @@ class _RoutedCall:
             peer = None
             # Calls without a key are rejected here.
             keyed = any(name == "authorization" for name, _ in context.invocation_metadata() or ())
-            if keyed and first is not None and (named := _named(self._parse(first))):
-                peer = await self._router.peer(named, passed_on=was_passed_on(context))
+            if keyed and first is not None and (request_id := _job_id(self._parse(first))):
+                peer = await self._router.peer(request_id, forwarded=was_forwarded(context))
             if peer is not None:
                 async with peer.forwarding():
-                    await pass_call(peer, self._router.secret, self._method, _chained(first, requests), context)
+                    await forward_call(peer, self._router.secret, self._method, _chained(first, requests), context)
                 return
         except UpresError as error:
             await context.abort_with_status(status_of(error))
@@ -253,7 +253,7 @@ async def _chained(first: bytes | None, rest: AsyncIterator[bytes]) -> AsyncGene
             yield request
 
 
-def _named(message: Any) -> str:  # noqa: ANN401 - any of the contract's
+def _job_id(message: Any) -> str:  # noqa: ANN401 - any of the contract's
     """Return the id of the job in a call's first message; empty if it has none."""
     match message:
         case pb.CreateJobRequest():

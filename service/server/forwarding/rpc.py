@@ -27,24 +27,24 @@ class Calls(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
         """Return the handler that forwards a call."""
-        return grpc.stream_stream_rpc_method_handler(partial(self._pass_on, handler_call_details.method))
+        return grpc.stream_stream_rpc_method_handler(partial(self._forward, handler_call_details.method))
 
-    async def _pass_on(self, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401 - gRPC's own
+    async def _forward(self, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401 - gRPC's own
         try:
-            if was_passed_on(context):
+            if was_forwarded(context):
                 raise UnavailableError(LOOP)
             async with self._active.forwarding() as peer:
-                await pass_call(peer, self._secret, method, requests, context)
+                await forward_call(peer, self._secret, method, requests, context)
         except UnavailableError as error:
             await context.abort_with_status(status_of(error))
 
 
-def was_passed_on(context: Any) -> bool:  # noqa: ANN401
+def was_forwarded(context: Any) -> bool:  # noqa: ANN401
     """Return whether a call was forwarded by another server."""
     return any(name == PEER for name, _ in context.invocation_metadata() or ())
 
 
-async def pass_call(peer: Peer, secret: str, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401
+async def forward_call(peer: Peer, secret: str, method: str, requests: Any, context: Any) -> None:  # noqa: ANN401
     """Forward a call and its response. requests: its messages as bytes. Raises UnavailableError if nothing is received."""
     passed = [(name, value) for name, value in context.invocation_metadata() or () if name not in NOT_PASSED]
     call: Any = peer.channel.stream_stream(method)(

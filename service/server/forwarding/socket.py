@@ -22,7 +22,7 @@ RESERVED_CODES = (1005, 1006, 1015)  # reserved codes, which cannot be sent
 logger = logging.getLogger(__name__)
 
 
-async def pass_socket(peer: Peer, secret: str, largest: int, scope: Scope, receive: Receive, send: Send) -> None:
+async def forward_socket(peer: Peer, secret: str, largest: int, scope: Scope, receive: Receive, send: Send) -> None:
     """Forward a socket until either side ends it. largest: maximum bytes of one message.
 
     Raises UnavailableError and NotFoundError before it is accepted.

@@ -21,9 +21,9 @@ from upres.service.storage.lease import Holder
 
 from .peers import LOOP, TURN, ActiveServer, Trust
 from .ports import Ports
-from .request import pass_request
+from .request import forward_request
 from .rpc import Calls
-from .socket import pass_socket
+from .socket import forward_socket
 
 PEER_SECRET = "peer_secret"  # key in the database's `meta`
 HERE = "127.0.0.1"
@@ -48,7 +48,7 @@ class StandIn:
         self._ports = ports
         host = peer_host(settings, standby)
         own = f"{settings.scheme}://{joined(host, ports.http_port)}"
-        standby.reached_at(own, joined(host, ports.grpc_port))
+        standby.set_addresses(own, joined(host, ports.grpc_port))
         self._active = ActiveServer(own, Trust.read(settings.peer_ca))
         self._secret = standby.store.meta(PEER_SECRET, new_secret)
         self._app = Forwarded(
@@ -108,8 +108,8 @@ class ForwardingApp:
 
     def __init__(self, active: ActiveServer, secret: str, largest: int) -> None:
         self._active = active
-        self._request = partial(pass_request, secret=secret)
-        self._socket = partial(pass_socket, secret=secret, largest=largest)
+        self._request = partial(forward_request, secret=secret)
+        self._socket = partial(forward_socket, secret=secret, largest=largest)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer requests about this server itself, and forward all others."""

@@ -25,7 +25,7 @@ def test_a_speed_has_two_figures_and_no_exponent(seconds, expected):
     ("seconds", "expected"), [(0.04, "0.1 s"), (0.62, "0.6 s"), (89, "89.0 s"), (300, "5 min"), (7200, "2.0 h")]
 )
 def test_a_duration_is_rounded_to_what_people_read(seconds, expected):
-    assert console.clock(seconds) == expected
+    assert console.duration_text(seconds) == expected
 
 
 def test_of_several_inputs_only_the_first_is_asked_about(monkeypatch):

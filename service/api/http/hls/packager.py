@@ -119,7 +119,7 @@ class Packager:
                     return
                 await wait_for(changed, BEAT_SECONDS)
             elif isinstance(item, Piece):
-                self._take(item)
+                self._add(item)
 
     async def _wait_for_players(self) -> None:
         """Read nothing until the next request or the end of the job."""
@@ -136,13 +136,13 @@ class Packager:
         self._begin = math.inf
         self._first = self.renditions["video"].whole if "video" in self.renditions else 0
 
-    def _take(self, piece: Piece) -> None:
+    def _add(self, piece: Piece) -> None:
         fragment, track = piece.fragment, self._ring.tracks[piece.fragment.track]
         if codec_name(track) is None:  # HLS players do not support this codec
             return
         chunk = _on_timeline(piece, track)
         if track.name == "video":
-            self._take_video(chunk, fragment)
+            self._add_video(chunk, fragment)
         else:
             waiting = self._waiting.setdefault(track.name, deque())
             waiting.append(chunk)
@@ -153,7 +153,7 @@ class Packager:
         for rendition in self.renditions.values():
             rendition.shrink(self._ring.most_bytes)
 
-    def _take_video(self, chunk: Chunk, fragment: Fragment) -> None:
+    def _add_video(self, chunk: Chunk, fragment: Fragment) -> None:
         if "video" not in self.renditions:
             self.started_at = time.time() - self._ring.end_seconds
         video = self._rendition("video", chunk)

@@ -8,7 +8,7 @@ import pytest
 from upres.service.domain.errors import UnavailableError
 from upres.service.server.forwarding import request as module
 from upres.service.server.forwarding.peers import Peer, Trust
-from upres.service.server.forwarding.request import pass_request
+from upres.service.server.forwarding.request import forward_request
 from upres.service.storage.lease import Holder
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer: x\r\nX-Own: y\r\nConnection: close, x-hop\r\nX-Hop: 1\r\n\r\nok"
@@ -74,7 +74,7 @@ def passed(serve, client, request=None):
     async def scenario():
         async with upstream(serve) as (peer, ended):
             try:
-                await pass_request(peer, "the secret", request or scope(), client.receive, client.send)
+                await forward_request(peer, "the secret", request or scope(), client.receive, client.send)
             finally:
                 await ended.wait()
 
@@ -221,7 +221,7 @@ def test_what_a_slow_client_does_not_take_is_not_read():
     async def scenario():
         client = Slow()
         async with upstream(serve) as (peer, ended):
-            passing = asyncio.create_task(pass_request(peer, "s", scope("GET"), client.receive, client.send))
+            passing = asyncio.create_task(forward_request(peer, "s", scope("GET"), client.receive, client.send))
             while len(client.received) < 2:
                 await asyncio.sleep(0.01)
             before = -1

@@ -243,7 +243,7 @@ class Unheld:
         self.store = SimpleNamespace(meta=lambda name, create: create(), close=lambda: None)
         self.stopped = False
 
-    def reached_at(self, http, grpc):
+    def set_addresses(self, http, grpc):
         pass
 
     async def wait(self, follow):
