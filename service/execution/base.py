@@ -16,7 +16,7 @@ from .order import Order
 
 GROUP = "upres.executors"
 UPDATES = ("progress", "fragment", "waiting", "memory", "stages", "range")  # reports that do not end an attempt
-# Reports that end an attempt; `made` ends one at a range.
+# Reports that end an attempt; `made` ends an attempt at a range.
 VERDICTS = ("joined", "made", "failed", "late", "locked", "died")
 
 

@@ -114,10 +114,10 @@ class Channel:
 
     def share(self, sizes: Sizes) -> None:
         """Share memory for frames of these sizes with the other end, once, if the system supports it, and notify the other end."""
-        made = None if self._shared else shared_frames.create(sizes)
-        if made is None:
+        resources = None if self._shared else shared_frames.create(sizes)
+        if resources is None:
             return
-        self._shared, descriptor, permits = made
+        self._shared, descriptor, permits = resources
         try:
             with permits, self._sending:
                 framing.send(self._socket, {"shared": sizes})

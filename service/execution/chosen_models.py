@@ -67,8 +67,8 @@ class ChosenModels:
         if levels := stepped(self._models[0], others):
             self._models = [levels]
         self._model = as_one(self._models)
-        alone = NOTHING_LIGHTER if steps and not levels else None
-        return next((note for _, note in loaded if note), alone)
+        no_lighter_note = NOTHING_LIGHTER if steps and not levels else None
+        return next((note for _, note in loaded if note), no_lighter_note)
 
     def deepen(self) -> None:
         """Replace the models by variants for frames of 16 bits."""

@@ -80,7 +80,7 @@ class Device:
         """Wait until the device is free and this attempt is next, then hold the device."""
         with self._changed:
             turn = self._turns.add(owner, live=live)
-            while (seconds := self._seconds_left(turn)) != 0:
+            while (seconds := self._seconds_to_wait(turn)) != 0:
                 self._changed.wait(seconds)
             self._turns.take(turn)
             self._free = False
@@ -99,7 +99,7 @@ class Device:
                     self._other_at, self._live_first = now, True
                 self._changed.notify_all()
 
-    def _seconds_left(self, turn: Turn) -> float | None:
+    def _seconds_to_wait(self, turn: Turn) -> float | None:
         """Return the seconds that a turn still has to wait; None to wait for a notification."""
         if not self._free or self._turns.next(live_first=self._live_first) is not turn:
             return None

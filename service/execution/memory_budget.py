@@ -19,7 +19,7 @@ from upres.service.domain.errors import NoRoomError
 
 SHARE = 0.9  # of the free memory, because predictions may be wrong
 MERGING_PART = 16  # attempts that merge ranges may use 1/16 of the memory, in addition to it
-LOOK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
+CHECK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
 CGROUP = Path("/sys/fs/cgroup")  # version 2, in which containers see their own limit
 
 
@@ -44,24 +44,26 @@ class Wait:
         self,
         try_take: Callable[[float], bool],
         holders: Callable[[], Sequence[str]],
-        gone: Callable[[], bool],
+        attempt_ended: Callable[[], bool],
         longest: float,
     ) -> bool:
-        """Wait until the resource is acquired, for at most `longest` seconds; return whether it was. TimeoutError once `gone()`.
+        """Wait until the resource is acquired, for at most `longest` seconds; return whether it was.
+
+        Raises TimeoutError once the attempt has ended.
 
         try_take: tries to acquire the resource within the given seconds; returns whether it did. holders: lists current holders.
-        gone: whether the attempt that waits has ended.
+        attempt_ended: reports whether the attempt that waits has ended.
         """
         end, seconds = time.monotonic() + longest, 0.0
         while not try_take(seconds):
-            if (left := end - time.monotonic()) <= 0:
+            if (remaining := end - time.monotonic()) <= 0:
                 return False
-            if gone():
+            if attempt_ended():
                 raise TimeoutError("the attempt is gone")
             if (holding := holders()) != self._holding:
                 self._holding = holding
                 self._on_wait(waits=True, holding=holding)
-            seconds = min(left, LOOK_SECONDS)
+            seconds = min(remaining, CHECK_SECONDS)
         return True
 
     def over(self) -> None:
@@ -96,7 +98,7 @@ class MemoryBudget:
 
     def __init__(self, total: int) -> None:
         self._total = total
-        self._held: Counter[str] = Counter()  # bytes by owner
+        self._reserved: Counter[str] = Counter()  # bytes by owner
         self._orders: Counter[str] = Counter()  # and by order
         self._waiting: dict[object, str] = {}  # owners, in order of arrival
         self._changed = threading.Condition()
@@ -105,7 +107,7 @@ class MemoryBudget:
     def counts(self) -> tuple[int, int, int]:
         """Return the bytes reserved, the total, and the number of waiting requests. From any thread."""
         with self._changed:
-            return self._held.total(), self._total, len(self._waiting)
+            return self._reserved.total(), self._total, len(self._waiting)
 
     @property
     def holders(self) -> list[str]:
@@ -116,17 +118,17 @@ class MemoryBudget:
     def reserve(
         self,
         size: int,
-        gone: Callable[[], bool],
+        attempt_ended: Callable[[], bool],
         *,
         owner: str = "",
         name: str = "",
         longest: float = inf,
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        """Reserve `size` bytes for an order; wait until they are free, for at most `longest` seconds, unless the attempt is gone.
+        """Reserve `size` bytes for an order; wait until they are free, for at most `longest` seconds, unless the attempt has ended.
 
         Raises SourceError if the budget is too small in total, NoRoomError if the bytes are not free in time, TimeoutError if the
-        attempt is gone.
+        attempt has ended.
         """
         if size > self._total:
             raise SourceError(
@@ -138,10 +140,10 @@ class MemoryBudget:
             self._waiting[place] = owner
         try_take = partial(self._try_reserve, size, place, name, any_turn=not longest)
         try:
-            if not wait.until(try_take, lambda: self.holders, gone, longest):
-                held = f"have held for {number(longest)} s" if longest else "hold now"
+            if not wait.until(try_take, lambda: self.holders, attempt_ended, longest):
+                problem = f"have held for {number(longest)} s" if longest else "hold now"
                 raise NoRoomError(
-                    f"this needs about {decimal(size)} of memory, which other jobs {held}; try again later"
+                    f"this needs about {decimal(size)} of memory, which other jobs {problem}; try again later"
                 )
         finally:
             with self._changed:
@@ -163,7 +165,9 @@ class MemoryBudget:
         This never keeps another attempt waiting: it uses at most a quarter of the total, and nothing while others wait.
         """
         with self._changed:
-            room = 0 if self._waiting else min(self._total // SPARE_MEMORY_DIVISOR, self._total - self._held.total())
+            room = (
+                0 if self._waiting else min(self._total // SPARE_MEMORY_DIVISOR, self._total - self._reserved.total())
+            )
             count = max(0, min(most, room // size))
             self._change(count * size, owner, name)
             return count
@@ -175,18 +179,18 @@ class MemoryBudget:
             self._changed.notify_all()
 
     def _change(self, size: int, owner: str, name: str) -> None:
-        self._held[owner] += size
+        self._reserved[owner] += size
         self._orders[name] += size
-        self._held += Counter()  # drops entries of zero bytes
+        self._reserved += Counter()  # drops entries of zero bytes
         self._orders += Counter()
 
     def _fits(self, size: int, place: object, *, first: bool) -> bool:
-        next_ = min(self._waiting, key=lambda place: self._held[self._waiting[place]])
-        return (first or next_ is place) and self._held.total() + size <= self._total
+        next_ = min(self._waiting, key=lambda place: self._reserved[self._waiting[place]])
+        return (first or next_ is place) and self._reserved.total() + size <= self._total
 
 
 class Claim:
-    """The share of a budget that one attempt holds or waits for. owner: the job's owner. name: the order's name.
+    """The share of a budget that one attempt has reserved or waits for. owner: the job's owner. name: the order's name.
 
     longest: maximum wait in seconds; None sets no limit. on_wait: callback for its waits.
     """
@@ -200,7 +204,7 @@ class Claim:
         longest: float | None = None,
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        self.held = 0  # bytes
+        self.reserved = 0  # bytes
         self._budget = budget
         self._identity = {"owner": owner, "name": name}
         self._longest = inf if longest is None else longest
@@ -220,17 +224,17 @@ class Claim:
             self._budget.reserve(size, lambda: False, **self._identity, longest=0.0, on_wait=self._on_wait)
         except NoRoomError:
             return False
-        self.held += size
+        self.reserved += size
         return True
 
-    def reserve(self, size: int, gone: Callable[[], bool]) -> None:
+    def reserve(self, size: int, attempt_ended: Callable[[], bool]) -> None:
         """Reserve bytes as soon as they are free; raises the same errors as MemoryBudget.reserve."""
 
         def take(longest: float) -> None:
-            self._budget.reserve(size, gone, **self._identity, longest=longest, on_wait=self._on_wait)
+            self._budget.reserve(size, attempt_ended, **self._identity, longest=longest, on_wait=self._on_wait)
 
         self.wait(take)
-        self.held += size
+        self.reserved += size
 
     def wait(self, take: Callable[[float], None]) -> None:
         """Wait for another shared resource, and count the time. take: waits for it, at most the given seconds."""
@@ -243,10 +247,10 @@ class Claim:
     def grant(self, size: int, most: int) -> int:
         """Reserve up to `most` additional blocks of `size` bytes that no other attempt waits for; return their number."""
         count = self._budget.grant(size, most, **self._identity)
-        self.held += count * size
+        self.reserved += count * size
         return count
 
     def release(self) -> None:
         """Release everything."""
-        self._budget.release(self.held, **self._identity)
-        self.held = 0
+        self._budget.release(self.reserved, **self._identity)
+        self.reserved = 0

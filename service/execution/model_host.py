@@ -52,7 +52,7 @@ class ModelHost:
 
     memory, merging: the attempt's claims on the memory for models and for merging ranges. encoders: the GPU's encoders, if any.
     line: the queue of the device's ranges, if the attempt processes a range. live: whether its source is live.
-    made: called with the metrics label and the number of frames produced, during the attempt's turn.
+    on_frames: called with the metrics label and the number of frames produced, during the attempt's turn.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class ModelHost:
         *,
         line: Line | None = None,
         live: bool = False,
-        made: Callable[[str, int], None] = lambda label, count: None,
+        on_frames: Callable[[str, int], None] = lambda label, count: None,
     ) -> None:
         self._channel = channel
         self._device = device
@@ -78,9 +78,9 @@ class ModelHost:
         self._turn = ExitStack()  # the turn on the device, while there is one
         self._sessions: dict[int, _Opened] = {}
         self._encoders = encoders or EncoderHosts(None)
-        self._made = made
+        self._on_frames = on_frames
         self._opened = 0
-        self._gone = False
+        self._interrupted = False
         self.frame_bytes = 0  # of the largest frame that its sessions accept
         self.pixels = 0  # of the largest upscaled frame of any session so far
 
@@ -100,7 +100,7 @@ class ModelHost:
 
     def interrupt(self) -> None:
         """Stop soon what still runs for an attempt that is gone. From any thread."""
-        self._gone = True
+        self._interrupted = True
         self._line.wake()
         for opened in tuple(self._sessions.values()):
             if isinstance(opened.session, Stoppable):
@@ -139,7 +139,7 @@ class ModelHost:
                 self._merge(int(message["media"]))
             case "reserve":
                 return self._count_encoders(message) if self._reserve(message) else 0
-            case "encoder" if self._memory.held:
+            case "encoder" if self._memory.reserved:
                 self._channel.send_end(self._encoders.open())
             case "check live":
                 with self._device():
@@ -163,7 +163,7 @@ class ModelHost:
         return None
 
     def _check_unused(self) -> None:
-        if self._memory.held or self._sessions:
+        if self._memory.reserved or self._sessions:
             raise ValueError("models must be chosen before memory is reserved")
 
     def _reserve(self, message: Message) -> bool:
@@ -174,7 +174,7 @@ class ModelHost:
         """
         scale = self._chosen.model.scale
         width, height, media = (int(message[name]) for name in ("width", "height", "media"))
-        if self._memory.held or media < 0:
+        if self._memory.reserved or media < 0:
             raise ValueError("memory can be reserved only once, and not a negative amount")
         if width <= 0 or height <= 0 or width * height > MAX_PIXELS_UPSCALED:
             raise ValueError(f"cannot reserve memory for frames of {width}x{height}")
@@ -196,8 +196,8 @@ class ModelHost:
     def _reserve_memory(self, needed: int) -> None:
         """Wait for memory. A range that is not first in line waits its turn unless there is memory that no attempt waits for."""
         if self._line.is_first(self) or not self._memory.grant(needed, 1):
-            self._memory.wait(partial(self._line.become_first, self, self._is_gone))
-            self._memory.reserve(needed, self._is_gone)
+            self._memory.wait(partial(self._line.become_first, self, self._attempt_ended))
+            self._memory.reserve(needed, self._attempt_ended)
 
     def _reserve_both(self, needed: int, *, waits: bool) -> bool:
         """Reserve memory and a GPU encoder; hold neither while waiting for the other. Return whether both were reserved.
@@ -211,7 +211,7 @@ class ModelHost:
             self._memory.release()
             if not waits:
                 return False
-            self._memory.wait(partial(self._encoders.wait, self._is_gone))
+            self._memory.wait(partial(self._encoders.wait, self._attempt_ended))
             if self._line.is_first(self) and self._memory.take_now(needed):
                 return True
             self._encoders.leave(1)
@@ -219,24 +219,24 @@ class ModelHost:
     def _merge(self, media: int) -> None:
         """Wait for the memory of an attempt that merges ranges, which other attempts upscale and encode."""
         self._check_unused()
-        if self._merging.held or media < 0:
+        if self._merging.reserved or media < 0:
             raise ValueError("memory for merging can be reserved only once, and not a negative amount")
-        self._merging.reserve(media, self._is_gone)
+        self._merging.reserve(media, self._attempt_ended)
 
     def _count_encoders(self, message: Message) -> int:
         """Return the number of encoders that an attempt may use: several if the model is faster than one and memory allows."""
-        asked = message["encoder"]
-        another = AnotherEncoder(int(asked["bytes"]), float(asked["frame_seconds"]), int(asked["most"]))
+        requested = message["encoder"]
+        another = AnotherEncoder(int(requested["bytes"]), float(requested["frame_seconds"]), int(requested["most"]))
         if self._live or another.most < 2 or another.bytes <= 0:
             return 1
         with self._device():
             frame = int(message["width"]), int(message["height"])
             seconds = seconds_a_frame(self._chosen.model, *frame, deep=self._chosen.form.bits > 8)
         size = another.bytes + self._encoders.bytes_each
-        wanted = another.needed(seconds) - 1
+        additional = another.needed(seconds) - 1
         if not self._encoders.bytes_each:
-            return 1 + self._memory.grant(size, wanted)
-        claimed = self._encoders.claim(wanted)
+            return 1 + self._memory.grant(size, additional)
+        claimed = self._encoders.claim(additional)
         granted = self._memory.grant(size, claimed)
         self._encoders.leave(claimed - granted)
         return 1 + granted
@@ -247,7 +247,7 @@ class ModelHost:
             raise ValueError(f"{MAX_SESSIONS} sessions are open already, the maximum")
         if width <= 0 or height <= 0 or width * height > MAX_PIXELS_UPSCALED:
             raise ValueError(f"cannot open a session of {width}x{height}")
-        self._memory.wait(partial(self._line.enter, self, self._is_gone))
+        self._memory.wait(partial(self._line.enter, self, self._attempt_ended))
         with self._device(), ExitStack() as undo:
             session = self._chosen.open(width, height, live=self._live)
             undo.callback(session.close)
@@ -263,8 +263,8 @@ class ModelHost:
         self.frame_bytes = max(self.frame_bytes, form.bytes_of(width, height))
         return self._opened
 
-    def _is_gone(self) -> bool:
-        return self._gone
+    def _attempt_ended(self) -> bool:
+        return self._interrupted
 
     def _send(self, frames: Iterable[Frame]) -> None:
         """Send frames as they are produced. For a live source, all frames of one push, usually one, share a single turn."""
@@ -273,7 +273,7 @@ class ModelHost:
             with self._turn:
                 self._turn.enter_context(self._device())
                 batch = list(results) if self._live else list(islice(results, 1))
-                self._made(self._chosen.label, len(batch))
+                self._on_frames(self._chosen.label, len(batch))
             for frame in batch:
                 self._channel.send({}, frame)
             if self._live or not batch:

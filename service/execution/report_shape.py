@@ -164,12 +164,12 @@ class Pace:
 
     def __init__(self, wait: Callable[[float], None] = time.sleep, clock: Callable[[], float] = time.monotonic) -> None:
         self._wait, self._clock = wait, clock
-        self._left, self._at = float(BURST_BYTES), clock()
+        self._allowance, self._at = float(BURST_BYTES), clock()
 
     def keep(self, size: int) -> None:
         """Count a report of `size` bytes; wait until the next one may be read."""
         now = self._clock()
-        self._left = min(BURST_BYTES, self._left + (now - self._at) * BYTES_A_SECOND) - max(size, LEAST_BYTES)
+        self._allowance = min(BURST_BYTES, self._allowance + (now - self._at) * BYTES_A_SECOND) - max(size, LEAST_BYTES)
         self._at = now
-        if self._left < 0:
-            self._wait(-self._left / BYTES_A_SECOND)
+        if self._allowance < 0:
+            self._wait(-self._allowance / BYTES_A_SECOND)

@@ -122,12 +122,12 @@ def create(sizes: Sizes) -> tuple[SharedFrames, int, socket.socket] | None:
     try:
         os.ftruncate(descriptor, shared_bytes(sizes))
         fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-        ours, theirs = socket.socketpair()
+        own_end, peer_end = socket.socketpair()
     except OSError:
         os.close(descriptor)
         return None
     frames, upscaled = _slots(sizes)
-    return SharedFrames(_map(os.dup(descriptor), sizes), ours, sends=upscaled, receives=frames), descriptor, theirs
+    return SharedFrames(_map(os.dup(descriptor), sizes), own_end, sends=upscaled, receives=frames), descriptor, peer_end
 
 
 def shared_bytes(sizes: Sizes) -> int:

@@ -161,7 +161,7 @@ class Worker:
         encoders = EncoderHosts(self._sessions, order.request_id, on_wait)
         claims = memory, Claim(self._merging, *identity, longest=order.wall_seconds), encoders
         line = None if order.range_number is None else self._line
-        host = ModelHost(channel, self._load, turn, *claims, line=line, live=order.live, made=self._count_frames)
+        host = ModelHost(channel, self._load, turn, *claims, line=line, live=order.live, on_frames=self._count_frames)
         answers = ThreadPoolExecutor(1, "answers", job_logging.bind_job_id, (order.logged, order.traceparent))
         late = threading.Event()
         threading.Thread(target=_enforce_time_limit, args=(order, child, host, late), daemon=True).start()
@@ -235,7 +235,7 @@ class Worker:
             time.sleep(BEAT_SECONDS)
 
     def _current_load(self) -> Load:
-        encoders = (0, 0) if (sessions := self._sessions) is None else (sessions.taken, sessions.most)
+        encoders = (0, 0) if (sessions := self._sessions) is None else (sessions.in_use, sessions.most)
         return Load(self._device.busy_seconds, dict(self._frames), *self._memory.counts, *encoders)
 
     def _report(self, **report: Any) -> None:  # noqa: ANN401 - JSON
@@ -249,11 +249,11 @@ def _enforce_time_limit(order: Order, child: Child, host: ModelHost, late: threa
 
     Then interrupt what a model still does for an attempt that is gone: it may work on a whole shot at once.
     """
-    started, left = time.monotonic(), order.wall_seconds
-    while not child.ended.wait(left):
+    started, remaining = time.monotonic(), order.wall_seconds
+    while not child.ended.wait(remaining):
         assert order.wall_seconds is not None
-        left = started + order.wall_seconds + host.waited - time.monotonic()
-        if left <= 0:
+        remaining = started + order.wall_seconds + host.waited - time.monotonic()
+        if remaining <= 0:
             late.set()
             child.kill()
             child.ended.wait()

@@ -99,11 +99,11 @@ class RemoteEncoder:
 
     def take(self, *, last: bool) -> Piece:
         """Return what was encoded since the previous call."""
-        return self._taken({"do": "take", "last": last}, last=last)
+        return self._request_piece({"do": "take", "last": last}, last=last)
 
     def finish(self) -> Piece:
         """Return the remaining packets, which end a segment."""
-        return self._taken({"do": "finish"}, last=True)
+        return self._request_piece({"do": "finish"}, last=True)
 
     def close(self) -> None:
         """Release the encoder. Safe to call twice."""
@@ -114,7 +114,7 @@ class RemoteEncoder:
                 channel.send({"do": "end"})
             self._free.put(channel)
 
-    def _taken(self, question: dict[str, Any], *, last: bool) -> Piece:
+    def _request_piece(self, question: dict[str, Any], *, last: bool) -> Piece:
         assert self._channel is not None
         self._channel.send(question)
         message, data = self._channel.receive_data()

@@ -79,8 +79,8 @@ class RemoteModel:
         there will never be enough memory, NoRoomError if there is not within the time limit; a live source does not wait.
         """
         sizes = {"width": width, "height": height, "media": media}
-        asked = {"encoder": asdict(encoder), "nvenc": nvenc, "waits": waits}
-        self._channel.send({"do": "reserve", **sizes, **asked})
+        settings = {"encoder": asdict(encoder), "nvenc": nvenc, "waits": waits}
+        self._channel.send({"do": "reserve", **sizes, **settings})
         message, _ = self._channel.receive()
         if "shared" in message:
             frame, upscaled = message["shared"]
@@ -89,7 +89,7 @@ class RemoteModel:
         return int(value_of(message))
 
     def merge(self, media: int) -> None:
-        """Wait until the worker has `media` bytes for an attempt that merges ranges made by others.
+        """Wait until the worker has `media` bytes for an attempt that merges ranges that others have processed.
 
         Raises SourceError if it never will, NoRoomError if it does not within the time limit.
         """

@@ -190,14 +190,14 @@ class Attempt:
             with ExitStack() as closes:
                 yield from run(*self._undivided(reader, job, model, closes), log, self._progress, self._reporter.tick)
 
-        ranges_elsewhere = RemoteRanges(self._channel, self._activity.excused, self._reporter.tick)
+        remote_ranges = RemoteRanges(self._channel, self._activity.excused, self._reporter.tick)
         yield from run_split(
             reader,
             job,
             log,
             Ranges(log.folder, _header(job)),
             planned,
-            ranges_elsewhere.request,
+            remote_ranges.request,
             undivided,
             self._progress,
         )

@@ -27,17 +27,17 @@ def check(folder: Path) -> list[Checked]:
     connect()
     marked = Marked(folder)
     try:
-        found = nodes()
-        asked = [_asked(node, marked.mark) for node in found]
-        return [Checked(node, _answer(ref)) for node, ref in zip(found, asked, strict=True)]
+        node_list = nodes()
+        refs = [_start_check(node, marked.mark) for node in node_list]
+        return [Checked(node, _answer(ref)) for node, ref in zip(node_list, refs, strict=True)]
     finally:
         marked.remove()
         ray.shutdown()
 
 
-def _asked(node: Node, mark: Mark) -> ray.ObjectRef:
-    where = NodeAffinitySchedulingStrategy(node.id, soft=False)
-    ref: ray.ObjectRef = ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=where).remote(mark)
+def _start_check(node: Node, mark: Mark) -> ray.ObjectRef:
+    strategy = NodeAffinitySchedulingStrategy(node.id, soft=False)
+    ref: ray.ObjectRef = ray.remote(_look).options(num_cpus=0, max_retries=0, scheduling_strategy=strategy).remote(mark)
     return ref
 
 
@@ -48,8 +48,8 @@ def _look(mark: Mark) -> tuple[str, str | None]:
 
 def _answer(ref: ray.ObjectRef) -> str | None:
     try:
-        found, why = ray.get(ref, timeout=ANSWER_SECONDS)
+        installed, why = ray.get(ref, timeout=ANSWER_SECONDS)
     except RayError as error:
         return f"upres does not run there: {str(error).strip().splitlines()[-1]}"
     own = version("upres")
-    return why or (f"it has upres {found}, and this machine {own}: install the same" if found != own else None)
+    return why or (f"it has upres {installed}, and this machine {own}: install the same" if installed != own else None)

@@ -31,7 +31,7 @@ from .shared_folder import Mark, problem
 ASK_SECONDS = 5.0  # maximum duration of one poll for reports
 LEASE_SECONDS = 20.0  # without a poll from a server; shorter than attempts wait for a folder's lock
 IDLE_SECONDS = 30.0  # without any server, so that a restarted server finds the models still loaded
-LOOK_SECONDS = 1.0  # between two checks of these limits
+CHECK_SECONDS = 1.0  # between two checks of these limits
 END_SECONDS = 0.05  # between two checks whether an attempt has ended
 NO_SERVER = ""  # the server of an order that was dropped: its end is reported to no server
 MAX_LINES = 1000  # of log lines kept for a server
@@ -40,19 +40,22 @@ logger = logging.getLogger(__name__)
 
 
 class _Box:
-    """Reports and log lines that wait for one server. folder: its job folder. asked: time of the last poll. came: not empty."""
+    """Reports and log lines that wait for one server.
+
+    folder: its job folder. polled_at: time of the last poll. has_news: set while there are reports, and at the end.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.asked = time.monotonic()
+        self.polled_at = time.monotonic()
         self.lines: deque[str] = deque(maxlen=MAX_LINES)
-        self.came = asyncio.Event()
+        self.has_news = asyncio.Event()
         self._reports = LatestReports()
 
     def put(self, report: Report) -> None:
         """Add a report for the server."""
         self._reports.put(report)
-        self.came.set()
+        self.has_news.set()
 
     def take(self, most: int) -> tuple[list[Report], list[str]]:
         """Remove and return the first `most` reports, and all log lines."""
@@ -60,7 +63,7 @@ class _Box:
         lines = [*self.lines]
         self.lines.clear()
         if not self._reports:
-            self.came.clear()
+            self.has_news.clear()
         return reports, lines
 
     @property
@@ -134,7 +137,7 @@ class Device:
     async def detach(self, server: str) -> None:
         """End all attempts of a server."""
         if (box := self._boxes.pop(server, None)) is not None:
-            box.came.set()
+            box.has_news.set()
             for local_name in self._names(lambda running: running.server == server):
                 await self._drop(local_name)
 
@@ -180,9 +183,9 @@ class Device:
         """
         if (box := self._boxes.get(server)) is None:
             return None
-        box.asked = time.monotonic()
+        box.polled_at = time.monotonic()
         if self._ended is None or not most:
-            await wait_for(box.came if most else asyncio.Event(), ASK_SECONDS)
+            await wait_for(box.has_news if most else asyncio.Event(), ASK_SECONDS)
         over = self._ended is not None or self._boxes.get(server) is not box
         return None if over and box.empty else box.take(most)
 
@@ -193,7 +196,7 @@ class Device:
         except (WorkerDiedError, OSError) as error:
             self._ended = str(error)
         for box in self._boxes.values():
-            box.came.set()
+            box.has_news.set()
         await asyncio.sleep(ASK_SECONDS)  # until all servers have polled it
 
     async def _handle(self, name: str, report: Report) -> None:
@@ -220,7 +223,7 @@ class Device:
         """Detach servers that stopped polling; return, which ends the actor, after a while without servers."""
         while (now := time.monotonic()) - self._served < IDLE_SECONDS:
             for server, box in list(self._boxes.items()):
-                if now - box.asked > LEASE_SECONDS:
+                if now - box.polled_at > LEASE_SECONDS:
                     logger.warning("a server has not polled for %g s; its attempts are ended", LEASE_SECONDS)
                     await self.detach(server)
             self._served = now if self._boxes else self._served
@@ -228,4 +231,4 @@ class Device:
                 self._load = self._worker.load
                 for box in self._boxes.values():
                     box.put(self._beat())
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)

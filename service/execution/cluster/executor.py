@@ -16,7 +16,7 @@ from .nodes import Node, connect, nodes, places
 from .shared_folder import Marked
 from .worker import NodeWorker, Setup
 
-LOOK_SECONDS = 2.0  # between two checks for new and lost nodes
+CHECK_SECONDS = 2.0  # between two checks for new and lost nodes
 ANSWER_SECONDS = 60.0  # for the cluster's head to answer
 
 logger = logging.getLogger(__name__)
@@ -55,13 +55,13 @@ class RayExecutor(Pool):
         """Add workers for nodes that join, and remove those of nodes that have left."""
         while True:
             async with asyncio.timeout(ANSWER_SECONDS):
-                found = {node.id: node for node in await asyncio.to_thread(nodes)}
-            for gone in self._nodes.keys() - found.keys():
-                for worker in self._nodes.pop(gone):
+                alive = {node.id: node for node in await asyncio.to_thread(nodes)}
+            for lost_id in self._nodes.keys() - alive.keys():
+                for worker in self._nodes.pop(lost_id):
                     self._workers.remove(worker)
-            for new in found.keys() - self._nodes.keys():
-                self._nodes[new] = self._joined(found[new])
-            await asyncio.sleep(LOOK_SECONDS)
+            for new_id in alive.keys() - self._nodes.keys():
+                self._nodes[new_id] = self._joined(alive[new_id])
+            await asyncio.sleep(CHECK_SECONDS)
 
     def _joined(self, node: Node) -> list[NodeWorker]:
         options = self._options

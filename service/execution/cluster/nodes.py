@@ -59,9 +59,9 @@ def nodes() -> list[Node]:
     return [_node(each) for each in ray.nodes() if each["Alive"]]
 
 
-def _node(found: dict[str, Any]) -> Node:
-    resources = found["Resources"]
-    return Node(found["NodeID"], found["NodeName"], resources.get("CPU", 0.0), resources.get("GPU", 0.0))
+def _node(description: dict[str, Any]) -> Node:
+    resources = description["Resources"]
+    return Node(description["NodeID"], description["NodeName"], resources.get("CPU", 0.0), resources.get("GPU", 0.0))
 
 
 def places(node: Node, workers: int | None, runtime: str) -> Iterator[Place]:

@@ -29,7 +29,7 @@ class Marked:
 
     def __init__(self, folder: Path, term: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_left(folder)
+        _remove_stale(folder)
         path = folder.absolute() / f"{PREFIX}{uuid.uuid4().hex}"
         self._lock = FileLock(_lock_of(path), timeout=0, thread_local=False)
         self._lock.acquire()
@@ -69,7 +69,7 @@ def _lock_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")
 
 
-def _remove_left(folder: Path) -> None:
+def _remove_stale(folder: Path) -> None:
     """Remove the marks of servers that were killed."""
     for lock in folder.glob(f"{PREFIX}*.lock"):
         try:

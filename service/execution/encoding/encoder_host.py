@@ -68,11 +68,11 @@ class EncoderHosts:
         """Whether an encoder could be claimed now."""
         return self._sessions is not None and self._sessions.free > 0
 
-    def wait(self, gone: Callable[[], bool], longest: float) -> None:
+    def wait(self, attempt_ended: Callable[[], bool], longest: float) -> None:
         """Claim an encoder; waits for it as `Sessions.wait` does."""
         if self._sessions is None:
             raise ValueError("no GPU encodes here")
-        self._sessions.wait(gone, longest, self._name, self._on_wait)
+        self._sessions.wait(attempt_ended, longest, self._name, self._on_wait)
         self._claimed += 1
 
     def leave(self, count: int) -> None:
@@ -102,10 +102,10 @@ class EncoderHosts:
         """Start a claimed encoder; return the attempt's end of its channel, for the caller to send and close."""
         if self._sessions is None or self._size is None or not self._claimed:
             raise NoRoomError("all encoders of the GPU are in use; try again later")
-        ours, theirs = socket.socketpair()
-        self._hosts.append(_Host(Channel(ours), *self._size, partial(self._sessions.release, 1, self._name)))
+        own_end, peer_end = socket.socketpair()
+        self._hosts.append(_Host(Channel(own_end), *self._size, partial(self._sessions.release, 1, self._name)))
         self._claimed -= 1
-        return theirs
+        return peer_end
 
     def close(self) -> None:
         """Close all encoders in any state. Each session is released once the driver has freed it, which may be later."""
@@ -160,8 +160,8 @@ class _Host:
                 self._run_step(lambda: self._begin(message))
             case "encode" if frame is not None:
                 self._run_step(lambda: self._encode(frame, key=bool(message["key"])))
-            case "take" | "finish" as what:
-                self._reply(finish=what == "finish", last=bool(message.get("last")))
+            case "take" | "finish" as kind:
+                self._reply(finish=kind == "finish", last=bool(message.get("last")))
             case "end":
                 self._end()
             case other:

@@ -24,14 +24,14 @@ class Sessions:
 
     def __init__(self, most: int = MAX_SESSIONS) -> None:
         self.most = most
-        self._held: Counter[str] = Counter()
+        self._by_order: Counter[str] = Counter()  # sessions in use by the name of the order that holds them
         self._waiting = 0
         self._changed = threading.Condition()
 
     @property
-    def taken(self) -> int:
+    def in_use(self) -> int:
         """The number of sessions in use."""
-        return self._held.total()
+        return self._by_order.total()
 
     @property
     def free(self) -> int:
@@ -43,7 +43,7 @@ class Sessions:
     def holders(self) -> list[str]:
         """The names of the orders that hold sessions. From any thread."""
         with self._changed:
-            return [*self._held]
+            return [*self._by_order]
 
     def claim(self, most: int, name: str = "") -> int:
         """Acquire up to `most` sessions, and return how many; none while another attempt waits."""
@@ -54,17 +54,17 @@ class Sessions:
 
     def wait(
         self,
-        gone: Callable[[], bool],
+        attempt_ended: Callable[[], bool],
         longest: float,
         name: str = "",
         on_wait: OnWait = lambda *, waits, holding: None,
     ) -> None:
-        """Acquire a session, waiting at most `longest` seconds; NoRoomError after that, TimeoutError once `gone()` is true."""
+        """Acquire a session, waiting at most `longest` seconds; NoRoomError after that, TimeoutError once the attempt has ended."""
         wait = Wait(on_wait)
         with self._changed:
             self._waiting += 1
         try:
-            if not wait.until(partial(self._try_acquire, name), lambda: self.holders, gone, longest):
+            if not wait.until(partial(self._try_acquire, name), lambda: self.holders, attempt_ended, longest):
                 raise NoRoomError(
                     f"all encoders of the GPU have been in use for {number(longest)} s; submit the job again later"
                 )
@@ -76,7 +76,7 @@ class Sessions:
     def _try_acquire(self, name: str, seconds: float) -> bool:
         """Acquire a session as soon as one is free, within `seconds`; return whether there was one."""
         with self._changed:
-            free = self._changed.wait_for(lambda: self.taken < self.most, seconds)
+            free = self._changed.wait_for(lambda: self.in_use < self.most, seconds)
             if free:
                 self._change(name, 1)
             return free
@@ -89,11 +89,11 @@ class Sessions:
 
     @property
     def _free(self) -> int:
-        return 0 if self._waiting else self.most - self.taken
+        return 0 if self._waiting else self.most - self.in_use
 
     def _change(self, name: str, count: int) -> None:
-        self._held[name] += count
-        self._held += Counter()  # drops orders that hold none
+        self._by_order[name] += count
+        self._by_order += Counter()  # drops orders that hold none
 
 
 def open_sessions() -> Sessions | None:

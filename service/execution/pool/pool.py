@@ -18,7 +18,7 @@ from upres.service.storage.job_folder import JobFolder
 
 from .worker import PooledWorker, WorkerDiedError
 
-LOOK_SECONDS = 1.0  # between two checks for ranges that were locked
+CHECK_SECONDS = 1.0  # between two checks for ranges that were locked
 NVENC_SECONDS = 120.0  # for a restarted worker with NVENC to become ready again
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,8 @@ class _Traced:
     def report(self, verdict: Report) -> Report:
         """Return the report `range`."""
         seconds, device = time.monotonic() - self.since, verdict.get("device", "")
-        made = {"report": "range", "number": self.number, "outcome": verdict["report"], "seconds": seconds}
-        return {**made, "device": device, "stages": self.stages}
+        report = {"report": "range", "number": self.number, "outcome": verdict["report"], "seconds": seconds}
+        return {**report, "device": device, "stages": self.stages}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,12 @@ class Pool:
     @property
     def shortages(self) -> list[Shortage]:
         """The devices with a shortage; a job waits and holds if one of its ranges does."""
-        found = []
+        shortages = []
         for waiting, holding in (waits for worker in self._workers for waits in worker.waits):
             job = self._split.job_of(waiting) or waiting
             others = {self._split.job_of(name) or name for name in holding}
-            found.append(Shortage(frozenset({job}), frozenset(others - {job})))
-        return found
+            shortages.append(Shortage(frozenset({job}), frozenset(others - {job})))
+        return shortages
 
     async def run(self, order: Order) -> None:
         """Assign an order to the worker with the most room; workers of the same kind may process ranges of a job that is not live.
@@ -164,8 +164,8 @@ class Pool:
         having = [worker for worker in self._workers if worker.nvenc and waiting.nvenc]
         if any(worker.ready for worker in having):
             self._nvenc_ready = now
-        gone = now - max(self._nvenc_ready, waiting.since) > NVENC_SECONDS
-        return max(self._workers if gone or not having else having, key=lambda worker: worker.room)
+        timed_out = now - max(self._nvenc_ready, waiting.since) > NVENC_SECONDS
+        return max(self._workers if timed_out or not having else having, key=lambda worker: worker.room)
 
     async def cancel(self, request_id: str) -> None:
         """Kill the attempt at a job, after which its ranges are ended; an order that waits for a worker is reported as died."""
@@ -220,7 +220,7 @@ class Pool:
     async def _assign_orders(self) -> None:
         """Assign waiting orders, and ranges to every worker that has none or has read all frames of its current one."""
         while True:
-            await wait_for(self._changed, LOOK_SECONDS)
+            await wait_for(self._changed, CHECK_SECONDS)
             self._changed.clear()
             for waiting in [*self._waiting]:
                 worker = self._choose_worker(waiting)

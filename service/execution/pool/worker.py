@@ -1,4 +1,4 @@
-"""One worker as seen by its pool: its orders, their last known state, and the room that is left."""
+"""One worker as seen by its pool: its orders, their last known state, and its free slots."""
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict

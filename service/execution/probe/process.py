@@ -34,14 +34,14 @@ def run(*, path: str, spec: dict[str, Any], limits: dict[str, Any], measured: bo
     with open(path, "rb") as file:  # noqa: PTH123 - opened without its name, which messages must not contain
         confine(BOUNDS)
         try:
-            wanted = Spec.from_json(spec)
-            with Reader(ReadAhead(file), formats=FORMATS, tonemap=wanted.tonemap, eight_bits=None) as reader:
+            job_spec = Spec.from_json(spec)
+            with Reader(ReadAhead(file), formats=FORMATS, tonemap=job_spec.tonemap, eight_bits=None) as reader:
                 info = reader.info
-                check_source(info, wanted, Limits(**limits))
+                check_source(info, job_spec, Limits(**limits))
                 frames = info.frames or round((info.seconds or 0) * info.shape.rate)
                 facts = asdict(Facts(info.shape.width, info.shape.height, frames))
                 if not measured:
                     return {"facts": facts}
-                return {"facts": facts, "clip": asdict(describe(info, measure(reader), wanted.content))}
+                return {"facts": facts, "clip": asdict(describe(info, measure(reader), job_spec.content))}
         except UpresError as error:
             return {"error": type(error).__name__, "text": str(error)}

@@ -77,10 +77,10 @@ async def _resolve(name: str, address: str) -> tuple[dict[str, Any], one_peer.Co
     host, port = url.hostname or "", url.port or PORTS[url.scheme]
     assert port is not None
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        addresses = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise SourceError(f"{name}: its host name cannot be resolved ({error.strerror})") from error
-    number = str(found[0][4][0])
+    number = str(addresses[0][4][0])
     place = f"{f'[{number}]' if ':' in number else number}:{port}"
     user, at, _ = url.netloc.rpartition("@")
     options = {}
@@ -95,13 +95,13 @@ async def _resolve(name: str, address: str) -> tuple[dict[str, Any], one_peer.Co
 
 async def _start_pulling(end: socket.socket, order: dict[str, Any]) -> int | None:
     """Send a process its task; return the descriptor on which it requests connections, or None if it is not confined."""
-    loop, came = asyncio.get_running_loop(), asyncio.Event()
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
     end.setblocking(False)
     async with asyncio.timeout(START_SECONDS):  # an OSError
         await loop.sock_sendall(end, framing.encoded({"pull": order}))
-        loop.add_reader(end, came.set)
+        loop.add_reader(end, readable.set)
         try:
-            await came.wait()
+            await readable.wait()
         finally:
             loop.remove_reader(end)
     data, descriptors, _, _ = socket.recv_fds(end, 1, 1)

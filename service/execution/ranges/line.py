@@ -10,7 +10,7 @@ from collections.abc import Callable
 from upres.engine.core.text import number
 from upres.service.domain.errors import NoRoomError
 
-LOOK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
+CHECK_SECONDS = 1.0  # between two checks that the waiting attempt still exists
 
 
 class Line:
@@ -18,7 +18,7 @@ class Line:
 
     A range that waits for the models already holds memory, and the range that uses the models waits for nothing here, so there is
     no deadlock. Ranges are identified by any object. All waits last at most `longest` seconds and then raise NoRoomError; they
-    raise TimeoutError once `gone()` is true, i.e. the attempt has ended.
+    raise TimeoutError once `attempt_ended()` is true.
     """
 
     def __init__(self) -> None:
@@ -26,41 +26,41 @@ class Line:
         self._upscales: object | None = None
         self._changed = threading.Condition()
 
-    def is_first(self, who: object) -> bool:
+    def is_first(self, range_: object) -> bool:
         """Return whether no other range holds memory."""
-        return self._holding <= {who}
+        return self._holding <= {range_}
 
-    def become_first(self, who: object, gone: Callable[[], bool], longest: float) -> None:
+    def become_first(self, range_: object, attempt_ended: Callable[[], bool], longest: float) -> None:
         """Wait until no other range holds memory."""
-        self._wait(lambda: self.is_first(who), gone, longest)
+        self._wait(lambda: self.is_first(range_), attempt_ended, longest)
 
-    def hold(self, who: object) -> None:
+    def hold(self, range_: object) -> None:
         """Record that a range holds memory."""
         with self._changed:
-            self._holding.add(who)
+            self._holding.add(range_)
 
-    def enter(self, who: object, gone: Callable[[], bool], longest: float) -> None:
+    def enter(self, range_: object, attempt_ended: Callable[[], bool], longest: float) -> None:
         """Wait until no other range uses the models, then acquire them."""
 
         def entered() -> bool:
             if self._upscales is None:
-                self._upscales = who
-            return self._upscales is who
+                self._upscales = range_
+            return self._upscales is range_
 
-        self._wait(entered, gone, longest)
+        self._wait(entered, attempt_ended, longest)
 
-    def exit(self, who: object) -> None:
+    def exit(self, range_: object) -> None:
         """Release the models, if this range uses them."""
         with self._changed:
-            if self._upscales is who:
+            if self._upscales is range_:
                 self._upscales = None
             self._changed.notify_all()
 
-    def leave(self, who: object) -> None:
+    def leave(self, range_: object) -> None:
         """Record that a range has released everything."""
-        self.exit(who)
+        self.exit(range_)
         with self._changed:
-            self._holding.discard(who)
+            self._holding.discard(range_)
             self._changed.notify_all()
 
     def wake(self) -> None:
@@ -68,12 +68,12 @@ class Line:
         with self._changed:
             self._changed.notify_all()
 
-    def _wait(self, came: Callable[[], bool], gone: Callable[[], bool], longest: float) -> None:
+    def _wait(self, condition: Callable[[], bool], attempt_ended: Callable[[], bool], longest: float) -> None:
         until = time.monotonic() + longest
         with self._changed:
-            while not came():
-                if gone():
+            while not condition():
+                if attempt_ended():
                     raise TimeoutError("the attempt is gone")
-                if (left := until - time.monotonic()) <= 0:
+                if (remaining := until - time.monotonic()) <= 0:
                     raise NoRoomError(f"the previous range has used the device for {number(longest)} s")
-                self._changed.wait(min(left, LOOK_SECONDS))
+                self._changed.wait(min(remaining, CHECK_SECONDS))

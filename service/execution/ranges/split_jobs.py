@@ -15,7 +15,7 @@ from upres.service.execution.order import Order
 SEPARATOR, SERIAL_END = "/", "."
 LOCK_SECONDS = 5.0  # for a range's attempt to wait for its lock: other ranges could be processed instead
 PAUSE_SECONDS = 5.0  # before a range that was locked is retried
-HELD_SECONDS = 150.0  # maximum lock by an earlier attempt: longer than file servers keep a dead machine's locks
+MAX_LOCKED_SECONDS = 150.0  # maximum lock by an earlier attempt: longer than file servers keep a dead machine's locks
 
 
 @dataclass(slots=True)
@@ -78,12 +78,12 @@ class SplitJobs:
         job = self._jobs.get(request_id)
         if job is None or job.undivided or job.verdict is not None:
             return set()
-        wanted, requested, job.requested = {*numbers}, job.requested, True
-        if not wanted:
+        numbers_needed, requested, job.requested = {*numbers}, job.requested, True
+        if not numbers_needed:
             job.board = None
             return {*job.under_way}
         if not requested:
-            job.board = Board(wanted)
+            job.board = Board(numbers_needed)
         return set()
 
     def missed(self, request_id: str, number: int) -> str | None:
@@ -148,7 +148,7 @@ class SplitJobs:
     def _retry_locked(self, job: _Split, number: int) -> str | None:
         """Schedule a retry of a locked range, which does not count as a try; return its job if it was locked for too long."""
         now = self._clock()
-        if now - job.locked.setdefault(number, now) < HELD_SECONDS:
+        if now - job.locked.setdefault(number, now) < MAX_LOCKED_SECONDS:
             job.due[number] = now + PAUSE_SECONDS
             return None
         job.board, job.undivided = None, True

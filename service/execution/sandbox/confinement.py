@@ -68,5 +68,5 @@ def _leave_network() -> bool:
 def code_folders() -> frozenset[Path]:
     """Return the folders of Python, its packages and their libraries. Called once before children are forked, to fill the cache."""
     packages = [folder for folder in sys.path if Path(folder).name in ("site-packages", "dist-packages")]
-    ours = (*upres.engine.__path__, *upres.service.__path__)
-    return frozenset(map(Path, (*sysconfig.get_paths().values(), sys.prefix, *packages, *ours, *LIBRARIES)))
+    own_code = (*upres.engine.__path__, *upres.service.__path__)
+    return frozenset(map(Path, (*sysconfig.get_paths().values(), sys.prefix, *packages, *own_code, *LIBRARIES)))

@@ -90,25 +90,25 @@ class ForkServer:
 
     def _ask(self) -> Child:
         assert self._control is not None
-        ours, theirs = socket.socketpair()
-        with theirs:
+        own_end, child_end = socket.socketpair()
+        with child_end:
             self._number += 1
-            child = self._children[self._number] = Child(self, self._number, ours)
+            child = self._children[self._number] = Child(self, self._number, own_end)
             try:
-                socket.send_fds(self._control, [REQUEST.pack(FORK, self._number)], [theirs.fileno()])
+                socket.send_fds(self._control, [REQUEST.pack(FORK, self._number)], [child_end.fileno()])
             except OSError:
                 del self._children[self._number]
-                ours.close()
+                own_end.close()
                 raise
         return child
 
     def _start(self) -> None:
         self._stop(0)  # the old process is dead or unresponsive; do not wait, since event loops call this
-        self._control, theirs = socket.socketpair()
-        with theirs:
+        self._control, child_end = socket.socketpair()
+        with child_end:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", CHILD, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
+                [sys.executable, "-P", "-m", CHILD, str(child_end.fileno())],
+                pass_fds=[child_end.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

@@ -80,10 +80,10 @@ async def reach(host: str, port: int, seconds: float) -> socket.socket:
 
 async def _wait_event(listener: int) -> None:
     """Wait for an event on the descriptor. The loop watches it only here, so that a pending request does not keep waking it."""
-    asked, loop = asyncio.Event(), asyncio.get_running_loop()
-    loop.add_reader(listener, asked.set)
+    requested, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_reader(listener, requested.set)
     try:
-        await asked.wait()
+        await requested.wait()
     finally:
         loop.remove_reader(listener)
 
@@ -96,12 +96,12 @@ def _close(listener: int, task: asyncio.Task[None]) -> None:
 
 
 async def _serve(listener: int, notice: tuple[int, ...], connect: Connect) -> None:
-    number, theirs = notice[0], notice[ARGUMENTS]
+    number, descriptor = notice[0], notice[ARGUMENTS]
     status = 0
     try:
         with await connect() as connection:
             fcntl.ioctl(
-                listener, ADD, PLACED.pack(number, IN_PLACE, connection.fileno(), theirs & 0xFFFFFFFF, os.O_CLOEXEC)
+                listener, ADD, PLACED.pack(number, IN_PLACE, connection.fileno(), descriptor & 0xFFFFFFFF, os.O_CLOEXEC)
             )
     except OSError as error:
         status = -(error.errno if error.errno and error.errno > 0 else errno.ETIMEDOUT)

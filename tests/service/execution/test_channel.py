@@ -372,10 +372,10 @@ def test_an_attempt_gets_as_many_encoders_as_keep_up_with_its_model_and_their_me
             thread.join(30)
             hosts.append(host)
     assert got == [1, 3, 3, 1]
-    assert budget._held.total() > 400 << 20
+    assert budget._reserved.total() > 400 << 20
     for host in hosts:
         host.close()
-    assert budget._held.total() == 0
+    assert budget._reserved.total() == 0
 
 
 def test_a_remote_model_takes_frames_of_sixteen_bits_once_it_is_deepened(channel):

@@ -116,17 +116,17 @@ def test_a_wait_is_said_as_it_begins_and_when_it_is_over_and_none_where_there_is
 
     claim = Claim(budget, "alice", "a", on_wait=on_wait)
     claim.reserve(3 * GB, here)
-    assert news == [] and claim.held == 3 * GB
+    assert news == [] and claim.reserved == 3 * GB
     with pytest.raises(NoRoomError):
         Claim(budget, "bob", "b", longest=0.01, on_wait=on_wait).reserve(2 * GB, here)
     assert news == [(True, ["a"]), (False, [])]
-    assert claim.grant(GB, 9) == 1 and claim.held == 4 * GB
+    assert claim.grant(GB, 9) == 1 and claim.reserved == 4 * GB
     claim.release()
     budget.reserve(4 * GB, here, longest=0)
 
 
 def test_who_holds_some_is_said_again_when_others_do(monkeypatch):
-    monkeypatch.setattr(memory_budget, "LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(memory_budget, "CHECK_SECONDS", 0.01)
     budget, news = MemoryBudget(4 * GB), queue.Queue()
     first, second = (Claim(budget, name, name) for name in ("first", "second"))
     first.reserve(3 * GB, here)

@@ -173,7 +173,7 @@ def test_it_is_counted_with_what_is_reserved_and_made_once():
     assert sizes == list(SIZES)
     mine.attach(sizes)
     assert mine.receive()[0] == {"end": 1}
-    assert budget._held.total() == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
+    assert budget._reserved.total() == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
     host.answer(question, None)
     assert "once" in mine.receive()[0]["text"]
     host.close()

@@ -139,11 +139,11 @@ def test_an_attempt_that_merges_ranges_has_memory_of_its_own_while_it_does(tmp_p
         desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
         desk.order(devices=2)
         *_, ranges = desk.reports()
-        assert ranges["report"] == "ranges" and desk.merging._held.total() == 10 * 64 * 48 * 3 // 2
-        assert not desk.memory._held.total()
+        assert ranges["report"] == "ranges" and desk.merging._reserved.total() == 10 * 64 * 48 * 3 // 2
+        assert not desk.memory._reserved.total()
         desk.send({"cancel": REQUEST})
         assert desk.verdict() == {"report": "died"}
-        assert not desk.merging._held.total()
+        assert not desk.merging._reserved.total()
 
 
 def test_ranges_that_were_made_are_kept_where_one_device_is_left_and_not_where_it_is_to_be_made_as_one(tmp_path, clip):
@@ -175,7 +175,7 @@ def test_a_job_whose_ranges_could_never_be_merged_is_made_alone(tmp_path, clip):
         desk.order(devices=2)
         verdict = desk.verdict()
         assert verdict["report"] == "joined" and verdict["totals"]["frames"] == 30
-        assert not desk.merging._held.total()
+        assert not desk.merging._reserved.total()
 
 
 def test_a_job_in_ranges_has_its_memory_before_it_opens_its_log(tmp_path, clip):
@@ -200,11 +200,11 @@ def test_memory_to_merge_is_waited_for_apart_and_given_back_for_the_memory_to_ma
         with pytest.raises(NoRoomError):
             host._do({"do": "merge", "media": 500}, None)
         host._do({"do": "merge", "media": 400}, None)
-        assert merging._held.total() == 1000 and host.waited > 0
+        assert merging._reserved.total() == 1000 and host.waited > 0
         host._reserve({"width": 64, "height": 48, "media": 0})
-        assert merging._held.total() == 600 and memory._held.total()
+        assert merging._reserved.total() == 600 and memory._reserved.total()
         host.close()
-        assert not memory._held.total()
+        assert not memory._reserved.total()
 
 
 def test_time_that_an_attempt_waits_for_memory_is_none_of_its_own(monkeypatch):

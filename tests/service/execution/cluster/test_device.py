@@ -173,9 +173,9 @@ def test_a_server_that_takes_no_reports_is_answered_and_gets_them_later(monkeypa
             await made.post("a", [order("a")])
             await made._worker.says(made._worker.orders()[0], "fragment")
             made._log("a line")
-            asked = made._boxes["a"].asked = 0.0
+            asked = made._boxes["a"].polled_at = 0.0
             assert await made.reports("a", 0) == ([], ["a line"])
-            assert made._boxes["a"].asked > asked
+            assert made._boxes["a"].polled_at > asked
             assert [each["report"] for each in (await made.reports("a", 1))[0]] == ["fragment"]
             made._ended = "it died"
             assert await made.reports("a", 1) is None
@@ -184,7 +184,7 @@ def test_a_server_that_takes_no_reports_is_answered_and_gets_them_later(monkeypa
 
 
 def test_servers_hear_how_busy_the_device_is(monkeypatch):
-    monkeypatch.setattr(device, "LOOK_SECONDS", 0)
+    monkeypatch.setattr(device, "CHECK_SECONDS", 0)
 
     async def scenario():
         async with serving("a") as made:

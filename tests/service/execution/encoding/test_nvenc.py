@@ -145,7 +145,7 @@ def test_ranges_of_what_nvenc_makes_wait_for_it_and_who_merges_them_holds_none(t
         desk.folder.source.write_bytes(clip("b.mp4", 3).read_bytes())
         desk.order(spec=SEGMENTS.as_json(), devices=2)
         *_, ranges = desk.reports()
-        until(lambda: desk.sessions.taken == 0)
+        until(lambda: desk.sessions.in_use == 0)
         assert len(ranges["numbers"]) > 3
         for number in ranges["numbers"]:
             desk.order(spec=SEGMENTS.as_json(), request_id=f"{REQUEST}/0.{number}", range_number=number)
@@ -228,9 +228,9 @@ def test_who_waits_for_memory_leaves_the_encoder_to_others_and_who_waits_for_tha
         budget.reserve(TOTAL, lambda: False)
         sessions.release(1)
         until(lambda: budget.counts[2] == 1)
-        assert sessions.taken == 0
+        assert sessions.in_use == 0
         budget.release(TOTAL)
-        assert asked.result(60) == 1 and sessions.taken == 1
+        assert asked.result(60) == 1 and sessions.in_use == 1
 
 
 def test_a_new_job_whose_encoder_others_took_while_it_waited_for_memory_is_encoded_by_the_cpu(tmp_path, nvenc, clip):
@@ -329,7 +329,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
     hosts.close()
     assert sessions.claim(9) == 1
     ends.set()
-    until(lambda: sessions.taken == sessions.most - 1)
+    until(lambda: sessions.in_use == sessions.most - 1)
     channel.close()
 
 
@@ -413,7 +413,7 @@ def test_a_picture_of_another_size_is_an_error(one):
 
 
 def test_a_segment_that_does_not_end_is_an_error(one, monkeypatch):
-    monkeypatch.setattr(encoder_host, "MAX_HELD", 100)
+    monkeypatch.setattr(encoder_host, "MAX_WAITING_BYTES", 100)
     channel, _, _ = one
     channel.send({"do": "begin", "encoder": ASKED, "shape": PICTURES})
     for pts in range(3):

@@ -82,7 +82,7 @@ def test_a_range_behind_another_takes_memory_that_nobody_needs_or_waits_and_is_i
     with host(line, memory) as first, host(line, memory) as second:
         reserved(first, TOTAL // 2)
         session = opened(first)
-        held = memory._held.total()
+        held = memory._reserved.total()
         with started(lambda: reserved(second, media)) as (ended, errors):
             if media:
                 waiting(second, ended)
@@ -90,7 +90,7 @@ def test_a_range_behind_another_takes_memory_that_nobody_needs_or_waits_and_is_i
                 first._do({"do": "close", "session": session}, None)
                 assert not ended.wait(0.01)
                 first.close()
-            assert ended.wait(LONG) and second._memory.held >= media and not errors
+            assert ended.wait(LONG) and second._memory.reserved >= media and not errors
 
 
 def test_other_jobs_are_in_no_line():

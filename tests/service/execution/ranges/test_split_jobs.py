@@ -11,7 +11,7 @@ from split import damaged
 
 from upres.service.execution.base import ExecutorOptions
 from upres.service.execution.local import LocalExecutor
-from upres.service.execution.ranges.split_jobs import HELD_SECONDS, LOCK_SECONDS, PAUSE_SECONDS, SplitJobs
+from upres.service.execution.ranges.split_jobs import LOCK_SECONDS, MAX_LOCKED_SECONDS, PAUSE_SECONDS, SplitJobs
 
 LONGEST_SECONDS = 240
 
@@ -96,7 +96,7 @@ def test_a_range_that_is_locked_is_given_again_later_and_is_no_try_until_it_was_
     jobs.split("job", range(2))
     front, other = jobs.next(), jobs.next()
     assert (front.range_number, other.range_number, front.lock_seconds) == (0, 1, LOCK_SECONDS)
-    while now[0] < HELD_SECONDS:
+    while now[0] < MAX_LOCKED_SECONDS:
         assert jobs.ended(front.request_id, report) is None
         assert jobs.missed("job", 0) is None  # it is missing, and that is known
         assert jobs.next() is None
@@ -116,7 +116,7 @@ def test_a_range_that_was_locked_and_then_made_was_locked_no_time(tmp_path, clip
     name = jobs.next().request_id
     for report in ("locked", "died", "locked"):
         assert jobs.ended(name, {"report": report}) is None
-        now[0] += HELD_SECONDS / 2
+        now[0] += MAX_LOCKED_SECONDS / 2
         assert jobs.next().request_id == name
     assert jobs.ended(name, {"report": "made"}) is None
 
