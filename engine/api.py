@@ -46,7 +46,7 @@ def upscale(
     """Upscale a source into a file, which appears under its final name only once it is complete; return the final progress.
 
     source: a path, an address, an open file or an open Reader. A Reader can be used only once, is closed at the end, and must have
-    been opened with the job's cut and tone mapping.
+    been opened with the job's cut, tone mapping and `nvdec`.
     target: a path or an open file. A name such as frame_%05d.png writes one image per frame; a name that ends in .gif, .webp or
     .apng writes an animated image. An open file receives the result while it is produced, as fragmented MP4 or as Matroska without
     an index.
@@ -215,7 +215,9 @@ def _joined(errors: list[UpresError]) -> UpresError:
 
 def _opened(source: Source | Reader, job: Job) -> Reader:
     if not isinstance(source, Reader):
-        return Reader(source, cut=job.cut, tonemap=job.tonemap, eight_bits=None)
-    if (source.cut, source.tonemap) != (job.cut, job.tonemap):
-        raise SettingsError("the open reader has another cut or tone mapping than the job; open it with the job's")
+        return Reader(source, cut=job.cut, tonemap=job.tonemap, nvdec=job.nvdec, eight_bits=None)
+    if (source.cut, source.tonemap, source.nvdec) != (job.cut, job.tonemap, job.nvdec):
+        raise SettingsError(
+            "the open reader has another cut, tone mapping or decoder than the job; open it with the job's"
+        )
     return source

@@ -10,6 +10,7 @@ from typing import IO, cast
 
 import av
 from av import AudioStream
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 
 from upres.engine.core.errors import EndedError
@@ -36,12 +37,15 @@ class Connection:
     live: nothing waits for later data, and nothing is spooled. interrupted: set once nothing can be read any more.
     ahead: maximum number of bytes in packets that the container buffers after an extended search for tracks; otherwise 0.
     formats: libavformat's names of the accepted containers, from files only; None accepts all, from anywhere.
+    hwaccel: decodes the video, as far as it supports the codec.
     Raises SourceError if the source is not a video.
     """
 
-    def __init__(self, source: Source, formats: tuple[str, ...] | None, *, live: bool) -> None:
+    def __init__(
+        self, source: Source, formats: tuple[str, ...] | None, *, live: bool, hwaccel: HWAccel | None = None
+    ) -> None:
         self.name = redacted(str(source)) if isinstance(source, str | Path | ImageSequence) else "the source"
-        self._source, self._formats = source, formats
+        self._source, self._formats, self._hwaccel = source, formats, hwaccel
         self._opener = opener_for(source)
         self.live = live or self._opener.live
         self.ahead = 0
@@ -127,21 +131,21 @@ class Connection:
             interrupted = self.interrupted.is_set()
         if interrupted:
             opened.interrupt()
-        container = self._container(opened, live=self.live)
+        container = self._container(opened, live=self.live, hwaccel=self._hwaccel)
         closing.callback(container.close)
         return container, choose(self.name, container, live=self.live)
 
-    def _container(self, opened: Opened, *, live: bool) -> InputContainer:
+    def _container(self, opened: Opened, *, live: bool, hwaccel: HWAccel | None = None) -> InputContainer:
         """Return the container of an opened source. If a file's tracks are not all known, it is opened with a longer search."""
         if live or not opened.again or self._probe_longer is False:
-            return self._opened_with(opened, {}, live=live)
+            return self._opened_with(opened, {}, live=live, hwaccel=hwaccel)
         longer = {
             "probesize": str(REMOTE_PROBE_BYTES if opened.away else PROBE_BYTES),
             "analyzeduration": str(PROBE_SECONDS * av.time_base),
         }
         if self._probe_longer:
-            return self._opened_with(opened, longer, live=False)
-        container = self._opened_with(opened, {}, live=False)
+            return self._opened_with(opened, longer, live=False, hwaccel=hwaccel)
+        container = self._opened_with(opened, {}, live=False, hwaccel=hwaccel)
         if _has_all_tracks(container):
             self._probe_longer = False
             return container
@@ -149,11 +153,13 @@ class Connection:
         container.close()
         if not isinstance(opened.file, str):
             cast(IO[bytes], opened.file).seek(0)
-        container = self._opened_with(opened, longer, live=False)
+        container = self._opened_with(opened, longer, live=False, hwaccel=hwaccel)
         self.ahead, self._probe_longer = int(longer["probesize"]), _track_list(container) != before
         return container
 
-    def _opened_with(self, opened: Opened, settings: dict[str, str], *, live: bool) -> InputContainer:
+    def _opened_with(
+        self, opened: Opened, settings: dict[str, str], *, live: bool, hwaccel: HWAccel | None
+    ) -> InputContainer:
         return open_container(
             self.name,
             opened.file,
@@ -161,6 +167,7 @@ class Connection:
             live=live,
             settings={**opened.options, **settings},
             wait_seconds=opened.wait_seconds,
+            hwaccel=hwaccel,
         )
 
     def _reopen(self) -> tuple[InputContainer, Tracks]:

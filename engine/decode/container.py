@@ -10,6 +10,7 @@ from typing import IO, Any, TypeAlias, cast
 import av
 from av import AudioStream, CodecContext, Packet, VideoStream
 from av.codec.context import Flags
+from av.codec.hwaccel import HWAccel
 from av.container import InputContainer
 from av.stream import Discard, Disposition, Stream
 from av.subtitles.stream import SubtitleStream
@@ -143,21 +144,23 @@ def open_container(
     live: bool,
     settings: Mapping[str, str] | None = None,
     wait_seconds: float | None = None,
+    hwaccel: HWAccel | None = None,
 ) -> InputContainer:
     """Open a container with PyAV. name: for messages. formats: as for Reader. settings, wait_seconds: as the fields of Opened.
 
+    hwaccel: decodes the video, as far as it supports the codec.
     Raises SourceError with FFmpeg's reason.
     """
     options, ahead = ({**(settings or {}), **LIVE_PROBE}, LIVE_BUFFER) if live else ({**(settings or {})}, BUFFER)
     if formats is not None:
         options = {**options, "format_whitelist": ",".join(formats), "protocol_whitelist": "file"}
     if isinstance(file, str):
-        return _open(name, file, options, ahead, wait_seconds)
+        return _open(name, file, options, ahead, wait_seconds, hwaccel)
     if hasattr(file, "seek"):
-        return _open(name, Seekable(cast(IO[bytes], file)), options, ahead)
+        return _open(name, Seekable(cast(IO[bytes], file)), options, ahead, hwaccel=hwaccel)
     stream = Unseekable(file)
     try:
-        return _open(name, stream, options, ahead)
+        return _open(name, stream, options, ahead, hwaccel=hwaccel)
     finally:
         if stream.remaining == 0:
             raise SourceError(
@@ -172,11 +175,12 @@ def _open(
     options: dict[str, str],
     ahead: int,
     wait_seconds: float | None = None,
+    hwaccel: HWAccel | None = None,
 ) -> InputContainer:
+    settings: dict[str, Any] = {"options": options, "buffer_size": ahead, "timeout": wait_seconds, "hwaccel": hwaccel}
     try:
-        return av.open(
-            file, mode="r", metadata_errors="replace", options=options, buffer_size=ahead, timeout=wait_seconds
-        )
+        opened: InputContainer = av.open(file, mode="r", metadata_errors="replace", **settings)
+        return opened
     except (av.FFmpegError, ValueError, OSError) as error:  # OSError: the file rejected a seek of the demuxer
         unreachable = isinstance(error, ACCESS_ERRORS) or (
             wait_seconds is not None and getattr(error, "errno", None) == errno.EIO
@@ -196,7 +200,8 @@ def _open(
             isinstance(file, Unseekable) and getattr(error, "errno", None) == errno.ENOSYS
         ):  # APNG's demuxer has to seek
             why = NEEDS_SEEKING
-        raise SourceError(f"{name}: {what} ({why})") from error
+        remedy = "" if hwaccel is None else "; without `nvdec` the CPU decodes"
+        raise SourceError(f"{name}: {what} ({why}){remedy}") from error
 
 
 def _missing_part(file: str | Seekable) -> str:
@@ -254,8 +259,8 @@ def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:
         raise SourceError(f"{name}: there is no decoder for its video (found: {listed(container)})")
     check_size(name, video.width, video.height)
     video.thread_type = "SLICE" if live else "AUTO"
-    if 0 < video.width * video.height <= SINGLE_THREAD_PIXELS:
-        video.codec_context.thread_count = 1
+    if 0 < video.width * video.height <= SINGLE_THREAD_PIXELS or video.codec_context.is_hwaccel:
+        video.codec_context.thread_count = 1  # each thread would need another of NVDEC's 32 surfaces
     video.codec_context.flags |= Flags.output_corrupt
     others = tuple(s for s in container.streams if _is_of_other_program(container, s, video))
     # An audio track that is declared but has no data, as may happen in MPEG-TS, has no sample rate.

@@ -17,12 +17,18 @@ from .inventory import has_alpha_layer
 
 OnPacket = Callable[[MediaPacket], None]
 
+FROM_NVDEC = {"nv12": "yuv420p", "p010le": "yuv420p10le", "p016le": "yuv420p12le"}
+"""Pixel formats of NVDEC's frames, and those of the CPU's decoders with the same samples. Only 12 bits arrive as p016le."""
+NEVER_FROM_NVDEC = ("gray", "yuv420p", "yuv422p", "yuva", "yuvj")
+"""Beginnings of pixel formats that only the CPU's decoders have."""
+
 
 class Decoder:
     """Decoder of one video track, which also applies the container's cropping.
 
     accounted: number of frames decoded or hidden by an edit list. chunks: number of packets as AVI counts them.
     like: a frame whose size and pixel format all others are converted to; by default the first.
+    on_cpu: whether the CPU has decoded the newest frame.
     """
 
     def __init__(self, video: VideoStream, container: str, repairs: Repairs, like: VideoFrame | None = None) -> None:
@@ -41,6 +47,7 @@ class Decoder:
         self._cropped = Cropper(crop_of(video))
         self._reformatter = VideoReformatter()
         self.accounted = self.chunks = 0
+        self.on_cpu = True
         self._sizes: list[str] = []
 
     def frames(self, packets: Iterable[MediaPacket], on_other: OnPacket) -> Iterator[VideoFrame]:
@@ -72,11 +79,19 @@ class Decoder:
                 assert isinstance(frame, VideoFrame)
                 self._repairs.concealed += frame.is_corrupt
                 self.accounted += 1
-                yield self._alike(self._cropped(self._stamped(frame)))
+                yield self._alike(self._cropped(self._stamped(self._as_from_cpu(frame))))
         except av.FFmpegError:
             self._repairs.damaged += 1
             if self._times and self._times[-1] == packet.pts:
                 self._times.pop()  # this packet yields no frame
+
+    def _as_from_cpu(self, frame: VideoFrame) -> VideoFrame:
+        """Convert a frame of NVDEC to the pixel format that a CPU's decoder has for it, which changes no sample."""
+        name, accelerated = frame.format.name, self._context.is_hwaccel
+        self.on_cpu = not accelerated or name.startswith(NEVER_FROM_NVDEC)
+        if not accelerated or name not in FROM_NVDEC:
+            return frame
+        return self._reformatter.reformat(frame, format=FROM_NVDEC[name], threads=1)
 
     def _note_time(self, packet: MediaPacket) -> None:
         self._equal = self._equal and packet.pts == packet.dts

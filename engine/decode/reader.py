@@ -15,6 +15,7 @@ from upres.engine.core.channels import channels_of
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted, number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
+from upres.engine.machine import video_engines
 
 from .clock import LAG
 from .connection import Connection
@@ -47,9 +48,10 @@ class Reader:
     another: opens another reader of the same source with the same settings. Not possible for streams, which can be read only once.
     live: no frame waits for a later one, neither in the decoder's threads nor to derive its duration from the next frame's time,
     and nothing is spooled.
+    nvdec: decode on an NVIDIA GPU what it supports, in its driver; for trusted sources only.
     eight_bits: the reason why frames are limited to 8 bits per channel; None keeps the source's bit depth until `limit` is called.
     Raises SourceError if the source is not a video, has no frames, has frames that are too large, or has high dynamic range
-    while frames are limited to 8 bits.
+    while frames are limited to 8 bits, SettingsError if NVDEC does not open.
     """
 
     def __init__(
@@ -60,21 +62,24 @@ class Reader:
         tonemap: bool = False,
         formats: tuple[str, ...] | None = None,
         live: bool = False,
+        nvdec: bool = False,
         eight_bits: str | None = "the result has 8",
     ) -> None:
         self.source = source
         self.another = partial(
-            Reader, source, cut=cut, tonemap=tonemap, formats=formats, live=live, eight_bits=eight_bits
+            Reader, source, cut=cut, tonemap=tonemap, formats=formats, live=live, nvdec=nvdec, eight_bits=eight_bits
         )
         self.cut = cut
         self.tonemap = tonemap
+        self.nvdec = nvdec
         self.repairs = Repairs()
         self.warnings: list[str] = []
         self.fresh = True
         self._carries = False
         self._passed: list[MediaPacket] = []
         self._on_packet: OnPacket = self._passed.append
-        self._connection = Connection(source, formats, live=live)
+        hwaccel = video_engines.nvdec() if nvdec else None
+        self._connection = Connection(source, formats, live=live, hwaccel=hwaccel)
         self._name, self._live = self._connection.name, self._connection.live
         try:
             self.container, self._tracks = self._connection.container, self._connection.tracks
@@ -88,6 +93,9 @@ class Reader:
             if self._connection.format:
                 self.info = replace(self.info, container=self._connection.format, codec=self._connection.format)
             check_dolby_vision(self._name, self.video, self._first)
+            if nvdec and self._decoder.on_cpu:
+                what = f"{codec_name(self.video)} as {self._first.format.name}"
+                self.warnings.append(f"NVDEC does not decode {what} here; the CPU does")
             if self.tonemap and self.info.shape.color.transfer in HDR:
                 eight_bits = "tone mapping gives 8"
             if eight_bits is not None:

@@ -1,6 +1,11 @@
 """NVENC and NVDEC: support in PyAV's FFmpeg, and whether the driver can open them."""
 
 from dataclasses import dataclass
+from functools import cache
+
+from av.codec.hwaccel import HWAccel
+
+from upres.engine.core.errors import SettingsError
 
 from .child import ask
 
@@ -24,3 +29,20 @@ def video_engines(probe: str = PROBE) -> tuple[VideoEngine, VideoEngine]:
         VideoEngine("NVENC", tuple(encoder.get("built_in", ())), encoder.get("problem", found.get("problem"))),
         VideoEngine("NVDEC", tuple(decoder.get("built_in", ())), decoder.get("problem", found.get("problem"))),
     )
+
+
+def nvdec() -> HWAccel:
+    """Return NVDEC as an argument for `av.open`, which leaves to the CPU what it does not decode.
+
+    Raises SettingsError if it does not open, which is tried once, in a separate process.
+    """
+    if problem := _nvdec_problem():
+        raise SettingsError(
+            f"NVDEC does not open here: {problem}; without `nvdec` the CPU decodes, and `upres doctor` says what is missing"
+        )
+    return HWAccel("cuda", allow_software_fallback=True)
+
+
+@cache
+def _nvdec_problem() -> str | None:
+    return video_engines()[1].problem

@@ -1,5 +1,6 @@
 """Process that opens NVENC and NVDEC once through PyAV, and prints the result as a line of JSON."""
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -46,7 +47,23 @@ def _open_encoder(name: str) -> None:
 
 
 def _open_decoder(device: str) -> None:
-    HWAccel(device, allow_software_fallback=False).create(av.Codec("h264", "r"))
+    """Decode one frame. Raises ValueError if only the CPU decodes it."""
+    accelerator = HWAccel(device, allow_software_fallback=False)
+    with av.open(_clip(), "r", hwaccel=accelerator) as container:
+        frame = next(container.decode(video=0))
+        if frame.format.name != "nv12":
+            raise ValueError(f"it decodes H.264 to {frame.format.name} instead of nv12")
+
+
+def _clip() -> io.BytesIO:
+    """Return a file with one frame of H.264."""
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream: Any = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = SIDE
+        container.mux([*stream.encode(av.VideoFrame(SIDE, SIDE, "yuv420p")), *stream.encode(None)])
+    file.seek(0)
+    return file
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ class Job:
     container: libavformat's name of the output format. streamed: the output is written while the upscale runs.
     split: cut at shot boundaries; no model remembers frames across them. encoders: number of segments encoded concurrently; it
     does not affect the resulting bytes. keep_up: drop late frames if a live source is faster than the models.
+    nvdec: decode the source on an NVIDIA GPU where possible, see Reader.
     as_recorded: with keep_up, the source is known to be live even if many frames arrive at once.
     open_encoder: opens the segment encoder; pass another one to encode outside this process.
     Raises SettingsError for an unknown pre-filter, and for a container that does not support the codec.
@@ -40,6 +41,7 @@ class Job:
     split: bool = False
     cut: Cut = WHOLE
     tonemap: bool = False
+    nvdec: bool = False
     streamed: bool = False
     encoders: int = 1
     keep_up: bool = False
@@ -99,6 +101,9 @@ class Job:
             "split": self.split,
             "cut": cut,
             "tonemap": self.tonemap,
+            **(
+                {"nvdec": True} if self.nvdec else {}
+            ),  # damaged frames, and codecs older than H.264, differ from the CPU's
         }
 
 

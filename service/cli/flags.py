@@ -18,6 +18,8 @@ SAME_NAMES = (
     "height",
     "lossless",
     "model",
+    "nvdec",
+    "nvenc",
     "overwrite",
     "precision",
     "preset",

@@ -253,6 +253,9 @@ class SourceOptions:
         bool, typer.Option("--split", help="Cut at shot boundaries; the model's state is reset for each shot.")
     ] = False
     tonemap: Annotated[bool, typer.Option("--tonemap", help="Convert high dynamic range to SDR.")] = False
+    nvdec: Annotated[
+        bool, typer.Option("--nvdec", help="Decode on an NVIDIA GPU, in its driver; for videos that you trust.")
+    ] = False
 
     def sequence_rate(self) -> Fraction | None:
         """Return the rate of numbered images, or None if it is not set; raises SettingsError."""
@@ -279,7 +282,8 @@ class SourceOptions:
 
         duration = None if self.duration is None else parse_time("--duration", self.duration)
         cut = Cut(parse_time("--start", self.start), duration)
-        return {"prefilters": tuple(self.prefilter or ()), "split": self.split, "cut": cut, "tonemap": self.tonemap}
+        flags = {"split": self.split, "tonemap": self.tonemap, "nvdec": self.nvdec}
+        return {"prefilters": tuple(self.prefilter or ()), "cut": cut, **flags}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

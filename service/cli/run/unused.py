@@ -19,9 +19,9 @@ class Kind(Enum):
 
     STILL = (
         "a still image does not use",
-        (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "at", "rate", "tonemap", "resume"),
+        (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "at", "rate", "tonemap", "nvdec", "resume"),
     )
-    FRAME = ("a frame as an image does not use", (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "resume"))
+    FRAME = ("a frame as an image does not use", (*ENCODER_OPTIONS, "container", *TIME_OPTIONS, "nvdec", "resume"))
     IMAGES = ("images do not use", (*ENCODER_OPTIONS, "container"))
     FILE = ("a file whose name has a suffix does not use", ("container",))
     STREAM = ("standard output does not use", ("resume", "overwrite", "skip_existing"))

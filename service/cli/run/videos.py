@@ -124,8 +124,8 @@ class Videos:
                 job = self._with_models(work.job, work.reader.info, folder or Path(pair.target))
                 yield replace(work, job=job).fitted(), pair.target
             return
-        cut, tonemap = self.settings["cut"], self.settings["tonemap"]
-        with Reader(source, cut=cut, tonemap=tonemap, eight_bits=None) as reader:
+        part = {name: self.settings[name] for name in ("cut", "tonemap", "nvdec")}
+        with Reader(source, **part, eight_bits=None) as reader:
             target = pair.target_name(self._size_in_name(reader.info), self.suffixes)
             if self._skips(target):
                 yield None, target
