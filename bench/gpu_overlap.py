@@ -11,11 +11,11 @@ from upres.engine.color.convert import FromRGB
 from upres.engine.color.planes import ToPlanes
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Layout, Pixels
+from upres.engine.models.in_flight import DEPTH
 from upres.engine.models.manifest import find
 from upres.engine.models.padding import cut
 from upres.engine.models.planar import PlanarGraph, Planes
 from upres.engine.models.tensors import RGB
-from upres.engine.models.under_way import DEPTH
 from upres.engine.runtime import registry
 from upres.engine.runtime.ring.device import Bound, DeviceGraph
 from upres.engine.runtime.ring.ring import Ring, Specs

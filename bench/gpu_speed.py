@@ -15,11 +15,12 @@ from upres.engine.models.per_frame import PerFrameModel
 if TYPE_CHECKING:
     from gpu import Options
 
+# Network, size, goal for fp16 in frames per second.
 CASES = (
     (X2, 1280, 720, 180),
     (X2, 1920, 1080, 80),
     (X4, 854, 480, 400),
-)  # network, size, goal for fp16 in frames per second
+)
 SECONDS = 3.0  # per measurement
 WARM = 3  # warm-up frames
 

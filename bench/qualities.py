@@ -150,7 +150,7 @@ def ramps(models: Mapping[str, per_frame.PerFrameModel]) -> dict[str, dict[str, 
 
 
 def longest(columns: np.ndarray) -> int:
-    """Return the length of the longest run of columns that differ from their neighbours by less than a twentieth of a level."""
+    """Return the length of the longest run of columns that differ from their neighbors by less than a twentieth of a level."""
     changes = np.flatnonzero(abs(np.diff(columns)) >= 0.05)
     return int(np.diff([-1, *changes, len(columns) - 1]).max())
 

@@ -29,7 +29,7 @@ class Exported:
 def export(source: Path, network: str, folder: Path) -> Exported:
     """Convert weights to `NETWORK.onnx` and `NETWORK.json` in a folder; the manifest is written last, so it never lacks its graph.
 
-    network: a name in the catalogue, or a name that the user chooses for custom weights.
+    network: a name in the catalog, or a name that the user chooses for custom weights.
     Raises ModelError if the weights are damaged, are not this network's, or the graph disagrees with the reference, and
     TargetError if the folder cannot be written. No files are left behind after an error.
     """
@@ -48,7 +48,7 @@ def export(source: Path, network: str, folder: Path) -> Exported:
 
 
 def _entry(network: str, architecture: Family) -> Network:
-    """Return the catalogue entry of a network, or a new entry for a custom network."""
+    """Return the catalog entry of a network, or a new entry for a custom network."""
     if re.fullmatch(r"\w[\w.-]*", network) is None or network in SLUGS:
         raise ModelError(
             f"{network!r} is not a valid network name: use letters, digits, '_', '-' and '.', but not the name of a model"
@@ -84,7 +84,7 @@ def _manifest(
 def resolve(path: Path, network: str | None) -> tuple[Path, str]:
     """Return the weights file and its network, from the user's path and, if given, the name of the network.
 
-    A folder is searched for file names in the catalogue. Raises ModelError if none or several match.
+    A folder is searched for file names in the catalog. Raises ModelError if none or several match.
     """
     if not path.exists():
         raise ModelError(_no_weights(path))

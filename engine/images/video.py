@@ -18,7 +18,7 @@ from upres.engine.pipeline.frames import ahead, interlacing_warnings, model_fram
 from upres.engine.pipeline.options import Job, after_prefilters, resolved
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.resumable import fingerprint
-from upres.engine.pipeline.target import check_target, in_the_way
+from upres.engine.pipeline.target import check_target, path_problems
 
 from .formats import FORMATS, Format, is_image_name
 from .moving import MOVING, Moving, MovingWriter
@@ -84,7 +84,7 @@ def _check_apart(source: Source, images: ImageSequence) -> None:
         return
     with os_errors_as(images.pattern, TargetError):
         for path in map(images.path, images.numbers()):
-            if problems := in_the_way(source, path, overwrite=True):
+            if problems := path_problems(source, path, overwrite=True):
                 raise TargetError(f"{path}: {'; '.join(problems)}")
 
 

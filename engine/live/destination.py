@@ -19,7 +19,7 @@ from upres.engine.core.text import redacted
 from upres.engine.decode.source import Source
 from upres.engine.encode.join.stream import Writable
 from upres.engine.machine.companion import last_line, tied
-from upres.engine.pipeline.target import in_the_way, unwritable
+from upres.engine.pipeline.target import folder_problems, path_problems
 
 FILES = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".ts": "mpegts", ".m3u8": "hls"}
 ADDRESSES = {"rtmp": "flv", "rtmps": "flv", "rtsp": "rtsp", "udp": "mpegts", "tcp": "mpegts"}
@@ -118,17 +118,17 @@ def _problems(place: Destination, source: Source, *, overwrite: bool) -> list[st
         return []
     path = Path(place.place)
     if place.container != "hls":
-        return [*in_the_way(source, path, overwrite=overwrite), *unwritable(path.parent)]
+        return [*path_problems(source, path, overwrite=overwrite), *folder_problems(path.parent)]
     # The muxer creates the folder, and names segments by the playlist's stem and a number.
     files = [path, *path.parent.glob(f"{glob.escape(path.stem)}[0-9]*.ts")]
     wrong = [
         f"{file.name} {problem}" if str(file) != place.name else problem
         for replaced in (True, overwrite)  # that a file is the source matters more than that it exists
         for file in files
-        for problem in in_the_way(source, file, overwrite=replaced)
+        for problem in path_problems(source, file, overwrite=replaced)
     ]
     nearest = next(folder for folder in path.absolute().parents if folder.exists())
-    return [*wrong[:1], *unwritable(nearest)]
+    return [*wrong[:1], *folder_problems(nearest)]
 
 
 def _identity(place: Destination) -> object:

@@ -33,7 +33,7 @@ class _Pending:
     result: Result
 
 
-class UnderWaySession:
+class InFlightSession:
     """Session for frames of one size on a device. If device memory is low, tiles are halved and frames in flight restart.
 
     tensors: format of the frames. notes: messages for the user.

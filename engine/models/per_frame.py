@@ -23,15 +23,15 @@ from upres.engine.runtime.ring.device import DeviceGraph
 from upres.engine.runtime.sixteen_bits import sixteen_bits
 
 from . import manifest, tuned
-from .in_turn import PerFrameSession
+from .in_flight import DEPTH, InFlightSession
 from .manifest import Installed, Manifest, Variant
 from .padding import cut_padded, padded
 from .planar import BYTES_IN, BYTES_UPSCALED, COLORS_TOO, PlanarGraph, Planes, takes_planes
+from .sequential import PerFrameSession
 from .tensors import RGB, Tensors
 from .tiling import TILE_LIMIT, Plan
 from .tuned import Choice
 from .unchanged import gives_equal_bits
-from .under_way import DEPTH, UnderWaySession
 
 TILE_MEMORY = 2 << 30  # limit in bytes on one tile's activations on a CPU; a quarter of the machine's memory also is
 TRIAL_SIDE = 128  # width and height in pixels of the frame that a CPU's speed is measured on
@@ -85,7 +85,7 @@ class PerFrameModel:
             tensors: Tensors = RGB(self._facts, width, height, np.dtype(np.uint16 if self._is_deep else np.uint8))
             if self.planar:
                 tensors = Planes(self._facts, width, height)
-            return UnderWaySession(self._graph, self.name, tensors, partial(self._plan, width, height), width, height)
+            return InFlightSession(self._graph, self.name, tensors, partial(self._plan, width, height), width, height)
         return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
 
     def deep(self) -> "PerFrameModel":

@@ -98,8 +98,8 @@ class SteppedSession:
 
     def _fitted(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
-            same = (frame.width, frame.height) == self._size
-            yield frame if same else replace(frame, pixels=_resampled(frame.pixels, *self._size))
+            has_size = (frame.width, frame.height) == self._size
+            yield frame if has_size else replace(frame, pixels=_resampled(frame.pixels, *self._size))
 
 
 def stepped(model: Model, lighter: Sequence[Model]) -> SteppedModel | None:

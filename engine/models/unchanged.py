@@ -12,7 +12,7 @@ from upres.engine.runtime.by_shape import ByShape
 
 from .manifest import Manifest
 
-STEP = 32  # pixels that box edges are aligned to: runtimes prepare for each size, so there should be few sizes
+STEP = 32  # alignment of box edges in pixels; runtimes prepare for each new size, so there should be few sizes
 MOST_SHARE = 0.7  # limit on the boxes' share of a frame; beyond it, upscaling the whole frame is as fast
 
 
@@ -65,7 +65,7 @@ def _spans(different: NDArray[np.bool_], apart: int) -> Iterator[tuple[int, int]
 
 
 def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> list[tuple[Box, Box]] | None:
-    """For each change, return the area of the result that it affects and the input area needed to compute that.
+    """Return, for each change, the area of the result that it affects and the input area needed to compute that area.
 
     Return None if the areas are too large together. height, width: of the padded frame.
     """
@@ -77,7 +77,7 @@ def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> l
 
 
 def apart(facts: Manifest) -> int:
-    """Return the distance from which on two changes do not affect the same output pixels."""
+    """Return the distance in pixels at which two changes no longer affect the same output pixels."""
     return 2 * facts.halo
 
 
@@ -97,11 +97,10 @@ def gives_equal_bits(graph: Graph, facts: Manifest, *, deep: bool = False) -> bo
     frame = np.random.default_rng(0).integers(0, levels, (side, side, 3), kind)
     part = Box(0, side - _step(facts), _step(facts), side)
     inner = Box(part.top, part.bottom - halo, part.left + halo, part.right)
-    either = ByShape(
-        graph
-    )  # as in a session: the whole in the form compiled for its shape, the part in the generic one
+    # As in a session, the whole frame runs in the form compiled for its shape, and the part in the generic form.
+    by_shape = ByShape(graph)
     whole, cut = (
-        either.run({"frame": np.ascontiguousarray(each)[None]})["upscaled"][0] for each in (frame, part.of(frame))
+        by_shape.run({"frame": np.ascontiguousarray(each)[None]})["upscaled"][0] for each in (frame, part.of(frame))
     )
-    either.close()
+    by_shape.close()
     return np.array_equal(inner.of(whole, facts.scale), inner.within(part).of(cut, facts.scale))

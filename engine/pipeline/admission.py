@@ -18,7 +18,8 @@ from upres.engine.machine.video_engines import video_engines
 
 from .estimate import Prediction
 
-LIVE_SLACK = 2  # limit on a live job's predicted time over real time: predictions are no more accurate than that
+# Maximum ratio of predicted time to real time of a live job; predictions are not more accurate than that.
+LIVE_SLACK = 2
 PATIENCE_SECONDS = 600  # predicted duration up to which a run on a CPU starts without confirmation
 
 
@@ -33,7 +34,7 @@ def check_memory_and_disk(prediction: Prediction, folder: Path) -> None:
             f"this needs about {needed} of memory and {free} are free; choose a smaller scale or a smaller source"
         )
     needs = [(folder, prediction.disk or 0, "the log, and twice the result")]
-    needs += [(Path(name), count, "a shot that is upscaled") for name, count in prediction.spool.items()]
+    needs += [(Path(name), count, "the shot being upscaled") for name, count in prediction.spool.items()]
     _check_disks(needs)
 
 
@@ -54,7 +55,7 @@ def check_encoder_opens(encoder: Encoder) -> None:
     """Raise SettingsError if NVENC is requested but no GPU can open it. This is tried once, in a separate process."""
     if encoder.nvenc and (problem := _nvenc_problem()):
         raise SettingsError(
-            f"NVENC does not open here: {problem}; without `nvenc` the CPU encodes, and `upres doctor` says what is missing"
+            f"NVENC cannot be opened here: {problem}; without `nvenc` the CPU encodes, and `upres doctor` reports what is missing"
         )
 
 

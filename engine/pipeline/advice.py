@@ -13,23 +13,30 @@ from upres.engine.decode.filters import filtered
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 
-LARGE = 540  # height in pixels from which a scale of 2 is sufficient
+LARGE = 540  # height in pixels from which on a scale of 2 is sufficient
 FRAMES = 72  # number of frames that are measured
+# A pre-filter is recommended above these limits.
 INTERLACED = 0.3  # share of frames that idet reports as interlaced
-BLOCKY = 1.25  # mean step across the 8x8 block grid over mean step elsewhere
+BLOCKY = 1.25  # mean step across the 8x8 block grid, divided by the mean step elsewhere
 NOISY = 4.0  # standard deviation, in 8-bit levels, in the quietest quarter of the frame
 
-MOVES = 6.0  # change of a pixel, in 8-bit levels, that counts as motion
-LEAST_SHARE = 0.55  # least ratio of a frame's combs to those of the better weave, if frames show two moments
-MOST_SHARE = 1.05  # greatest such ratio; detail finer than a line may raise it in any frame, interlaced or not
-DIFFERENCE = 0.05  # difference between the two weaves, as a share of the worse, above which it is conclusive
+# For CombDetector.
+MOTION_LEVELS = 6.0  # change of a pixel, in 8-bit levels, that counts as motion
+MIN_COMB_RATIO = 0.55  # minimum ratio of the combs in an interlaced frame to those in the better weave
+MAX_COMB_RATIO = 1.05  # maximum of that ratio; detail finer than a line may raise it in any frame, interlaced or not
+MIN_WEAVE_DIFFERENCE = (
+    0.05  # minimum difference between the weaves, as a share of the worse, for a larger ratio to be conclusive
+)
 
 Luma = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Measurements of a clip. interlaced: share of frames. blocks: as BLOCKY, 1 if there are none. noise: as NOISY."""
+    """Measurements of a clip. interlaced: share of interlaced frames. blocks: as BLOCKY, 1 without blocks.
+
+    noise: as NOISY.
+    """
 
     interlaced: float
     blocks: float
@@ -49,7 +56,7 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One piece of advice, valid if `applies` returns true. setting: the option to set and its value, if any."""
+    """A recommendation that is valid if `applies` returns true. setting: name and value of the setting it recommends, if any."""
 
     name: str
     applies: Callable[[Clip], bool]
@@ -75,36 +82,36 @@ RULES = (
     Rule(
         "long",
         lambda c: 15 < c.seconds <= 30,
-        "longer than 15 s: under the hosted API's limits x2 takes up to 30 s; here there is no limit",
+        "longer than 15 s: the hosted API accepts that only for x2, up to 30 s; upres has no such limit",
     ),
     Rule(
         "longer",
         lambda c: c.seconds > 30,
-        "longer than 30 s: under the hosted API's limits split it at its shots; here there is no limit",
+        "longer than 30 s: for the hosted API, split it at its shots; upres has no such limit",
         ("split", True),
     ),
     Rule(
         "hdr",
         lambda c: c.hdr,
-        "high dynamic range: it is upscaled as it is; the networks were trained on SDR, which tone mapping brings it down to",
+        "high dynamic range: it is preserved, but the networks were trained on SDR; tone mapping converts it to SDR first",
         ("tonemap", True),
     ),
     Rule(
         "interlaced",
         lambda c: c.measured.interlaced > INTERLACED,
-        "interlaced: weave its fields first, or combs are upscaled with the frame",
+        "interlaced: deinterlace it first; otherwise its combing artifacts are upscaled as well",
         ("prefilters", "deinterlace"),
     ),
     Rule(
         "blocky",
         lambda c: c.measured.blocks > BLOCKY,
-        "compression blocks: smooth them first, or the network sharpens their edges",
+        "compression blocks: smooth them first; otherwise the network sharpens their edges",
         ("prefilters", "deblock"),
     ),
     Rule(
         "noisy",
         lambda c: c.measured.noise > NOISY,
-        "noise: average it out first, or the network mistakes it for detail",
+        "noise: remove it first; otherwise the network sharpens it like detail",
         ("prefilters", "denoise"),
     ),
     Rule("grade", lambda c: True, "grade after upscaling, not before: the networks were trained on ungraded frames"),
@@ -122,7 +129,7 @@ def advise(clip: Clip) -> list[Rule]:
 
 
 def describe(info: Info, measured: Measured, content: str) -> Clip:
-    """Gather the input of the rules from what a reader found."""
+    """Return the input of the rules for an open source."""
     return Clip(
         min(info.shape.width, info.shape.height),
         info.seconds or 0.0,
@@ -144,20 +151,20 @@ def in_words(measured: Measured) -> dict[str, str]:
 
 def measure(reader: Reader) -> Measured:
     """Measure interlacing, blocking and noise on the first frames of an open source, which this consumes."""
-    blocks, noise, interlaced, counted, combs = [], [], 0.0, 0.0, Combs()
+    blocks, noise, interlaced, classified, detector = [], [], 0.0, 0.0, CombDetector()
     frames: Iterator[VideoFrame] = islice(reader.frames(), FRAMES)
     for frame in filtered(frames, reader.info.shape, "idet"):
         luma = frame.reformat(format="gray").to_ndarray().astype(np.float32)
         blocks.append(_blocks(luma))
         noise.append(_noise(luma))
-        combs.push(luma)
-        interlaced, counted = _interlaced(frame.metadata)
-    share = interlaced / counted if counted and combs.two_moments else 0.0
+        detector.push(luma)
+        interlaced, classified = _interlaced(frame.metadata)
+    share = interlaced / classified if classified and detector.may_be_interlaced else 0.0
     return Measured(share, _median(blocks, 1.0), _median(noise, 0.0))
 
 
 def _interlaced(metadata: dict[str, str]) -> tuple[float, float]:
-    """Return the number of frames that idet has classified as interlaced so far, and of all frames it has classified."""
+    """Return the number of frames that idet has classified as interlaced so far, and the number of all that it has classified."""
     counts = {
         name: float(metadata.get(f"lavfi.idet.multiple.{name}", 0))
         for name in ("tff", "bff", "progressive", "undetermined")
@@ -192,37 +199,38 @@ def _median(values: Iterable[float], default: float) -> float:
     return float(np.median(numbers)) if numbers else default
 
 
-class Combs:
+class CombDetector:
     """Detector that distinguishes interlaced frames from vertical motion by counting combing artifacts.
 
-    libavfilter's idet compares the lines of one frame with the lines between them in the neighboring frames, so it mistakes a
-    scrolling page or a test pattern for interlacing. Where something moves, weaving frames again (even lines of one, odd lines of
-    the next) distinguishes the two cases. A progressive frame shows one moment and has far fewer combs than either way of weaving
-    it with its neighbor. An interlaced frame is itself woven of two moments. It has about as many combs as the better weave, whose
-    moments are equally far apart, and fewer than the worse one, whose moments are three times as far apart.
+    libavfilter's idet compares the lines of a frame with the lines between them in the neighboring frames, so it mistakes scrolling
+    text and test patterns for interlacing. To distinguish these cases, the detector interleaves consecutive frames where something
+    moves: in one weave, even lines are from the first frame and odd lines from the second; in the other weave, vice versa. A
+    progressive frame was captured at one time, and has far fewer combs than either weave. An interlaced frame consists of two
+    fields that were captured at different times. It has about as many combs as the better weave, whose fields are equally far
+    apart in time, and fewer than the worse weave, whose fields are three times as far apart.
     """
 
     def __init__(self) -> None:
         self._last: Luma | None = None
-        self._counts = np.zeros(3)  # combs in frames as they are, and in both weaves
+        self._comb_sums = np.zeros(3)  # total strength of combs in the frames themselves, and in each weave
 
     def push(self, luma: Luma) -> None:
         """Add the next frame, (height, width)."""
         last, self._last = self._last, luma
         if last is None or last.shape != luma.shape or len(luma) < 3:
             return
-        moved = np.abs(luma - last) > MOVES
+        moved = np.abs(luma - last) > MOTION_LEVELS
         moving = moved[:-2] | moved[1:-1] | moved[2:]
-        self._counts += [_combs(frame)[moving].sum() for frame in (last, _woven(last, luma), _woven(luma, last))]
+        self._comb_sums += [_combs(frame)[moving].sum() for frame in (last, _woven(last, luma), _woven(luma, last))]
 
     @property
-    def two_moments(self) -> bool:
-        """Report whether frames may show two moments each. Without motion this cannot be ruled out."""
-        real, *both = self._counts
-        better, worse = sorted(both)
-        if real < LEAST_SHARE * better:
+    def may_be_interlaced(self) -> bool:
+        """Whether the frames may be interlaced. Without motion, this cannot be ruled out."""
+        frames, *weaves = self._comb_sums
+        better, worse = sorted(weaves)
+        if frames < MIN_COMB_RATIO * better:
             return False
-        return bool(real <= MOST_SHARE * better or worse - better > DIFFERENCE * worse)
+        return bool(frames <= MAX_COMB_RATIO * better or worse - better > MIN_WEAVE_DIFFERENCE * worse)
 
 
 def _woven(even: Luma, odd: Luma) -> Luma:

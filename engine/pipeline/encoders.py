@@ -19,9 +19,8 @@ NANOSECONDS_PER_PIXEL |= {"libsvtav1": 14.0, "libvpx-vp9": 80.0, "prores_ks": 55
 # For NVENC: nanoseconds per pixel on one encoder engine, multiplied by THREADS, by which they are divided below. Estimated, not
 # measured on a GPU.
 NANOSECONDS_PER_PIXEL |= {"h264_nvenc": 4.0, "hevc_nvenc": 4.0}
-ENCODER_CORES = {
-    "libsvtav1": 1.2
-}  # number of CPU cores that one encoder keeps busy; THREADS for encoders not listed here
+# Number of CPU cores that one encoder keeps busy; THREADS for encoders not listed here.
+ENCODER_CORES = {"libsvtav1": 1.2}
 GPU_ENCODERS = 2  # concurrent encoders on a GPU: those with several encoder engines have at least two
 SPARE_MEMORY_DIVISOR = 4  # all additional encoders together may use the remaining memory divided by this
 

@@ -7,7 +7,8 @@ from upres.engine.decode.reader import Reader
 
 from .options import Job, after_prefilters
 
-TRUSTED = 1.5  # greatest ratio of counted to nominal frame rate that is believed: AVI counts ticks, most of which may be empty
+# Maximum ratio of counted to nominal frame rate that is plausible: AVI counts ticks, most of which may be empty.
+MAX_RATE_RATIO = 1.5
 
 
 def count_frames(reader: Reader, job: Job) -> int | None:
@@ -25,4 +26,4 @@ def _rate(info: Info) -> float:
     """Return the frame rate according to the container's frame count if that is plausible, otherwise the nominal rate."""
     rate = float(info.shape.rate)
     counted = info.frames / info.seconds if info.frames and info.seconds else rate
-    return counted if 1 / TRUSTED < counted / rate < TRUSTED else rate
+    return counted if 1 / MAX_RATE_RATIO < counted / rate < MAX_RATE_RATIO else rate

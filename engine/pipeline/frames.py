@@ -50,10 +50,10 @@ class Part:
             pts = frame.pts or 0
             if start is not None and pts < start:
                 continue
-            behind = end is not None and pts >= end
+            is_after = end is not None and pts >= end
             if self.begins is None:
                 self.begins = _mark(pts, pixels(frame))
-            if behind:
+            if is_after:
                 self.ends = _mark(pts, pixels(frame))
                 break
             yield frame
@@ -106,7 +106,7 @@ def model_frames(
 def ahead(
     frames: Iterator[Frame], shape: Shape, name: str, stop: Callable[[], None], *, live: bool = False
 ) -> Stage[Frame]:
-    """Return a stage that runs ahead of the next one, by at most one frame for a live source to keep latency low."""
+    """Return a stage that runs ahead of the next one; for a live source by at most one frame, to keep latency low."""
     budget = 0 if live else queue_budget(shape)
     return Stage(frames, budget=budget, size=lambda frame: frame.pixels.nbytes, name=name, stop=stop)
 

@@ -12,9 +12,7 @@ from upres.engine.core.frame import Frame, Shape
 from .stage import Stage
 
 MAX_LATE_INTERVALS = 3  # limit on the delay of a result, in frame intervals
-STEADY_SPREAD_INTERVALS = (
-    2  # arrival delays that differ by more frame intervals than this show that the source sends in bursts
-)
+STEADY_SPREAD_INTERVALS = 2  # arrival delays that differ by more frame intervals show that the source sends in bursts
 WINDOW_SECONDS = 2.0  # period over which arrival delays are observed; also the longest burst expected of a live source
 POLL_SECONDS = 0.02  # interval between two checks of whether a blocked frame is still early
 MAX_QUEUE_BYTES = 128 << 20  # limit on the size of all frames in the queue
@@ -58,29 +56,22 @@ class KeepUp(Stage[Frame]):
         self._tick = float(shape.time_base)
         self._interval = 1 / float(shape.rate)
         self._on_drop, self._count_waits, self._on_encoder_wait = on_drop, count_waits, on_encoder_wait
-        self._last_wait_count, self._reader_waited = (
-            0,
-            False,
-        )  # number of waits, and whether it increased with the newest frame
+        # The number of waits so far, and whether it increased with the newest frame.
+        self._last_wait_count, self._reader_waited = 0, False
         self._clock = clock
-        self._offsets: deque[tuple[float, float]] = (
-            deque()
-        )  # recent arrivals: the time, and the time minus the timestamp
-        self._normal_offset = (
-            inf  # minimum over time of the greatest offset, so that a single stall has no lasting effect
-        )
+        # Recent arrivals: their time, and their offset, which is the time minus the timestamp.
+        self._offsets: deque[tuple[float, float]] = deque()
+        self._normal_offset = inf  # minimum of the greatest offset over time, so that one stall has no lasting effect
         self._blocked_at = -inf  # when reading from the source was last blocked
         self._late_at = -inf  # when a frame was last late
         self._next_is_fixed = False  # the oldest queued frame must not be dropped: the previous result lasts until it
-        self._in_progress: deque[tuple[int, float]] = (
-            deque()
-        )  # frames whose results are not encoded yet, and since when
+        # Timestamps of frames whose results are not encoded yet, and when each was handed out.
+        self._in_progress: deque[tuple[int, float]] = deque()
         self._turnaround = 0.0  # seconds from handing out a frame until its result is encoded
         self._newest_result = -inf  # timestamp of the newest result that the encoder has received
         self._models_wait_since: float | None = None  # since when the models have been waiting for the encoder
-        self._models_hold_frames = (
-            False  # results are delayed by some frames, so models and encoder cannot alternate frame by frame
-        )
+        # The models return a result only some frames later, so models and encoder cannot alternate frame by frame.
+        self._models_hold_frames = False
         super().__init__(
             frames,
             budget=keep_up_budget(shape),

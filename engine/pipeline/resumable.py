@@ -33,7 +33,7 @@ def log_beside(source: Source, target: Path, job: Job, *, resume: bool) -> Itera
     header = {"source": fingerprint(source), "build": _build(), **job.settings()}
     if resume and header["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
-    with _claimed(log_folder(target), header, resume=resume) as log:
+    with _locked_log(log_folder(target), header, resume=resume) as log:
         try:
             yield log
         except BaseException as error:
@@ -65,23 +65,23 @@ def log_within(folder: Path, job: Job) -> Iterator[FolderLog]:
         yield log
     except BaseException as error:
         if _may_succeed_later(error):
-            error.add_note("nothing is kept: only what goes from a file into a file can be resumed")
+            error.add_note("nothing is kept: only a run from a file to a file can be resumed")
         raise
     finally:
         log.close()
 
 
 @contextmanager
-def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[FolderLog]:
+def _locked_log(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[FolderLog]:
     with os_errors_as(folder, TargetError):
         if folder.exists() and not resume:
             FolderLog.discard(folder)
-        there_before = folder.exists()
+        existed = folder.exists()
     try:
         with os_errors_as(folder, TargetError):
             log = FolderLog(folder, header)
     except BaseException as error:
-        if not (there_before or isinstance(error, LogLockedError)):  # another run may have created it in the meantime
+        if not (existed or isinstance(error, LogLockedError)):  # another run may have created it in the meantime
             shutil.rmtree(folder, ignore_errors=True)
         raise
     try:
@@ -93,16 +93,16 @@ def _claimed(folder: Path, header: dict[str, Any], *, resume: bool) -> Iterator[
 def _keep_or_remove(log: FolderLog, job: Job, error: BaseException, *, can_resume: bool) -> None:
     """Keep or remove the log and add a note on which to the error. Do not advise resuming if that would fail the same way."""
     segments = sum(fragment.last for fragment in log.fragments("video"))
-    mendable = _may_succeed_later(error)
-    if mendable and can_resume and segments:
+    may_succeed = _may_succeed_later(error)
+    if may_succeed and can_resume and segments:
         error.add_note(
             f"kept: {counted(segments, 'segment')} in {log.folder}; the same command with `resume` continues from there"
         )
         return
     shutil.rmtree(log.folder, ignore_errors=True)
-    if mendable and not can_resume:
-        error.add_note("nothing is kept: only what goes from a file into a file can be resumed")
-    elif mendable:
+    if may_succeed and not can_resume:
+        error.add_note("nothing is kept: only a run from a file to a file can be resumed")
+    elif may_succeed:
         seconds = job.encoder.segment_seconds
         error.add_note(
             f"nothing is kept: the first segment ({counted(seconds, 'second')} of video or more) was not complete yet"

@@ -30,22 +30,22 @@ def check_target(
             with suppress(FileNotFoundError, NotADirectoryError):
                 place.lstat()
         problems = [
-            *([] if container is None else _wrong_name(target, container)),
-            *in_the_way(source, target, overwrite=overwrite, resume=resume),
-            *unwritable(target.parent),
-            *_unfinished(target, overwrite=overwrite, resume=resume),
+            *([] if container is None else _name_problems(target, container)),
+            *path_problems(source, target, overwrite=overwrite, resume=resume),
+            *folder_problems(target.parent),
+            *_log_problems(target, overwrite=overwrite, resume=resume),
         ]
     if problems:
         raise TargetError(f"{target}: {'; '.join(problems)}")
 
 
-def _wrong_name(target: Path, container: str) -> list[str]:
+def _name_problems(target: Path, container: str) -> list[str]:
     named = container_for(target)
-    return [] if named == container else [f"its name asks for {named}, the settings for {container}"]
+    return [] if named == container else [f"its name requires {named}, the settings require {container}"]
 
 
-def in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: bool = False) -> list[str]:
-    """List what already exists at the target's path; OSErrors propagate. source: must not be the same file."""
+def path_problems(source: Source | None, target: Path, *, overwrite: bool, resume: bool = False) -> list[str]:
+    """List what at the target's path prevents writing it; OSErrors propagate. source: must not be the same file."""
     if target.is_dir():
         return ["is a folder"]
     if not target.exists():
@@ -60,7 +60,7 @@ def in_the_way(source: Source | None, target: Path, *, overwrite: bool, resume: 
 
 
 def _is_source(source: Source | None, target: Path) -> bool:
-    """Report whether a file is the source, even under another name or as redirected standard input."""
+    """Report whether a file is the source, possibly under another name or as redirected standard input."""
     if isinstance(source, str | Path):
         return Path(source).exists() and target.samefile(source)
     fileno = getattr(source, "fileno", None)
@@ -70,8 +70,8 @@ def _is_source(source: Source | None, target: Path) -> bool:
         return False
 
 
-def unwritable(folder: Path) -> list[str]:
-    """Return why no file can be created in a folder; empty if one can."""
+def folder_problems(folder: Path) -> list[str]:
+    """List what prevents creating a file in a folder."""
     if not folder.is_dir():
         return [f"there is no folder {folder}"]
     try:
@@ -81,9 +81,9 @@ def unwritable(folder: Path) -> list[str]:
     return []
 
 
-def _unfinished(target: Path, *, overwrite: bool, resume: bool) -> list[str]:
+def _log_problems(target: Path, *, overwrite: bool, resume: bool) -> list[str]:
     folder = log_folder(target)
     if overwrite or resume or not folder.exists() or not (segments := FolderLog.segments(folder)):
         return []
-    kept = f"an interrupted run has left {counted(segments, 'segment')} in {folder}"
-    return [f"{kept}; `resume` continues it, `overwrite` starts again"]
+    remains = f"an interrupted run has left {counted(segments, 'segment')} in {folder}"
+    return [f"{remains}; `resume` continues it, `overwrite` starts again"]

@@ -12,11 +12,11 @@ class Family(ABC):
     """A family of per-frame networks; an instance is one network of the family, with its sizes.
 
     To add a family, write a module with a subclass and register it as an entry point of the group `upres.families`. Its
-    trained networks can be listed in the engine's catalogue; otherwise they are exported under names that the user chooses.
+    trained networks can be listed in the engine's catalog; otherwise they are exported under names that the user chooses.
     """
 
     name: ClassVar[str]
-    """The name of its entry point, and `Network.family` in the catalogue."""
+    """The name of its entry point, and `Network.family` in the catalog."""
     overlap: ClassVar[int | None] = None
     """Input pixels by which tiles overlap and are blended. None: with the graph's halo, tiles equal the whole frame exactly."""
 

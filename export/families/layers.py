@@ -66,7 +66,7 @@ def nearest(x: Planes, scale: int) -> Planes:
 
 
 def shuffle(x: Planes, scale: int) -> Planes:
-    """Rearrange channels (colour, row, column) to pixels, for a frame `scale` times as large."""
+    """Rearrange channels (color, row, column) to pixels, for a frame `scale` times as large."""
     channels, height, width = x.shape
     parts = x.reshape(channels // scale**2, scale, scale, height, width)
     return parts.transpose(0, 3, 1, 4, 2).reshape(-1, height * scale, width * scale)

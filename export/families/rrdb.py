@@ -22,7 +22,7 @@ RESIDUAL = 0.2
 
 @dataclass(frozen=True, slots=True)
 class RRDB(Family):
-    """Residual blocks of three dense blocks each, then two nearest-neighbour upscalings by 2; scale 2 starts with an unshuffle."""
+    """Residual blocks of three dense blocks each, then two nearest-neighbor upscalings by 2; scale 2 starts with an unshuffle."""
 
     name: ClassVar = "rrdb"
     overlap: ClassVar = 32
@@ -135,7 +135,7 @@ def _run_dense(x: Planes, layers: Layers, name: str) -> Planes:
 
 
 def _block_major(weight: Array) -> Array:
-    """Reorder input channels from PyTorch's pixel unshuffle (colour, row, column) to ONNX's SpaceToDepth (row, column, colour)."""
+    """Reorder input channels from PyTorch's pixel unshuffle (color, row, column) to ONNX's SpaceToDepth (row, column, color)."""
     outputs, inputs, height, width = weight.shape
     parts = weight.reshape(outputs, inputs // 4, 4, height, width)
     return parts.transpose(0, 2, 1, 3, 4).reshape(weight.shape)

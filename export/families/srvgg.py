@@ -26,7 +26,7 @@ added because one alone leaves a soft edge."""
 
 @dataclass(frozen=True, slots=True)
 class SRVGG(Family):
-    """A row of 3x3 convolutions with PReLU, then a pixel shuffle, added to the nearest-neighbour upscaled input."""
+    """A row of 3x3 convolutions with PReLU, then a pixel shuffle, added to the nearest-neighbor upscaled input."""
 
     name: ClassVar = "srvgg"
     features: int

@@ -42,8 +42,8 @@ def download(url: str, target: Path, *, limit: int = LIMIT, seconds: float = DOW
 
 
 def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
-    have = part.stat().st_size if part.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    offset = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={offset}-"} if offset else {})
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
@@ -53,14 +53,14 @@ def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
         part.unlink()  # the file on the server has changed
         return _fetch(url, part, limit, deadline)
     with response:
-        if not _continues(response, have):
-            have = 0
+        if not _continues(response, offset):
+            offset = 0
         announced = int(response.headers.get("Content-Length") or 0)
         received = 0
-        with part.open("ab" if have else "wb") as file, closing(_chunks(response, url, announced)) as chunks:
+        with part.open("ab" if offset else "wb") as file, closing(_chunks(response, url, announced)) as chunks:
             for chunk in chunks:
                 received += len(chunk)
-                if have + max(received, announced) > limit:
+                if offset + max(received, announced) > limit:
                     raise OSError(f"more than {limit} bytes, so these cannot be the weights")
                 file.write(chunk)
                 if time.monotonic() > deadline:
@@ -70,9 +70,9 @@ def _fetch(url: str, part: Path, limit: int, deadline: float) -> None:
     return None
 
 
-def _continues(response: HTTPResponse, have: int) -> bool:
+def _continues(response: HTTPResponse, offset: int) -> bool:
     return response.status == HTTPStatus.PARTIAL_CONTENT and (
-        response.headers.get("Content-Range", "").startswith(f"bytes {have}-")
+        response.headers.get("Content-Range", "").startswith(f"bytes {offset}-")
     )
 
 

@@ -20,11 +20,11 @@ INLINE_BYTES = 4096  # smaller tensors are stored in the graph, as shapes and ax
 
 
 class ExternalGraphWriter(GraphWriter):
-    """A graph that computes in one precision (`half`, its dtype), and in float32 where requested."""
+    """A graph that computes in one precision, whose type is `dtype`, and in float32 where requested."""
 
     def __init__(self, name: str, weights: WeightFile, precision: str, opset: int) -> None:
         super().__init__(name, opset=opset, ir_version=11 if opset >= 23 else 10)
-        self.half = DTYPES[precision]
+        self.dtype = DTYPES[precision]
         self._weights = weights
 
     def constant(self, array: Array, dtype: np.dtype[Any] | None = None) -> str:
@@ -62,7 +62,7 @@ class ExternalGraphWriter(GraphWriter):
 
     def cast(self, value: str, dtype: np.dtype[Any]) -> str:
         """Convert to another dtype; adds no node if the whole graph computes in float32."""
-        if dtype == self.half == np.float32:
+        if dtype == self.dtype == np.float32:
             return value
         return self.op("Cast", value, to=TYPES[dtype.name])
 

@@ -15,7 +15,7 @@ KEPT = 1e-4
 DAMPING = 0.01
 """The share of the mean of the Hessian's diagonal that is added to the diagonal, as in the paper."""
 STRIDE = 5
-"""Only every STRIDE-th pixel is used: neighbouring pixels add little information."""
+"""Only every STRIDE-th pixel is used: neighboring pixels add little information."""
 
 
 def balance(chain: Chain, frames: torch.Tensor) -> None:

@@ -66,7 +66,7 @@ def window(frame: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def ramp(side: int) -> Pixels:
-    """Return a grey ramp from black to white."""
+    """Return a gray ramp from black to white."""
     levels = np.linspace(0, 255, side).round().astype(np.uint8)
     return np.broadcast_to(levels[None, :, None], (side, side, 3)).copy()
 

@@ -7,7 +7,7 @@ import sys
 from paths import ROOT
 
 
-def test_turns_go_round_however_many_jobs_one_tenant_has(tmp_path):
+def test_the_queue_is_fair_however_many_jobs_one_tenant_has(tmp_path):
     out = tmp_path / "out.json"
     sizes = ["--jobs", "60", "--tenants", "10", "--attempts", "20", "--results", out]
     command = [sys.executable, ROOT / "bench" / "many_jobs.py", *sizes]

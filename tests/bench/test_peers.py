@@ -17,7 +17,7 @@ def peers(monkeypatch):
     return importlib.import_module("peers")
 
 
-def test_ways_take_turns_at_every_size_and_what_is_not_installed_has_no_figures(tmp_path):
+def test_candidates_alternate_at_every_size_and_missing_ones_have_no_figures(tmp_path):
     out = tmp_path / "peers.json"
     here = tmp_path / "ncnn" / "bin"  # an environment with ONNX Runtime: the current one
     here.mkdir(parents=True)
@@ -39,7 +39,7 @@ def test_ways_take_turns_at_every_size_and_what_is_not_installed_has_no_figures(
         assert "times as fast as ONNX Runtime fp32; the goal is 1.0" in part["goals"]["upres exact"]
 
 
-def test_exact_is_held_against_float32_alone_and_high_against_all_that_is_not_ours(peers):
+def test_exact_is_compared_with_float32_only_and_high_with_all_other_programs(peers):
     upres_seconds = {"upres exact": 2.0, "upres exact, ncnn": 1.0, "upres high": 1.0, "upres fast": 0.6}
     seconds = {**upres_seconds, "PyTorch fp32": 3.0, "ncnn bf16": 1.5}
     rows = {name: {"seconds": each} for name, each in seconds.items()} | {"framelift torch": {}}

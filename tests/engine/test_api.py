@@ -52,7 +52,7 @@ def test_every_problem_of_a_target_is_named(clip, tmp_path):
     fails(TargetError, "exists already; .overwrite.", clip, tmp_path / "there.mp4")
     assert (tmp_path / "there.mp4").read_text() == "mine"
     task = job(tmp_path / "out.mkv")
-    with pytest.raises(TargetError, match=r"asks for mp4, the settings for matroska; there is no folder"):
+    with pytest.raises(TargetError, match=r"requires mp4, the settings require matroska; there is no folder"):
         upscale(clip, tmp_path / "none" / "out.mp4", task)
     (tmp_path / "folder.mp4").mkdir()
     fails(TargetError, "is a folder", clip, tmp_path / "folder.mp4")

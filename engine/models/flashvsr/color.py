@@ -27,11 +27,11 @@ def match_color(decoded: Tensor, frame: Pixels) -> Tensor:
     matched = np.empty(frame.shape, np.float32)
     means, variances = _moments(frame)
     for channel, plane in enumerate(decoded):
-        centred = plane - np.float32(plane.mean(1).mean(dtype=np.float64))
-        variance = np.einsum("hw,hw->h", centred, centred).sum(dtype=np.float64) / centred.size
-        centred *= np.float32(((variances[channel] + 1e-5) / (variance + 1e-5)) ** 0.5)
-        centred += np.float32(means[channel])
-        matched[..., channel] = centred
+        centered = plane - np.float32(plane.mean(1).mean(dtype=np.float64))
+        variance = np.einsum("hw,hw->h", centered, centered).sum(dtype=np.float64) / centered.size
+        centered *= np.float32(((variances[channel] + 1e-5) / (variance + 1e-5)) ** 0.5)
+        centered += np.float32(means[channel])
+        matched[..., channel] = centered
     return np.clip(matched, -1, 1, out=matched)
 
 
@@ -70,8 +70,8 @@ def _resample(pixels: Pixels, scale: int) -> Pixels:
 def _weights(size: int, scale: int) -> Tensor:
     """Return the weights of the samples around each sample, (size, scale, 5) float64: cubic convolution with a = -0.5."""
     places = np.arange(size)[:, None, None] + np.arange(TAPS) - TAPS // 2
-    centres = (np.arange(size * scale).reshape(size, scale, 1) + 0.5) / scale
-    distance = np.abs(places + 0.5 - centres)
+    centers = (np.arange(size * scale).reshape(size, scale, 1) + 0.5) / scale
+    distance = np.abs(places + 0.5 - centers)
     near = 1.5 * distance**3 - 2.5 * distance**2 + 1
     far = -0.5 * distance**3 + 2.5 * distance**2 - 4 * distance + 2
     weights = np.where(distance < 1, near, np.where(distance < 2, far, 0)) * ((places >= 0) & (places < size))

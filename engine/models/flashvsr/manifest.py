@@ -95,7 +95,7 @@ def read(folder: Path) -> FlashVSRManifest:
         return FlashVSRManifest(**values)
     except FileNotFoundError as error:
         raise ModelError(
-            f"FlashVSR is not in {folder}; with its weights at hand, run: upres export FlashVSR_Tiny --weights DIR"
+            f"FlashVSR is not in {folder}; download its weights, then run: upres export FlashVSR_Tiny --weights DIR"
         ) from error
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{path} is not a readable manifest: {error}") from error

@@ -198,7 +198,7 @@ def check_finite(values: Tensor, part: str) -> None:
 
 
 def decoder_parts(height: int, width: int, part: int = DECODER_PART) -> list[tuple[Tile, Tile]]:
-    """Divide a frame into parts to decode at a time; return each with and without its halo. part: limit on width and height."""
+    """Divide a frame into parts to decode at a time; return each without and with its halo. part: limit on both sides."""
     parts = [Tile(y, x, h, w) for y, h in _parts(height, part) for x, w in _parts(width, part)]
     return [(tile, tile.grown(DECODER_HALO, height, width)) for tile in parts]
 

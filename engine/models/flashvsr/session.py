@@ -32,7 +32,9 @@ class FlashVSRSession:
         size = (frame.height * self._canvas.scale, frame.width * self._canvas.scale)
         if size != (self._canvas.height, self._canvas.width):
             expected = f"{self._canvas.width // self._canvas.scale}x{self._canvas.height // self._canvas.scale}"
-            raise SourceError(f"a frame of {frame.width}x{frame.height} came into a session of {expected}")
+            raise SourceError(
+                f"a frame of {frame.width}x{frame.height} was passed to a session for frames of {expected}"
+            )
         if frame.shot:
             yield from self.flush()
         self._check()

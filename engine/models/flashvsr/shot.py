@@ -197,17 +197,17 @@ def decode(
 
     def finished() -> Iterator[Pixels]:
         check()
-        pictures, (shown, clip) = decoder.collect(), in_flight.popleft()
-        valid = slice(max(0, -shown.start), len(frames) - shown.start)
+        pictures, (numbers, clip) = decoder.collect(), in_flight.popleft()
+        valid = slice(max(0, -numbers.start), len(frames) - numbers.start)
         yield from canvas.threads.map(canvas.finish, pictures[valid], clip[valid])
 
     for latent, clean in latents:
-        shown = range(CLIP * latent - 3, CLIP * latent + 1)
-        if shown.start >= len(frames):
+        numbers = range(CLIP * latent - 3, CLIP * latent + 1)
+        if numbers.start >= len(frames):
             continue
-        clip = frames.clip(max(index, 0) for index in shown)
+        clip = frames.clip(max(number, 0) for number in numbers)
         decoder.submit(clean, clip)
-        in_flight.append((shown, clip))
+        in_flight.append((numbers, clip))
         if decoder.full:
             yield from finished()
     while in_flight:

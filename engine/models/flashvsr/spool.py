@@ -36,7 +36,7 @@ class SpooledShot:
         try:
             self._frames.write(np.ascontiguousarray(pixels).data)
         except OSError as error:
-            raise self._full(error) from error
+            raise self._spool_error(error) from error
         self._count += 1
         return iter(())
 
@@ -66,7 +66,7 @@ class SpooledShot:
             self._folder.mkdir(parents=True, exist_ok=True)
             return tempfile.TemporaryFile(dir=self._folder)
         except OSError as error:
-            raise self._full(error) from error
+            raise self._spool_error(error) from error
 
     def _mapped(self, count: int) -> tuple[Tensor, Tensor]:
         """Memory-map the source frames, and `count` latent frames initialized to zero.
@@ -82,13 +82,13 @@ class SpooledShot:
             self._frames.flush()
             self._latents.flush()
         except OSError as error:
-            raise self._full(error) from error
+            raise self._spool_error(error) from error
         return (
             np.memmap(self._frames, np.uint8, "r", shape=frames),
             np.memmap(self._latents, np.float32, "r+", shape=latents),
         )
 
-    def _full(self, error: OSError) -> TargetError:
+    def _spool_error(self, error: OSError) -> TargetError:
         return TargetError(f"cannot spool a shot to {self._folder}: {reason(error)}")
 
     def _transform(self, source: Tensor, latents: Tensor, tile: Tile, share: Tensor) -> None:

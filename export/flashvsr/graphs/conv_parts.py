@@ -25,7 +25,7 @@ def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     """
     g, c, w = graph, weights.configuration, weights.lq
     frames = g.input("frames", BYTE, (CLIP, "H", "W", 3))
-    x = g.cast(g.op("SpaceToDepth", _signed(g, frames), blocksize=16), g.half)
+    x = g.cast(g.op("SpaceToDepth", _signed(g, frames), blocksize=16), g.dtype)
     order = _depth_order(16, 3)
     for index, (name, inputs, size) in enumerate(
         (("unshuffled", UNSHUFFLED, CLIP), ("features", c.projector[0], 2)), 1
@@ -35,17 +35,17 @@ def write_projector(graph: ExternalGraphWriter, weights: WeightSet) -> None:
         past = last
         if weights.version == "v1.1":
             shape = (2, inputs, "H/16", "W/16")
-            past = g.input(f"{name}.past.0", g.half, shape)
-            g.output(last, f"{name}.new.0", g.half, shape)
+            past = g.input(f"{name}.past.0", g.dtype, shape)
+            g.output(last, f"{name}.new.0", g.dtype, shape)
         seen = g.concat([past, x], 0)
         steps = [g.reshape(g.slice(seen, at, at + CLIP, 0), 1, CLIP * inputs, 0, 0) for at in range(0, size, 2)]
         folded = np.ascontiguousarray(weight.transpose(0, 2, 1, 3, 4)).reshape(len(weight), CLIP * inputs, 3, 3)
         padded = g.op("Pad", g.concat(steps, 0), g.ints(0, 0, 1, 1, 0, 0, 1, 1), mode="edge")
-        y = g.op("Conv", padded, g.constant(folded, g.half), g.constant(w[f"conv{index}.bias"], g.half))
-        x = g.cast(_normalised(g, g.cast(y, FLOAT), w[f"norm{index}.gamma"]), g.half)
+        y = g.op("Conv", padded, g.constant(folded, g.dtype), g.constant(w[f"conv{index}.bias"], g.dtype))
+        x = g.cast(_normalized(g, g.cast(y, FLOAT), w[f"norm{index}.gamma"]), g.dtype)
     rows = g.reshape(g.transpose(x, 0, 2, 3, 1), 1, -1, c.projector[1])
-    linear = g.op("MatMul", rows, g.constant(w["linear_layers.0.weight"].T, g.half))
-    tokens = g.op("Add", linear, g.constant(w["linear_layers.0.bias"], g.half))
+    linear = g.op("MatMul", rows, g.constant(w["linear_layers.0.weight"].T, g.dtype))
+    tokens = g.op("Add", linear, g.constant(w["linear_layers.0.bias"], g.dtype))
     g.output(g.cast(tokens, FLOAT), "tokens", FLOAT, (1, "H*W/256", c.dim))
 
 
@@ -62,8 +62,8 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
     unshuffled = g.op("SpaceToDepth", _signed(g, frames), blocksize=8)
     condition = g.reshape(unshuffled, -1, UNSHUFFLED, 0, 0)
     x = g.op("Tanh", g.op("Div", g.concat([condition, latents], 1), g.scalar(3)))
-    x = g.cast(g.op("Mul", x, g.scalar(3)), g.half)
-    # The release orders a clip's channels by colour, frame, row, column; here the order is frame, then SpaceToDepth's.
+    x = g.cast(g.op("Mul", x, g.scalar(3)), g.dtype)
+    # The release orders a clip's channels by color, frame, row, column; here the order is frame, then SpaceToDepth's.
     order = np.arange(UNSHUFFLED).reshape(3, CLIP, 64).transpose(1, 2, 0).reshape(-1)
     order = np.concatenate([order, UNSHUFFLED + np.arange(LATENT)])
     x = g.op("Relu", _convolved(g, w, "decoder.1", x, order))
@@ -80,7 +80,7 @@ def write_decoder(graph: ExternalGraphWriter, weights: WeightSet) -> None:
             coordinate_transformation_mode="asymmetric",
             nearest_mode="floor",
         )
-        x = g.op("Conv", x, g.constant(w[f"decoder.{growth}.conv.weight"], g.half))
+        x = g.op("Conv", x, g.constant(w[f"decoder.{growth}.conv.weight"], g.dtype))
         x = _convolved(g, w, f"decoder.{conv}", g.reshape(x, -1, w[f"decoder.{conv}.weight"].shape[1], 0, 0))
     x = g.op("Relu", _convolved(g, w, "decoder.24", g.op("Relu", x)))
     x = g.cast(_convolved(g, w, "decoder.26", x), FLOAT)
@@ -93,8 +93,8 @@ def _memory_block(g: ExternalGraphWriter, w: Part, index: int, x: str, reduction
     name = f"decoder.{index}.conv"
     channels = len(w[f"{name}.0.bias"])
     shape = (1, channels, f"H/{reduction}", f"W/{reduction}")
-    past = g.input(f"memory{index}.past.0", g.half, shape)
-    g.output(g.slice(x, -1, 1 << 40, 0), f"memory{index}.new.0", g.half, shape)
+    past = g.input(f"memory{index}.past.0", g.dtype, shape)
+    g.output(g.slice(x, -1, 1 << 40, 0), f"memory{index}.new.0", g.dtype, shape)
     before = g.slice(g.concat([past, x], 0), 0, -1, 0)
     y = g.op("Relu", _convolved(g, w, f"{name}.0", g.concat([x, before], 1)))
     y = g.op("Relu", _convolved(g, w, f"{name}.2", y))
@@ -104,9 +104,9 @@ def _memory_block(g: ExternalGraphWriter, w: Part, index: int, x: str, reduction
 def _convolved(g: ExternalGraphWriter, w: Part, name: str, x: str, order: Array | None = None) -> str:
     """Write a 3x3 convolution with zero padding. order: the weight's input channels in the order of x."""
     weight = w[f"{name}.weight"]
-    constants = [g.constant(weight if order is None else weight[:, order], g.half)]
+    constants = [g.constant(weight if order is None else weight[:, order], g.dtype)]
     if f"{name}.bias" in w:
-        constants.append(g.constant(w[f"{name}.bias"], g.half))
+        constants.append(g.constant(w[f"{name}.bias"], g.dtype))
     return g.op("Conv", x, *constants, pads=(1, 1, 1, 1))
 
 
@@ -117,11 +117,11 @@ def _signed(g: ExternalGraphWriter, frames: str) -> str:
 
 
 def _depth_order(size: int, channels: int) -> Array:
-    """Return the release's channel (colour, row, column) of each channel of SpaceToDepth (row, column, colour)."""
+    """Return the release's channel (color, row, column) of each channel of SpaceToDepth (row, column, color)."""
     return np.arange(channels * size * size).reshape(channels, size * size).T.reshape(-1)
 
 
-def _normalised(g: ExternalGraphWriter, x: str, gamma: Array) -> str:
+def _normalized(g: ExternalGraphWriter, x: str, gamma: Array) -> str:
     """Scale each pixel's channels to length sqrt(C) times gamma, then SiLU; in float32, since 3072 squares are summed."""
     scale = g.constant(gamma.reshape(1, -1, 1, 1) * np.float32(len(gamma) ** 0.5))
     length = g.op("Max", g.op("ReduceL2", x, g.ints(1), keepdims=1), g.scalar(1e-12))

@@ -78,7 +78,7 @@ class _Transformer:
         k = self._remember(self._rotated(x, f"{name}.k", f"{name}.norm_k", turns), f"k{layer}")
         v = self._remember(self._gemm(x, f"{name}.v"), f"v{layer}")
         if self.step.probe and layer == self.c.layers - 1:
-            self.g.output(k, "keys", self.g.half, (self.step.keys * BLOCK, self.c.dim))
+            self.g.output(k, "keys", self.g.dtype, (self.step.keys * BLOCK, self.c.dim))
         return self._masked(q, k, v, self._draft_mask(q, k, layer)) if self.attention.exact else self._dense(q, k, v)
 
     def _rotated(self, x: str, name: str, norm: str, turns: list[str], scale: float = 1) -> str:
@@ -91,7 +91,7 @@ class _Transformer:
             g.op("Sub", g.op("Mul", first, cos), g.op("Mul", second, sin)),
             g.op("Add", g.op("Mul", first, sin), g.op("Mul", second, cos)),
         )
-        return g.cast(g.reshape(g.concat(rotated, 2), -1, self.c.dim), g.half)
+        return g.cast(g.reshape(g.concat(rotated, 2), -1, self.c.dim), g.dtype)
 
     def _remember(self, value: str, state: str) -> str:
         """Join past and new keys (or values), (keys * 128, dim); the new ones are output as state, a tensor per temporal window."""
@@ -99,8 +99,8 @@ class _Transformer:
         length = self.step.blocks * BLOCK
         for window in range(self.step.windows):
             part = value if self.step.windows == 1 else g.slice(value, window * length, (window + 1) * length, 0)
-            g.output(g.reshape(part, *shape), f"{state}.new.{window}", g.half, shape)
-        past = [g.input(f"{state}.past.{window}", g.half, shape) for window in range(self.step.past)]
+            g.output(g.reshape(part, *shape), f"{state}.new.{window}", g.dtype, shape)
+        past = [g.input(f"{state}.past.{window}", g.dtype, shape) for window in range(self.step.past)]
         return g.concat([*(g.reshape(part, -1, self.c.dim) for part in past), value], 0)
 
     def _draft_mask(self, q: str, k: str, layer: int) -> str:
@@ -148,8 +148,8 @@ class _Transformer:
             bias = g.reshape(g.slice(fill, start, stop, 1), heads, -1, 1, keys, 1)
             scores = g.op("Add", g.reshape(scores, heads, -1, BLOCK, keys, BLOCK), bias)
             share = g.op("Softmax", g.reshape(scores, heads, -1, keys * BLOCK), axis=-1)
-            y = g.reshape(g.op("MatMul", g.cast(share, g.half), v), heads, -1, BLOCK, self.c.head_dim)
-            nonempty = g.reshape(g.cast(g.slice(some, start, stop, 1), g.half), heads, -1, 1, 1)
+            y = g.reshape(g.op("MatMul", g.cast(share, g.dtype), v), heads, -1, BLOCK, self.c.head_dim)
+            nonempty = g.reshape(g.cast(g.slice(some, start, stop, 1), g.dtype), heads, -1, 1, 1)
             parts.append(g.reshape(g.op("Mul", y, nonempty), heads, -1, self.c.head_dim))
         return self._tokens(g.concat(parts, 1))
 
@@ -165,12 +165,12 @@ class _Transformer:
         g, c, name = self.g, self.c, f"{name}.cross_attn"
         k = rms(linear(self.text, self.w, f"{name}.k"), c.eps) * self.w[f"{name}.norm_k.weight"] * c.head_dim**-0.5
         k, v = (part.reshape(-1, c.heads, c.head_dim) for part in (k, linear(self.text, self.w, f"{name}.v")))
-        q = self._heads(g.cast(self._rms(self._gemm(x, f"{name}.q"), self.w[f"{name}.norm_q.weight"]), g.half))
-        scores = g.cast(g.op("MatMul", q, g.constant(k.transpose(1, 2, 0), g.half)), FLOAT)
+        q = self._heads(g.cast(self._rms(self._gemm(x, f"{name}.q"), self.w[f"{name}.norm_q.weight"]), g.dtype))
+        scores = g.cast(g.op("MatMul", q, g.constant(k.transpose(1, 2, 0), g.dtype)), FLOAT)
         if self.repeats.max() > 1:
             scores = g.op("Add", scores, g.constant(np.log(self.repeats), FLOAT))
-        share = g.cast(g.op("Softmax", scores, axis=-1), g.half)
-        return self._tokens(g.op("MatMul", share, g.constant(v.transpose(1, 0, 2), g.half)))
+        share = g.cast(g.op("Softmax", scores, axis=-1), g.dtype)
+        return self._tokens(g.op("MatMul", share, g.constant(v.transpose(1, 0, 2), g.dtype)))
 
     def _residual(self, x: str, name: str, gate: Array | None = None) -> str:
         return self.g.cast(self._gemm(x, name, gate=gate), FLOAT)
@@ -191,7 +191,7 @@ class _Transformer:
             array = array if rows is None else array[rows]
             return array if gate is None else (array.T * gate).T
 
-        dtype = dtype or self.g.half
+        dtype = dtype or self.g.dtype
         weight = self.g.weight(f"{name}.weight", lambda: folded(self.w[f"{name}.weight"].reshape(len(bias), -1)), dtype)
         return self.g.op("Gemm", x, weight, self.g.constant(folded(bias), dtype), transB=1)
 
@@ -201,7 +201,7 @@ class _Transformer:
         y = g.op(
             "LayerNormalization", x, g.constant(scale, FLOAT), g.constant(shift, FLOAT), axis=-1, epsilon=self.c.eps
         )
-        return y if dtype == FLOAT else g.cast(y, g.half)
+        return y if dtype == FLOAT else g.cast(y, g.dtype)
 
     def _rms(self, x: str, weight: Array) -> str:
         """Write a root mean square norm over the channels, in float32."""

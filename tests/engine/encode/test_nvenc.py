@@ -87,7 +87,7 @@ def test_where_no_gpu_opens_it_that_is_said_before_anything_is_written(tmp_path,
     monkeypatch.setattr(admission, "video_engines", lambda: (closed, closed))
     admission._nvenc_problem.cache_clear()
     try:
-        message = r"NVENC does not open here: it does not open \(Operation not permitted\); without `nvenc` the CPU"
+        message = r"NVENC cannot be opened here: it does not open \(Operation not permitted\); without `nvenc` the CPU"
         target = tmp_path / "out.mp4"
         with pytest.raises(SettingsError, match=message), prepared(clip, target, job(target, encoder=FAST)):
             pass

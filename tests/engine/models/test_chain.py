@@ -57,7 +57,7 @@ def test_an_error_in_a_session_closes_all_of_them():
     assert model.opened[0].closed
 
 
-def test_models_taken_for_one_give_what_they_give_one_after_the_other():
+def test_a_chained_model_equals_its_models_run_one_after_another():
     models = (Nearest(2, lookahead=3), Nearest(2, lookahead=2, warmup=None))
     one = as_one(models)
     assert (one.scale, one.warmup, one.memory(4, 4)) == (4, None, models[0].memory(4, 4) + models[1].memory(8, 8))
@@ -71,7 +71,7 @@ def test_models_taken_for_one_give_what_they_give_one_after_the_other():
     ]
 
 
-def test_what_one_of_several_can_do_the_whole_passes_on():
+def test_a_chained_session_forwards_optional_features():
     class Stepping(Nearest):
         def open(self, width, height):
             session = super().open(width, height)

@@ -10,8 +10,8 @@ from upres.engine.core.errors import MemoryShortError, ModelError
 from upres.engine.core.frame import FULL, Frame
 from upres.engine.models import manifest
 from upres.engine.models.chain import Chain
+from upres.engine.models.in_flight import DEPTH
 from upres.engine.models.per_frame import PerFrameModel
-from upres.engine.models.under_way import DEPTH
 from upres.engine.pipeline.estimate import seconds_a_frame
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
@@ -61,7 +61,7 @@ def test_frames_come_out_as_one_by_one_and_in_their_order(network, expected, see
 
 
 @pytest.mark.parametrize("side", [120, 1000])
-def test_a_picture_that_stands_still_is_given_while_it_does(network, expected, side):
+def test_results_of_a_still_picture_are_returned_while_it_is_still(network, expected, side):
     device = HostDevice(2)
     session = in_tiles(network, device, side).open(WIDTH, HEIGHT)
     results = []
@@ -92,7 +92,7 @@ def test_a_live_source_gets_every_frame_from_the_push_that_brings_it(network, ex
 
 
 class Short(HostGraph):
-    """A device with memory for the activations of tiles of up to `pixels` pixels, from a results run on."""
+    """A device with memory for the activations of tiles of up to `pixels` pixels, from a certain run on."""
 
     pixels, runs, last = 12_000, 0, 4
 
@@ -136,7 +136,7 @@ class ShortAtOnce(HostGraph):
         return super().prepare(inputs, width=width, height=height)
 
 
-def test_a_live_session_that_memory_is_short_for_is_halved_too(network, expected):
+def test_tiles_of_a_live_session_are_halved_if_memory_is_short(network, expected):
     device = HostDevice(1)
     chain = Chain([in_tiles(network, device, 1000, ShortAtOnce)], live=True)
     for result, reference in zip(chain.run(iter(frames())), expected, strict=True):

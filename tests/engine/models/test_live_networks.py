@@ -69,14 +69,14 @@ def test_tiles_equal_the_whole_frame(network, frame):
 
 
 @pytest.mark.parametrize("network", LIVE.values())
-def test_it_is_near_its_teacher_on_what_it_never_saw(network, frame):
+def test_it_is_close_to_its_teacher_on_held_out_frames(network, frame):
     teacher = upscale(load(network.replace("live", "animevideov3"), quality="exact"), frame)
     assert psnr(upscale(load(network, quality="exact"), frame), teacher) >= FLOORS[network]
     assert psnr(upscale(load(network), frame), teacher) >= FLOORS[network]
 
 
 @pytest.mark.parametrize(("model", "network"), LIVE.items())
-def test_only_who_asks_for_live_gets_it(model, network):
+def test_the_live_network_is_used_on_request_only(model, network):
     assert choose(model, "live").network == network
     assert choose(network).network == network
     assert network not in {choose(model, content).network for content in CONTENTS if content != "live"}

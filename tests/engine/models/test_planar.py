@@ -118,7 +118,7 @@ def test_where_memory_is_short_tiles_of_planes_are_halved(network, pictures):
     assert device.in_use == 0
 
 
-def test_where_colors_are_no_gain_or_cannot_be_converted_frames_stay_rgb(network):
+def test_frames_stay_rgb_if_converting_on_the_device_is_slower_or_impossible(network):
     graph, facts = network
     layout = Layout(BT709, "left")
     assert PerFrameModel(graph, facts).on_planes(layout, WIDTH, HEIGHT) is None  # swscale is faster on a CPU
@@ -168,7 +168,7 @@ def test_converting_colors_takes_the_memory_that_is_predicted_for_it(way, predic
     assert predicted / 2 < float(done.stdout) < 1.05 * predicted, done.stderr
 
 
-def test_tiles_are_planned_by_what_is_under_way_and_what_converts_colors_too(network):
+def test_tile_sizes_account_for_tiles_in_flight_and_color_conversion(network):
     """Tiles that would be small enough for the network alone are too large with the color conversion."""
     graph, facts = network
     room = 400 * 400 * facts.bytes_per_pixel
@@ -183,7 +183,7 @@ def test_tiles_are_planned_by_what_is_under_way_and_what_converts_colors_too(net
     assert planar._plan(1000, 1000).largest < model._plan(1000, 1000).largest
 
 
-def test_who_has_the_same_colors_shares_what_converts_them_and_the_last_one_gives_it_back(network):
+def test_models_with_the_same_colors_share_conversion_graphs_and_the_last_one_releases_them(network):
     """A graph keeps its memory for the next run, so four jobs of a worker would otherwise use four times as much."""
     loaded = []
 

@@ -61,7 +61,7 @@ def test_sixteen_bits_and_planes_keep_their_form_when_they_are_resampled():
     assert on_planes.planar and frame.planar and (frame.width, frame.height) == (32, 32) and (frame.pixels == 99).all()
 
 
-def test_where_one_takes_eight_bits_or_rgb_all_do():
+def test_one_network_limited_to_eight_bits_or_rgb_limits_all():
     class Shallow:
         name, scale, warmup, report, digest = "light", 2, 0, "", ""
 
@@ -71,7 +71,7 @@ def test_where_one_takes_eight_bits_or_rgb_all_do():
     assert model.on_planes(Layout(Color("", "", "", ""), "left"), 8, 8) is None
 
 
-def test_what_works_alone_is_not_stepped():
+def test_models_without_alternatives_are_not_stepped():
     heavy, light = Nearest(2, name="heavy"), Nearest(2, name="light")
     assert stepped(heavy, [light]).levels == ["heavy", "light"]
     assert stepped(light, [light]) is None and stepped(light, []) is None
@@ -95,5 +95,5 @@ LIGHT = [("RealESRGAN_Vid_x4", 4, "live"), ("RealESRGAN_Vid_x2", 2, "live")]
         (("FlashVSR_Tiny", 4), []),
     ],
 )
-def test_what_may_take_a_models_place(model, lighter):
+def test_lighter_alternatives_to_a_model(model, lighter):
     assert registry.lighter(*model) == lighter

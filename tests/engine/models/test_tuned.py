@@ -56,7 +56,7 @@ def test_without_a_table_auto_is_the_preferred_runtime():
     ],
     ids=str,
 )
-def test_a_table_of_another_machine_or_version_or_a_damaged_one_counts_for_nothing(change):
+def test_a_table_of_another_machine_or_version_or_a_damaged_one_is_ignored(change):
     path = keep(row(fps=3))
     assert tuned.fresh(X2) is not None
     path.write_text(json.dumps(json.loads(path.read_text()) | change))

@@ -116,7 +116,7 @@ def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, f
     assert graph.pixels <= share * whole
 
 
-def test_frames_under_way_share_the_result_of_the_same_frame(desktop):
+def test_frames_in_flight_share_the_result_of_the_same_frame(desktop):
     path, facts = manifest.find(X2)
     graph, device = OnnxRuntimeGraph(path, 2), HostDevice(1)
     frames = still_picture(desktop)

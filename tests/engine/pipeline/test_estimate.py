@@ -20,7 +20,7 @@ def shape(width: int, height: int) -> Shape:
     return Shape(width, height, Fraction(1, 25), Fraction(25), Fraction(1), SDR)
 
 
-def test_models_decoder_and_encoder_are_all_in_it():
+def test_models_decoder_and_encoder_are_included():
     job, source = Job((Nearest(2), Nearest(2))), shape(640, 480)
     _, encoding = resolved(job, source)
     models = Nearest(2).memory(640, 480) + Nearest(2).memory(1280, 960)
@@ -29,14 +29,14 @@ def test_models_decoder_and_encoder_are_all_in_it():
     assert media > 33 * 2560 * 1920
 
 
-def test_what_may_wait_of_a_live_source_is_in_it():
+def test_queued_frames_of_a_live_source_are_included():
     source = shape(1920, 1080)
     _, encoding = resolved(Job((Nearest(2),)), source)
     live = media_memory(source, encoding, 2, keep_up=True)
     assert live - media_memory(source, encoding, 2) == keep_up_budget(source) - queue_budget(source) > 0
 
 
-def test_a_result_that_is_made_smaller_again_takes_less():
+def test_a_result_that_is_resampled_to_a_smaller_size_needs_less():
     source = shape(1920, 1080)
     whole, small = (Job((Nearest(4),), Encoder(height=height)) for height in (None, 1080))
     sizes = [estimate_memory(job, source, resolved(job, source)[1]) for job in (whole, small)]

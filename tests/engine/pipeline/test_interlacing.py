@@ -59,7 +59,7 @@ def idet(path):
 
 
 @pytest.mark.parametrize("name", PROGRESSIVE)
-def test_what_shows_one_moment_a_frame_is_not_called_interlaced(name, page, tmp_path):
+def test_progressive_frames_are_not_recognized_as_interlaced(name, page, tmp_path):
     path = CASES / name
     if name.startswith("scroll"):
         path = scrolled(page, tmp_path / "in.mkv", float(name.removeprefix("scroll")))
@@ -81,6 +81,6 @@ def test_a_scroll_that_is_interlaced_is_called_so_as_idet_does(page, tmp_path, s
         ("mandelbrot=size=320x180:rate=24", "telecine=first_field=top"),
     ],
 )
-def test_what_is_woven_of_two_moments_is_called_interlaced_as_idet_does(tmp_path, picture, filters):
+def test_interlaced_frames_are_recognized_as_idet_does(tmp_path, picture, filters):
     clip = media.clip(tmp_path / "in.mkv", "-vf", filters, "-c:v", "libx264", "-frames:v", 40, picture=picture)
     assert measured(clip) > INTERLACED and idet(clip) > INTERLACED

@@ -20,7 +20,7 @@ from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
 
 
-def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world):
+def test_late_frames_are_dropped_and_the_previous_result_lasts_longer(world):
     world.bring()
     first = next(world.frames)
     world.work(0.8)
@@ -29,7 +29,7 @@ def test_what_is_late_is_passed_over_and_covered_by_what_was_shown_before(world)
     assert len(world.dropped) == 7
 
 
-def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
+def test_results_of_a_slow_model_are_never_later_than_the_limit(world):
     """The model takes 1.7 frame intervals per frame. After the first late frame it always receives the newest one."""
     world.bring()
     ages, late = [], []
@@ -43,7 +43,7 @@ def test_no_result_of_a_model_that_is_too_slow_is_later_than_promised(world):
     assert world.dropped and max(ages[5:]) <= 0.1 + 1e-9
 
 
-def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
+def test_frames_that_arrive_slightly_unevenly_are_used_immediately(world):
     """Every second frame is delayed by half a frame interval, and the model is too slow."""
     world.bring()
     ages = []
@@ -57,7 +57,7 @@ def test_what_comes_a_little_unevenly_is_used_as_soon_as_it_is_there(world):
     assert max(ages[5:]) == 0
 
 
-def test_a_model_that_is_slow_for_once_drops_nothing_that_is_in_time(world):
+def test_a_model_that_is_slow_once_drops_no_frame_that_is_in_time(world):
     world.bring()
     for seconds in [0.05] * 10 + [0.15] + [0.05] * 20:
         frame = next(world.frames)
@@ -68,7 +68,7 @@ def test_a_model_that_is_slow_for_once_drops_nothing_that_is_in_time(world):
     assert world.dropped == []
 
 
-def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
+def test_a_model_that_needs_several_frames_at_once_receives_them(world):
     """Four frames at a time, in real time: frames that arrive in the meantime wait in the queue."""
     world.bring()
     for _ in range(10):
@@ -83,7 +83,7 @@ def test_a_model_that_takes_several_frames_at_once_is_not_kept_from_them(world):
     assert world.dropped == []
 
 
-def test_what_a_result_was_made_to_last_until_is_used_next_whatever_comes():
+def test_the_frame_that_a_result_lasts_until_is_never_dropped():
     """Frames are so large that only five fit into the queue."""
     world = World(3840, 2160)
     with world.stage:
@@ -165,7 +165,7 @@ def test_a_run_that_keeps_up_shows_its_first_frame_until_the_next_and_keeps_the_
     assert abs(seconds - ends[-1] * log.tracks["video"].time_base) < Fraction(1, 10)
 
 
-def test_what_is_never_begun_has_no_thread():
+def test_a_stage_that_is_never_entered_starts_no_thread():
     threads, silent = threading.active_count(), threading.Event()
     KeepUp(iter(silent.wait, True), SHAPE, lambda: None)
     assert threading.active_count() == threads

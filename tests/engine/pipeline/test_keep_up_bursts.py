@@ -8,7 +8,7 @@ from upres.engine.pipeline.keep_up import MAX_LATE_INTERVALS
 SIZES = [(160, 120), (1280, 720), (1920, 1080), (3840, 2160)]
 
 
-def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
+def test_no_frame_is_dropped_of_a_burst_that_is_finished_before_the_next(world):
     seen = []
     for burst in range(5):
         world.now = 0.5 * (burst + 1)  # frames arrive in half-second chunks, as from a browser
@@ -20,7 +20,7 @@ def test_a_burst_that_is_worked_off_before_the_next_costs_nothing(world):
 
 
 @pytest.mark.parametrize(("burst", "every", "takes"), [(1, 0.2, 0.15), (5, 0.8, 0.09), (10, 2.5, 0.1)])
-def test_a_link_that_is_slower_than_its_file_is_shown_makes_nothing_late(world, burst, every, takes):
+def test_no_frame_is_late_if_the_link_is_slower_than_the_file_plays(world, burst, every, takes):
     """The models fall ever further behind the file's clock, but need not keep up with it."""
     for arrival in range(20):
         world.now = max(world.now, every * (arrival + 1))
@@ -31,7 +31,7 @@ def test_a_link_that_is_slower_than_its_file_is_shown_makes_nothing_late(world, 
     assert world.dropped == []
 
 
-def test_after_the_source_was_held_up_its_delay_is_not_kept(world):
+def test_the_delay_of_a_stalled_source_has_no_lasting_effect(world):
     world.bring()
     next(world.frames)
     world.now = 3.0  # of which nothing came
@@ -44,7 +44,7 @@ def test_after_the_source_was_held_up_its_delay_is_not_kept(world):
     assert next(world.frames).pts >= world.newest - 4
 
 
-def test_of_a_file_that_comes_at_once_nothing_is_dropped(world):
+def test_no_frame_is_dropped_of_a_file_that_arrives_at_once(world):
     world.bring(16)
     assert [next(world.frames).pts for _ in range(16)] == list(range(16))
     assert world.dropped == []
@@ -52,7 +52,7 @@ def test_of_a_file_that_comes_at_once_nothing_is_dropped(world):
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("burst", [1, 5, 10])
-def test_a_model_that_is_too_slow_shows_what_is_new_whatever_the_size(width, height, burst):
+def test_a_slow_model_processes_new_frames_at_every_size(width, height, burst):
     """Bursts of up to a second, of which one frame in ten is upscaled: more frames arrive than fit into the queue."""
     world = World(width, height)
     with world.stage:
@@ -66,7 +66,7 @@ def test_a_model_that_is_too_slow_shows_what_is_new_whatever_the_size(width, hei
         assert len(world.dropped) >= 80 - len(ages) - burst - 4
 
 
-def test_a_file_that_is_sent_at_once_loses_nothing_while_the_models_are_as_fast_as_it_is_shown(world):
+def test_no_frame_is_dropped_of_a_file_if_the_models_keep_up_with_its_rate(world):
     world.bring_all(200)
     for number in range(200):
         assert next(world.frames).pts == number
@@ -74,7 +74,7 @@ def test_a_file_that_is_sent_at_once_loses_nothing_while_the_models_are_as_fast_
     assert world.dropped == []
 
 
-def test_a_source_that_stalled_is_not_taken_for_a_file(world):
+def test_a_source_that_stalled_does_not_count_as_a_file(world):
     world.bring()
     next(world.frames)
     for _ in range(30):
@@ -90,7 +90,7 @@ def test_a_source_that_stalled_is_not_taken_for_a_file(world):
 
 
 @pytest.mark.parametrize("backlog", [10, 30, 100])
-def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_long(backlog):
+def test_a_backlog_of_a_live_source_is_soon_dropped(backlog):
     """A burst first, then ten frames a second; one frame in five is upscaled."""
     world = World(as_recorded=True)
     with world.stage:
@@ -104,7 +104,7 @@ def test_what_a_live_source_has_sent_before_anybody_read_makes_nothing_late_for_
         assert max(ages[-5:]) <= 5 + 4
 
 
-def test_what_came_while_the_models_were_loaded_makes_no_file_of_a_live_source():
+def test_frames_sent_while_models_load_do_not_make_a_live_source_count_as_a_file():
     """A burst of three seconds, then frames that the reader waits for, until more arrive than fit into the queue."""
     waits = [0]
     world = World(count_waits=lambda: waits[0])

@@ -7,7 +7,7 @@ from live_source import World
 
 
 @pytest.mark.parametrize("shares_cores", [True, False])
-def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(shares_cores):
+def test_on_shared_cores_a_frame_is_handed_out_once_the_previous_one_is_encoded(shares_cores):
     """Only if the models are too slow: a model that keeps up runs concurrently with the encoder."""
     world = World(shares_cores=shares_cores)
     with world.stage:
@@ -23,7 +23,7 @@ def test_on_the_encoders_cores_a_frame_is_taken_once_the_one_before_is_encoded(s
 
 
 @pytest.mark.parametrize("at_once", [0, 10])
-def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nobody_has(at_once):
+def test_a_model_that_returns_results_late_never_waits_for_the_encoder(at_once):
     """The model returns a result when it receives the next frame, from its first frame on or later, on the encoder's cores."""
     world = World(shares_cores=True)
 
@@ -48,7 +48,7 @@ def test_a_model_that_holds_a_frame_is_not_kept_from_the_next_by_a_turn_that_nob
         assert world.dropped
 
 
-def test_the_seconds_that_the_models_wait_for_their_turn_are_counted():
+def test_the_time_that_the_models_wait_for_the_encoder_is_reported():
     waits = []
     world = World(shares_cores=True, on_encoder_wait=waits.append)
     with world.stage:

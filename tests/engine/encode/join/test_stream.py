@@ -239,4 +239,4 @@ def test_a_reader_that_goes_away_ends_the_run_with_one_sentence(source, tmp_path
         TargetError, match="the result: its reader has closed the pipe, so the rest is not written"
     ) as raised:
         upscale(source, Closed(), job(tmp_path / "out.mkv", encoder=Encoder(segment_seconds=0.5)))
-    assert raised.value.__notes__ == ["nothing is kept: only what goes from a file into a file can be resumed"]
+    assert raised.value.__notes__ == ["nothing is kept: only a run from a file to a file can be resumed"]

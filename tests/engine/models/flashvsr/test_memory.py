@@ -17,7 +17,7 @@ from upres.engine.pipeline.options import Job
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
 
-def test_memory_grows_with_the_tiles_that_are_held(folder, tmp_path):
+def test_memory_grows_with_the_tiles_kept_in_memory(folder, tmp_path):
     live, spooled = FlashVSR(folder), FlashVSR(folder, options=Options(spool=tmp_path))
     assert live.memory(32, 32) == spooled.memory(32, 32)
     layout = live.layout(70, 50)
@@ -41,7 +41,7 @@ def test_memory_counts_the_state_of_every_part_of_the_decoder(folder, tmp_path, 
     assert working >= max(layout.profile.working_bytes, min(layout.height, 1536) ** 2 * facts.decoder_bytes / 2)
 
 
-def test_on_a_gpu_its_memory_holds_what_the_main_memory_holds_on_a_cpu(folder, on_gpu):
+def test_on_a_gpu_most_of_the_memory_is_gpu_memory(folder, on_gpu):
     """State and weights count as GPU memory; only frames in transit count as main memory."""
     here, there = FlashVSR(folder), on_gpu(1 << 40)
     here._depth = there._depth
@@ -67,7 +67,7 @@ def test_a_gpu_that_holds_all_tiles_spools_nothing(on_gpu, tmp_path):
         session.close()
 
 
-def test_what_the_gpus_memory_cannot_hold_is_refused_before_it_starts_whatever_the_host_has(on_gpu):
+def test_sessions_that_exceed_gpu_memory_are_refused_regardless_of_main_memory(on_gpu):
     needed = on_gpu(0).gpu_memory(32, 32)
     on_gpu(needed).open(32, 32).close()
     model = on_gpu(needed - 1)

@@ -169,7 +169,7 @@ def test_memory_that_is_short_at_any_place_is_all_given_back(on, part):
 
 
 @pytest.mark.parametrize("received", [0, 1, 30])
-def test_a_session_that_is_abandoned_leaves_nothing_taken(on, frames, received):
+def test_an_abandoned_session_releases_all_memory(on, frames, received):
     for seed in range(4):
         device = HostDevice(seed)
         session = on(device).open(WIDTH, HEIGHT)

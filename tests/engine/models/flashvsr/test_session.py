@@ -72,7 +72,7 @@ def test_a_session_equals_the_public_implementation(weights, tmp_path, monkeypat
     assert (difference > 0).mean() < 1e-3
 
 
-def test_a_shot_starts_anew(folder):
+def test_state_is_reset_at_every_shot(folder):
     model = FlashVSR(folder)
     frames = clip(60, shots=(0, 27))
     together = upscale(model, frames)
@@ -96,7 +96,7 @@ def test_two_sessions_of_one_model_do_not_meet(folder):
 
 
 @pytest.mark.parametrize("received", [0, 1, 3])
-def test_a_session_closed_before_its_pictures_are_taken_leaves_nothing(folder, received):
+def test_a_session_closed_before_its_results_are_read_leaves_nothing(folder, received):
     model, before = FlashVSR(folder), referee.resources()
     session = model.open(32, 32)
     *earlier, last = clip(25)
@@ -150,7 +150,7 @@ def test_tiles_are_close_to_the_whole_frame(weights, folder, tmp_path):
 
 
 def test_frames_of_another_size_are_refused(folder):
-    with pytest.raises(SourceError, match="32x30 came into a session of 32x32"):
+    with pytest.raises(SourceError, match="32x30 was passed to a session for frames of 32x32"):
         list(FlashVSR(folder).open(32, 32).push(clip(1, 32, 30)[0]))
 
 
