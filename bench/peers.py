@@ -46,21 +46,8 @@ PACKAGES = {
 """The packages of each environment."""
 CLIP_SECONDS = 1800
 UPRES = ("-c", "from upres.service.cli.main import main; main()", "{source}", "{target}", "--overwrite")
-FRAMELIFT = (
-    "-m",
-    "framelift",
-    "-q",
-    "-i",
-    "{source}",
-    "-o",
-    "{target}",
-    "--scale",
-    "4",
-    "--ai-strength",
-    "1.0",
-    "--tile",
-    "0",
-)
+FRAMELIFT_OPTIONS = ("--scale", "4", "--ai-strength", "1.0", "--tile", "0")
+FRAMELIFT = ("-m", "framelift", "-q", "-i", "{source}", "-o", "{target}", *FRAMELIFT_OPTIONS)
 
 
 @dataclass(frozen=True, slots=True)
