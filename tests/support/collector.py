@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Collector(ThreadingHTTPServer):
-    """`spans` holds all received spans, `requests` the headers of each request."""
+    """`spans` holds all received spans, `headers` the path and headers of each request."""
 
     block_on_close = True
 

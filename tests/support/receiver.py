@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver(ThreadingHTTPServer):
-    """answers: statuses in turn; the last repeats. hold: delays responses until set. got: (path, headers, body) of each POST."""
+    """answers: statuses in turn; the last repeats. hold: delays responses until set. received: path, headers and body of each."""
 
     block_on_close = True
 

@@ -239,7 +239,7 @@ def test_a_server_that_dies_between_an_end_and_its_tidying_up_does_so_after_its_
 
 
 def test_an_idempotency_key_holds_no_request_that_was_lost_before_it_was_answered(server, clip):
-    """A client retries after the job of its first try, whose source was lost with the server, was given up."""
+    """A client retries after the server has abandoned the job of the first try, whose source was lost in the crash."""
 
     def send():
         headers = {"Authorization": f"Bearer {KEY}", "Idempotency-Key": "once"}

@@ -1,8 +1,8 @@
 """Servers, devices, nodes and the database are killed at random: no job is lost, no byte differs, and clients finish without help.
 
-Two servers share a PostgreSQL database and a folder, or in place of that a bucket, which is away at random as well; a device on
-each of two nodes of a Ray cluster makes their jobs, in ranges. Choose with `-k folder` or `-k bucket`.
-KILLS: how many (200). SEED: of when and what, to repeat a run; by default another one each time.
+Two servers share a PostgreSQL database, and either a folder or a bucket, which also becomes unavailable at random. Their jobs are
+processed in ranges by a device on each of two nodes of a Ray cluster. Select a variant with `-k folder` or `-k bucket`.
+Environment: KILLS is the number of kills (200); SEED determines their times and kinds, to repeat a run (default: random).
 """
 
 import json
@@ -32,20 +32,20 @@ from upres.v2 import upscale_pb2 as pb
 pytestmark = pytest.mark.scale
 
 CONFIG = pb.UpscaleConfig(model="RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast")
-SECONDS, FRAMES, RANGE_FRAMES = 24, 240, 30  # of the clip; what two devices make of it as one range: 6 segments of 48
+SECONDS, FRAMES, RANGE_FRAMES = 24, 240, 30  # of the clip; frames of a range: 6 of its 48 segments
 DEVICES = 2
 KINDS = {
     "folder": ("server", "actor", "raylet", "postgres"),
     "bucket": ("server", "actor", "raylet", "postgres", "bucket"),
 }
 MODEL = {"models": "fake:paced", "job_memory_bytes": 4 << 30}
-PATIENCE_SECONDS = 300  # of the client; the longest that a job may take
+PATIENCE_SECONDS = 300  # of the client: maximum time for a job
 FIGURES = {"folder": SOAK / "kills.jsonl", "bucket": SOAK / "kills-bucket.jsonl"}
 
 
 @pytest.fixture(scope="module")
 def count(tmp_path_factory):
-    """The file that has a byte for each frame that any device has made."""
+    """Yield the file to which devices append a byte for each frame that they process."""
     with pytest.MonkeyPatch.context() as patch:
         file = tmp_path_factory.mktemp("count") / "frames"
         file.touch()
@@ -55,36 +55,36 @@ def count(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(count, clip, tmp_path_factory):
-    """The result of an undisturbed job: of one device, on SQLite."""
+    """Return the result of an undisturbed job, on one device and SQLite."""
     folder = tmp_path_factory.mktemp("undisturbed")
     with ServerProcess(folder / "state", **MODEL) as server, Client(server.target, KEY) as client:
         return finished(client, clip("a.mp4", SECONDS), folder / "out.mp4")[0]
 
 
-def finished(client, path, out, begun=None, *, streamed=False):
-    """Let a client have a clip upscaled, and fetch the result: its bytes, and the job. begun: set once some of it is made."""
-    begun = begun or threading.Event()
+def finished(client, path, out, started=None, *, streamed=False):
+    """Upscale a clip with a client; return the bytes of the result, and the job. started: set once part of it is processed."""
+    started = started or threading.Event()
     try:
         if streamed:
             with path.open("rb") as source:
                 for job in client.stream(source, CONFIG):
                     if isinstance(job, pb.Fragment):
-                        begun.set()
+                        started.set()
         else:
             for job in client.watch(client.submit(path, CONFIG).request_id):
                 if job.progress > 0:
-                    begun.set()
+                    started.set()
     finally:
-        begun.set()
+        started.set()
     assert job.status == pb.Job.STATUS_DONE, job
     client.download(job.request_id, out)
     return out.read_bytes(), job
 
 
 class Fleet:
-    """Two servers, of which one works, a database, and a cluster; whatever ends is started again, as by a supervisor.
+    """Two servers, one of them active, a database, and a cluster. Servers and nodes are restarted as by a supervisor.
 
-    bucket: its URL and faults; None: the servers share a folder.
+    bucket: its URL and faults; None if the servers share a folder.
     """
 
     def __init__(self, folder, postgres, nodes, bucket):
@@ -98,17 +98,17 @@ class Fleet:
         self._postgres, self._nodes, self._bucket = postgres, nodes, bucket
         self.target = "ipv4:" + ",".join(server.target for server in self._servers)
 
-    def keep(self):
-        """Start every server and node that does not run; any may end at once, as a server does whose database is away."""
+    def restart_missing(self):
+        """Start the servers and nodes that do not run. A server may exit again at once, if its database is unavailable."""
         for server in self._servers:
             if not server.runs:
                 server.start(until=(b"standing by", b"gRPC on"))
         if len(self._nodes.worker_nodes) < DEVICES:
-            with suppress(Exception):  # Ray's, where the machine is so slow that it gives the start up
+            with suppress(Exception):  # raised by Ray if a node takes too long to start on a slow machine
                 ray_nodes.joined(self._nodes)
 
     def ready(self):
-        """Wait until both devices are."""
+        """Wait until both devices are ready."""
         end = time.monotonic() + PATIENCE_SECONDS
         ready = "upres_device_ready{"
         while sum(line.endswith(" 1.0") for line in self._metrics(ready, *self._servers)) < DEVICES:
@@ -116,49 +116,49 @@ class Fleet:
             time.sleep(0.1)
 
     def _metrics(self, name, *servers):
-        """The lines of a metric, of the servers that answer."""
+        """Yield the lines of a metric from the servers that respond."""
         for server in servers:
             with suppress(httpx.TransportError):
                 lines = httpx.get(f"{server.base}/metrics", timeout=60).text.splitlines()
                 yield from (line for line in lines if line.startswith(name))
 
-    def kill(self, kind, draw):
-        """Kill one of a kind; what, or None where there is none now."""
-        return getattr(self, f"_kill_{kind}")(draw)
+    def kill(self, kind, rng):
+        """Kill one process of a kind; return a description of it, or None if there is none now."""
+        return getattr(self, f"_kill_{kind}")(rng)
 
-    def _kill_server(self, draw):
-        server = draw.choice([server for server in self._servers if server.runs] or [None])
+    def _kill_server(self, rng):
+        server = rng.choice([server for server in self._servers if server.runs] or [None])
         if server is None:
             return None
         stood_by = "upres_standing_by 1.0" in [*self._metrics("upres_standing_by", server)]
         server.kill()
         return f"{server.log.stem}, which stood by" if stood_by else server.log.stem
 
-    def _kill_actor(self, draw):
+    def _kill_actor(self, rng):
         below = psutil.Process().children(recursive=True)
         actors = [process.pid for process in below if processes.command(process).startswith("ray::Device")]
-        pid = draw.choice(sorted(actors) or [None])
+        pid = rng.choice(sorted(actors) or [None])
         if pid is not None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         return pid
 
-    def _kill_raylet(self, draw):
+    def _kill_raylet(self, rng):
         if not self._nodes.worker_nodes:
             return None
-        node = draw.choice(sorted(self._nodes.worker_nodes, key=lambda node: node.node_id))
+        node = rng.choice(sorted(self._nodes.worker_nodes, key=lambda node: node.node_id))
         self._nodes.remove_node(node, allow_graceful=False)
         return node.node_id[:8]
 
-    def _kill_postgres(self, draw):
+    def _kill_postgres(self, rng):
         self._postgres.kill()
-        time.sleep(seconds := draw.choice([0, 1, 4]))
+        time.sleep(seconds := rng.choice([0, 1, 4]))
         self._postgres.start()
         return f"away for {seconds} s"
 
-    def _kill_bucket(self, draw):
+    def _kill_bucket(self, rng):
         self._bucket.faults.away = True
-        time.sleep(seconds := draw.choice([1, 4, 10]))
+        time.sleep(seconds := rng.choice([1, 4, 10]))
         self._bucket.faults.away = False
         return f"away for {seconds} s"
 
@@ -169,7 +169,7 @@ class Fleet:
 
 @pytest.fixture(params=["folder", "bucket"])
 def shared(request, monkeypatch):
-    """What the servers share besides the database: a folder, which is None, or a bucket."""
+    """Yield the bucket that the servers share, or None if they share a folder."""
     if request.param == "folder":
         yield None
         return
@@ -181,43 +181,43 @@ def shared(request, monkeypatch):
 
 @contextmanager
 def fleet(folder, postgres, bucket):
-    """A fleet that works."""
+    """Yield a fleet whose devices are ready."""
     with ray_nodes.cluster(0, *[4] * DEVICES) as nodes:
         running = Fleet(folder, postgres, nodes, bucket)
         try:
-            running.keep()
+            running.restart_missing()
             running.ready()
             yield running
         finally:
             running.end()
 
 
-def disturbed(running, client, path, out, kind, draw, longest, clients):
-    """One job, and one kill at a random time of it, or a little later; the result, its job, and what was killed when."""
-    streamed, while_running, begun = draw.random() < 0.25, draw.random() < 0.6, threading.Event()
-    job = clients.submit(finished, client, path, out, begun, streamed=streamed)
+def disturbed(running, client, path, out, kind, rng, longest, clients):
+    """Run a job with one kill at a random time, during it or shortly after; return its result, the job and facts of the kill."""
+    streamed, while_running, started = rng.random() < 0.25, rng.random() < 0.6, threading.Event()
+    job = clients.submit(finished, client, path, out, started, streamed=streamed)
     if while_running:
-        kept_until(running, begun.is_set)
-    time.sleep(seconds := draw.uniform(0, longest / 2 if while_running else longest))
-    killed = running.kill(kind, draw)
-    kept_until(running, job.done)
+        wait_until(running, started.is_set)
+    time.sleep(seconds := rng.uniform(0, longest / 2 if while_running else longest))
+    killed = running.kill(kind, rng)
+    wait_until(running, job.done)
     moment = {"while_made": while_running, "after_seconds": round(seconds, 2)}
     return *job.result(), {"kind": kind, "killed": killed, "streamed": streamed, **moment}
 
 
-def kept_until(running, condition):
-    """Keep a fleet until something is so, at most as long as a client waits."""
+def wait_until(running, condition):
+    """Restart what a fleet lacks until a condition holds, at most as long as a client waits."""
     end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
-        assert time.monotonic() < end, "a job does not get on"
-        running.keep()
+        assert time.monotonic() < end, "a job makes no progress"
+        running.restart_missing()
         time.sleep(0.2)
-    running.keep()
+    running.restart_missing()
 
 
 def kill_at_random(running, kinds, path, folder, kills, seed, expected, count):
-    """One job after the other, each disturbed by one kill, until there were enough of these; what happened."""
-    draw, number = random.Random(seed), 0
+    """Run jobs in sequence, each disturbed by one kill, until there were enough kills; yield the facts about each job."""
+    rng, number = random.Random(seed), 0
     with ThreadPoolExecutor(1) as clients, Client(running.target, KEY, patience=PATIENCE_SECONDS) as client:
         start = time.monotonic()
         assert finished(client, path, folder / "out.mp4")[0] == expected
@@ -225,7 +225,7 @@ def kill_at_random(running, kinds, path, folder, kills, seed, expected, count):
         while kills:
             number, start, before = number + 1, time.monotonic(), count.stat().st_size
             kind = kinds[number % len(kinds)]
-            data, job, facts = disturbed(running, client, path, folder / "out.mp4", kind, draw, longest, clients)
+            data, job, facts = disturbed(running, client, path, folder / "out.mp4", kind, rng, longest, clients)
             kills -= facts["killed"] is not None
             again = count.stat().st_size - before - FRAMES
             yield {
@@ -241,11 +241,11 @@ def kill_at_random(running, kinds, path, folder, kills, seed, expected, count):
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(4 * 3600)  # also where it is asked for by name
+@pytest.mark.timeout(4 * 3600)  # also if the test is selected by name
 def test_random_kills_lose_no_job_and_no_byte_and_each_costs_less_than_a_range(
     count, postgres, clip, expected, tmp_path, shared
 ):
-    """Less than a range, but where a server is killed that has no folder in common with the next: see docs/scale.md."""
+    """Less than a range, except for a killed server that shares no folder with its successor: see docs/scale.md."""
     kills, seed = int(os.environ.get("KILLS", 200)), int(os.environ.get("SEED", random.randrange(1 << 30)))
     lines, path, where = [], clip("a.mp4", SECONDS), "folder" if shared is None else "bucket"
     SOAK.mkdir(exist_ok=True)
@@ -256,15 +256,15 @@ def test_random_kills_lose_no_job_and_no_byte_and_each_costs_less_than_a_range(
                     lines.append(line)
                     file.write(json.dumps(line) + "\n")
         finally:
-            file.write(json.dumps(total := summed(lines, seed)) + "\n")
+            file.write(json.dumps(total := summary(lines, seed)) + "\n")
     assert total["results_equal"] == len(lines)
     for line in lines:
         limit = FRAMES if shared is not None and line["kind"] in ("server", "postgres") else RANGE_FRAMES
         assert line["frames_again"] <= limit, line
 
 
-def summed(lines, seed):
-    """What there is to say of all jobs."""
+def summary(lines, seed):
+    """Return the totals of all jobs."""
     return {
         "at": time.strftime("%Y-%m-%d"),
         "seed": seed,

@@ -83,8 +83,8 @@ def result(rpc, request_id):
     return rpc.file(request_id)
 
 
-def at_work(rpc, request_id):
-    """Wait until part of a job is made."""
+def wait_for_progress(rpc, request_id):
+    """Wait until part of a job is processed."""
     assert any(event.job.progress > 0 for event in rpc.watch(request_id))
 
 
@@ -117,7 +117,7 @@ def job_of(two, server, source):
     with Rpc(server.target) as rpc:
         for _ in range(20):
             request_id = rpc.create(source, CONFIG).request_id
-            at_work(rpc, request_id)
+            wait_for_progress(rpc, request_id)
             if server_of(two, request_id) == lease_of(two, server):
                 return request_id
     raise AssertionError("the other server takes every job")
@@ -155,7 +155,7 @@ def test_a_job_of_the_other_server_is_followed_read_and_cancelled(two, clip, exp
     assert any(part.HasField("fragment") for part in parts) and two.other.file(request_id) == expected
     for cancels, asks in ((two.other, two.one), (two.one, two.other)):
         request_id = asks.create(source, CONFIG).request_id
-        at_work(asks, request_id)
+        wait_for_progress(asks, request_id)
         cancels.call(cancels.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
         assert asks.get(request_id).error.reason == "CANCELLED"
         cancels.call(cancels.jobs.DeleteJob, pb.DeleteJobRequest(request_id=request_id))
@@ -220,7 +220,7 @@ def test_a_job_of_the_other_server_is_seen_and_cancelled_over_http(two, clip):
         video = clip("a.mp4", 12).read_bytes()
         posted = web.post("/api/v2/videos/upscales", files={"video": video}, data=FORM).json()["data"]
         path = f"{two.second.base}/api/v2/jobs/{posted['request_id']}"
-        at_work(two.one, posted["request_id"])  # no server accepts it any more
+        wait_for_progress(two.one, posted["request_id"])  # no server accepts it any more
         assert web.get(path).json()["data"]["result_url"] is None
         assert web.post(f"{path}/cancel").status_code == 200
         assert web.get(path).json()["data"]["status"] == "error"

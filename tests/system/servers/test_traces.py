@@ -258,9 +258,9 @@ def test_a_server_whose_collector_is_gone_serves_and_stops(traced, monkeypatch, 
 
 @contextmanager
 def without_the_sdk(folder, **variables):
-    """`upres serve` where OpenTelemetry's SDK is not installed, and who tries to import it leaves a file.
+    """Run `upres serve` without OpenTelemetry's SDK; a process that tries to import it creates a file.
 
-    Its API is: FastAPI imports that by itself.
+    The API of OpenTelemetry stays available, because FastAPI imports it.
     """
     package, tried = folder / "opentelemetry" / "sdk", folder / "tried"
     package.mkdir(parents=True)
