@@ -43,14 +43,16 @@ class Growing:
         """Append the next complete fragment of a track; raises TargetError if the output can no longer be written."""
         self.frames += fragment.frames * (fragment.track == "video")
         self._sink.push(fragment_of(fragment), fragment.data)
-        if self._sink.error is not None:
-            raise self._sink.error
+        self._raise_failure()
 
     def join(self) -> None:
         """Finish the output; raises TargetError if something could not be written."""
         self._sink.end()
-        if self._sink.error is not None:
-            raise self._sink.error
+        self._raise_failure()
+
+    def _raise_failure(self) -> None:
+        if (error := self._sink.error) is not None:
+            raise type(error)(f"{'stdout' if str(self._target) == '-' else self._target}: {error}") from error
 
 
 def _announced(names: list[str]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def join(log: Log, target: Path, container: str) -> None:
 def check_has_frames(log: Log) -> None:
     """Raise LogError if the log has no video frames."""
     if not log.fragments("video"):
-        raise LogError("the log holds no frame yet, so there is nothing to join")
+        raise LogError("no frame has been upscaled yet, so there is nothing to write")
 
 
 @contextmanager

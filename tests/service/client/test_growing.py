@@ -8,6 +8,7 @@ import pytest
 import referee
 from fake import job
 
+from upres.engine.core.errors import TargetError
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
 from upres.engine.pipeline.progress import Progress
@@ -62,3 +63,18 @@ def test_it_holds_the_sound_that_comes_in_time_and_every_frame(parts, tmp_path, 
     assert growing.frames == referee.count(tmp_path / name) == FRAMES
     with av.open(str(tmp_path / name)) as file:
         assert sorted(stream.type for stream in file.streams) == tracks
+
+
+def test_a_file_that_cannot_be_written_is_named(parts, tmp_path):
+    headers, sent = parts
+    (tmp_path / "out.mkv").symlink_to("/dev/full")
+    with (
+        Growing(tmp_path / "out.mkv") as growing,
+        pytest.raises(TargetError, match=r"out\.mkv: .*No space left on device"),
+    ):
+        for name in ("video", "audio0"):
+            growing.add_track(headers[name])
+        for _, part in sent:
+            if part.track in ("video", "audio0"):
+                growing.append(part)
+        growing.join()

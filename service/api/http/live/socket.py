@@ -191,7 +191,7 @@ class LiveSockets:
                 raise WebSocketDisconnect(message.get("code", DONE))
             if not sends:
                 raise InvalidError({"message": ["A socket that follows a job must not send anything."]})
-            if data := message.get("bytes"):
+            if (data := message.get("bytes")) is not None:  # may be empty, as a recorder's last piece can be
                 if job.spec.get("live_source") is not None:
                     raise InvalidError(
                         {"message": ["The server pulls this source; the socket that started it must not send one."]}

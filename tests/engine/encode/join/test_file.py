@@ -53,7 +53,7 @@ def test_a_track_of_the_log_is_a_file_that_plays(log):
 
 
 def test_a_log_without_a_frame_is_refused(tmp_path):
-    with pytest.raises(LogError, match="holds no frame yet"):
+    with pytest.raises(LogError, match="no frame has been upscaled yet"):
         join(MemoryLog({}), tmp_path / "out.mp4", "mp4")
 
 

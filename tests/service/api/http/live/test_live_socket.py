@@ -56,6 +56,7 @@ def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
             assert "accepted" in json.loads(viewer.recv(timeout=60))
             for at in range(0, len(data), CHUNK):
                 sender.send(data[at : at + CHUNK])
+            sender.send(b"")  # as the last piece of a browser's recorder can be
             sender.send(json.dumps({"end": True}))
             sent, viewed = (list(messages(socket)) for socket in (sender, viewer))
     init, *frames = video_of(sent)
