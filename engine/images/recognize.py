@@ -54,39 +54,39 @@ def still_in(stream: Readable) -> tuple[Format | None, bytes, bool]:
     """
     recorded = _Recorded(stream)
     recorded.fill(BEGINNING)
-    if not _is_beginning(bytes(recorded.taken)):
-        return None, bytes(recorded.taken), False
-    replayed = _Recorded(stream, recorded.taken)
+    if not _is_beginning(bytes(recorded.data)):
+        return None, bytes(recorded.data), False
+    replayed = _Recorded(stream, recorded.data)
     kind = None
     with suppress(SourceError):
         if _is_single(replayed):
             replayed.fill(MOST_BYTES + 1)
-            with opened("the source", BytesIO(replayed.taken)) as image:
+            with opened("the source", BytesIO(replayed.data)) as image:
                 kind = None if moves(image) else BY_NAME[str(image.format)]
-    return kind, bytes(replayed.taken), replayed.ended
+    return kind, bytes(replayed.data), replayed.ended
 
 
 class _Recorded:
-    """A stream that keeps the bytes read from it. taken: bytes read so far; those passed in are read again first."""
+    """A stream that keeps the bytes read from it. data: bytes read so far; those passed in are read again first."""
 
-    def __init__(self, stream: Readable, taken: bytes | bytearray = b"") -> None:
+    def __init__(self, stream: Readable, data: bytes | bytearray = b"") -> None:
         self._stream = stream
-        self._replay = BytesIO(bytes(taken))
-        self.taken = bytearray(taken)
+        self._replay = BytesIO(bytes(data))
+        self.data = bytearray(data)
         self.ended = False
 
     def read(self, size: int, /) -> bytes:
         if replayed := self._replay.read(size):
             return replayed
-        if len(self.taken) > MOST_BYTES:
+        if len(self.data) > MOST_BYTES:
             raise SourceError(f"the source: an image of more than {decimal(MOST_BYTES)} is not read from a stream")
         data = self._stream.read(size)
-        self.taken += data
+        self.data += data
         self.ended = not data
         return data
 
     def fill(self, size: int) -> None:
-        while len(self.taken) < size and self.read(min(PIECE, size - len(self.taken))):
+        while len(self.data) < size and self.read(min(PIECE, size - len(self.data))):
             pass
 
 

@@ -22,7 +22,7 @@ from .picture import Picture, resampled
 class SequenceWriter:
     """Writes frames as images, numbered from `first` on. complete: number of images that exist already. exact: write without loss.
 
-    made_by: the source and all settings that the images depend on, stored in a record next to the images until the last one is
+    origin: the source and all settings that the images depend on, stored in a record next to the images until the last one is
     written. If its `source` is None, the run cannot be resumed. Without `resume`, images with these names are removed when the
     first frame arrives. Until `close`, no other run can write images with these names.
     Raises LogError if the existing images come from another source or other settings, or if another run is writing them.
@@ -34,7 +34,7 @@ class SequenceWriter:
         size: tuple[int, int],
         *,
         first: int,
-        made_by: Mapping[str, Any],
+        origin: Mapping[str, Any],
         resume: bool,
         exact: bool,
     ) -> None:
@@ -42,13 +42,13 @@ class SequenceWriter:
         self._size = size
         self._exact = exact
         self._first = first
-        self._made_by = json.loads(json.dumps(made_by))
+        self._origin = json.loads(json.dumps(origin))
         self._record = _record(images)
         self._lock = FileLock(f"{log_folder(Path(images.pattern))}.lock", timeout=0, thread_local=False)
         if resume and self._record.exists():
             self._acquire()
         try:
-            self._started = resume and _agrees(self._record, self._made_by)
+            self._started = resume and _agrees(self._record, self._origin)
             self.complete = _complete(images, first, size) if self._started else 0
         except UpresError:
             self.close()
@@ -91,7 +91,7 @@ class SequenceWriter:
         if not self.complete:
             return "nothing is kept: the first image was not complete yet"
         kept = f"kept: {counted(self.complete, 'image')}"
-        if self._made_by["source"] is None:
+        if self._origin["source"] is None:
             return f"{kept}; only what comes from a file can be resumed"
         return f"{kept}; the same command with `resume` continues from there"
 
@@ -106,7 +106,7 @@ class SequenceWriter:
                 if number >= self._first:
                     self._images.path(number).unlink(missing_ok=True)
             part = partial_path(self._record)
-            part.write_text(json.dumps(self._made_by), "utf-8")
+            part.write_text(json.dumps(self._origin), "utf-8")
             put_in_place(part, self._record)
         self._started = True
 
@@ -133,9 +133,9 @@ def _record(images: ImageSequence) -> Path:
     return Path(f"{log_folder(Path(images.pattern))}.json")
 
 
-def _agrees(record: Path, made_by: Mapping[str, Any]) -> bool:
+def _agrees(record: Path, origin: Mapping[str, Any]) -> bool:
     """Report whether there is an interrupted run to resume. Raises LogError if its source or settings were different."""
-    if made_by["source"] is None:
+    if origin["source"] is None:
         raise LogError("a stream cannot be resumed: it is gone once it has been read; resume needs a file")
     try:
         with os_errors_as(record, LogError):
@@ -145,7 +145,7 @@ def _agrees(record: Path, made_by: Mapping[str, Any]) -> bool:
     except ValueError as error:
         raise LogError(f"{record}: is damaged, so nothing can be resumed; `overwrite` starts again") from error
     stored = stored if isinstance(stored, dict) else {}
-    if different := [name for name, value in made_by.items() if stored.get(name) != value]:
+    if different := [name for name, value in origin.items() if stored.get(name) != value]:
         raise LogError(
             f"{record}: the existing images were made with other settings ({', '.join(different)}); repeat the interrupted command "
             "to resume, or start again with `overwrite`"

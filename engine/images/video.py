@@ -162,8 +162,8 @@ def _writer(
     if is_numbered(target):
         source = sequence_of(reader.source)
         first = source.span()[0] if source else 1
-        images, made_by = ImageSequence(str(target)), _made_by(reader.source, job)
-        numbered = SequenceWriter(images, size, first=first, made_by=made_by, resume=resume, exact=_exact(job))
+        images, origin = ImageSequence(str(target)), _origin(reader.source, job)
+        numbered = SequenceWriter(images, size, first=first, origin=origin, resume=resume, exact=_exact(job))
         closing.callback(numbered.close)
         return numbered
     writer = MovingWriter(target, size, upscaled.time_base, exact=_exact(job))
@@ -171,7 +171,7 @@ def _writer(
     return writer
 
 
-def _made_by(source: Source, job: Job) -> dict[str, Any]:
+def _origin(source: Source, job: Job) -> dict[str, Any]:
     """Return the source and settings that numbered images depend on, without those for encoding a video."""
     settings = job.settings()
     del settings["encoder"], settings["container"]

@@ -115,21 +115,21 @@ class _TransientLog:
         self.header: dict[str, Any] = {}
         self.tracks = tracks
         self.extras = extras
-        self._held: dict[tuple[str, int, int], bytes] = {}
+        self._data: dict[tuple[str, int, int], bytes] = {}
         self._latest: dict[str, Fragment] = {}
 
     def hold(self, fragment: Fragment, data: bytes) -> None:
         """Keep a fragment until `forget` is called."""
-        self._held[fragment.track, *fragment.cursor] = data
+        self._data[fragment.track, *fragment.cursor] = data
         self._latest[fragment.track] = fragment
 
     def forget(self) -> None:
         """Release all fragments."""
-        self._held.clear()
+        self._data.clear()
 
     def read(self, fragment: Fragment) -> bytes:
         """Return the data of a fragment that is held."""
-        return self._held[fragment.track, *fragment.cursor]
+        return self._data[fragment.track, *fragment.cursor]
 
     def fragments(self, track: str) -> list[Fragment]:
         """Return the latest fragment of a track."""

@@ -19,11 +19,11 @@ TRIAL = 60  # multiple of the above wait without dropped frames after which it i
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """Counts at one time. received, made, dropped: frames. busy, turns: seconds that networks worked and waited for turns."""
+    """Counts at one time. received, upscaled, dropped: frames. busy, turns: seconds that networks worked and waited for turns."""
 
     at: float
     received: int
-    made: int
+    upscaled: int
     dropped: int
     busy: float
     turns: float
@@ -56,14 +56,14 @@ class StepDown:
         if now.at - before.at < LOOK_SECONDS:
             return
         self._before = now
-        if not self._settles and now.received > before.received and now.made > before.made:
+        if not self._settles and now.received > before.received and now.upscaled > before.upscaled:
             self._judge(before, now)
         else:
             self._settles = False
 
     def _judge(self, before: _Look, now: _Look) -> None:
         seconds, busy = now.at - before.at, now.busy - before.busy
-        cost = busy / (now.made - before.made)
+        cost = busy / (now.upscaled - before.upscaled)
         if self._ratios and self._ratios[-1] is None and cost:
             self._ratios[-1] = self._costs[-1] / cost
         ratio = self._ratios[-1] if self._ratios else None

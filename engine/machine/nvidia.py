@@ -39,13 +39,13 @@ class Driver:
 
 def driver(probe: str = PROBE) -> Driver:
     """Query the driver in a separate process. Never raises, and waits a bounded time."""
-    found = ask(probe)
+    answer = ask(probe)
     gpus = tuple(
         GPU(index, each["name"], tuple(each["capability"]), each["memory"])
-        for index, each in enumerate(found.get("gpus", []))
+        for index, each in enumerate(answer.get("gpus", []))
     )
-    problem = found.get("problem") or (None if gpus else "the driver shows no GPU")
-    return Driver(found.get("driver"), found.get("cuda"), gpus, problem, on_bus() or is_jetson())
+    problem = answer.get("problem") or (None if gpus else "the driver shows no GPU")
+    return Driver(answer.get("driver"), answer.get("cuda"), gpus, problem, on_bus() or is_jetson())
 
 
 def on_bus(devices: Path = PCI) -> bool:
@@ -60,13 +60,13 @@ def is_jetson() -> bool:
 
 def names(files: Path = DRIVER_FILES) -> tuple[str, ...]:
     """Return the names of the GPUs from the kernel's files, without waking the driver. Empty if there are no such files."""
-    found = []
+    gpu_names = []
     for folder in sorted(_folders(files / "gpus")):
         rows = _text(folder / "information").splitlines()
-        found += [row.partition(":")[2].strip() for row in rows if row.startswith("Model")]
-    if not found and is_jetson():
-        found = [_text(Path("/proc/device-tree/model")).strip("\0\n") or "Jetson"]
-    return tuple(found)
+        gpu_names += [row.partition(":")[2].strip() for row in rows if row.startswith("Model")]
+    if not gpu_names and is_jetson():
+        gpu_names = [_text(Path("/proc/device-tree/model")).strip("\0\n") or "Jetson"]
+    return tuple(gpu_names)
 
 
 def visible(files: Path = DRIVER_FILES) -> tuple[str, ...]:

@@ -14,17 +14,17 @@ NO_DRIVER = f"no driver ({LIBRARIES[0]} is missing)"
 def main() -> None:
     """Print driver, CUDA and GPUs, or the problem."""
     cuda, management = (library(name) for name in LIBRARIES)
-    found = {"problem": NO_DRIVER} if cuda is None else devices(cuda)
+    result = {"problem": NO_DRIVER} if cuda is None else devices(cuda)
     if management is not None and (version := driver_version(management)):
-        found["driver"] = version
-    sys.stdout.write(json.dumps(found) + "\n")
+        result["driver"] = version
+    sys.stdout.write(json.dumps(result) + "\n")
 
 
 def devices(cuda: Any) -> dict[str, Any]:  # noqa: ANN401 - a C library has no types
     """Query libcuda for its version and every device: name, compute capability and bytes of memory."""
     if code := cuda.cuInit(0):
         return {"problem": f"the driver does not start: {_error(cuda, code)}"}
-    number, found = ctypes.c_int(), []
+    number, gpus = ctypes.c_int(), []
     cuda.cuDriverGetVersion(ctypes.byref(number))
     version = f"{number.value // 1000}.{number.value % 1000 // 10}"
     cuda.cuDeviceGetCount(ctypes.byref(number))
@@ -38,8 +38,8 @@ def devices(cuda: Any) -> dict[str, Any]:  # noqa: ANN401 - a C library has no t
             value = ctypes.c_int()
             cuda.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
             capability.append(value.value)
-        found.append({"name": name.value.decode(), "capability": capability, "memory": memory.value})
-    return {"cuda": version, "gpus": found}
+        gpus.append({"name": name.value.decode(), "capability": capability, "memory": memory.value})
+    return {"cuda": version, "gpus": gpus}
 
 
 def driver_version(management: Any) -> str | None:  # noqa: ANN401

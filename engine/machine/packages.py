@@ -19,12 +19,12 @@ ONNX_RUNTIMES = ("onnxruntime", "onnxruntime-gpu")
 
 def versions(names: Sequence[str] = (*RUNTIMES, *NVIDIA, *MEDIA), path: Sequence[str] | None = None) -> dict[str, str]:
     """Return the versions of those packages that are installed. path: folders to search; Python's own by default."""
-    found: dict[str, str] = {}
+    installed: dict[str, str] = {}
     for each in distributions() if path is None else distributions(path=list(path)):
         name = (each.metadata["Name"] or "").lower().replace("_", "-")
         if name in names:
-            found.setdefault(name, each.version)  # the first one on the path is imported
-    return found
+            installed.setdefault(name, each.version)  # the first one on the path is imported
+    return installed
 
 
 def both_onnx_runtimes(installed: dict[str, str]) -> bool:

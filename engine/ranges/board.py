@@ -24,7 +24,7 @@ class Board:
         self._changed = threading.Condition()
 
     @property
-    def left(self) -> bool:
+    def has_unassigned(self) -> bool:
         """Whether there are ranges that are not assigned to any device."""
         return bool(self._waiting)
 
@@ -38,7 +38,7 @@ class Board:
             self._in_progress.add(number)
             return number
 
-    def made(self, number: int) -> None:
+    def complete(self, number: int) -> None:
         """Record that a range is complete."""
         with self._changed:
             self._in_progress.discard(number)

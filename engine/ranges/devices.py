@@ -115,4 +115,4 @@ class Crew:
             except Exception as error:  # any error means that the range is not complete
                 self._board.fail(number, error)
             else:
-                self._board.made(number)
+                self._board.complete(number)

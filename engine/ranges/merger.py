@@ -60,10 +60,10 @@ class Merger:
 
     def _merge(self, number: int, ends: list[Any], *, last: bool) -> Iterator[Fraction]:
         self._check_start(number, ends)
-        made = self._wait_for_note(number, "made")
+        final_note = self._wait_for_note(number, "made")
         if not last:
             with _seam_errors(number + 1):
-                self._check_start(number + 1, [made["ends"]])
+                self._check_start(number + 1, [final_note["ends"]])
         for fragment in self._fresh.pop(number):
             yield from self._publish(self._tails[number], fragment)
 
@@ -108,14 +108,14 @@ class Merger:
         self._fresh.pop(number, None)
         tail = self._tails.setdefault(number, self._ranges.tail(number))
         tail.news()
-        made = next((note["made"] for note in tail.notes if "made" in note), None)
-        if made is None:  # it was published by a run of the whole instead
+        final_note = next((note["made"] for note in tail.notes if "made" in note), None)
+        if final_note is None:  # it was published by a run of the whole instead
             return []
         progress = self._progress
-        progress.warnings += [str(warning) for warning in made["warnings"] if warning not in progress.warnings]
-        for stage, seconds in made["seconds"].items():
+        progress.warnings += [str(warning) for warning in final_note["warnings"] if warning not in progress.warnings]
+        for stage, seconds in final_note["seconds"].items():
             progress.seconds[stage] = progress.seconds.get(stage, 0.0) + float(seconds)
-        return [made["ends"]]
+        return [final_note["ends"]]
 
 
 @contextmanager

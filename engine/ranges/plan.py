@@ -98,8 +98,8 @@ def _spans(times: Sequence[Fraction], keys: Sequence[Fraction], job: Job, device
 def _starts(count: int, devices: int, longest: int, least: int) -> Iterator[int]:
     """Yield the first segment of each range except the first range. longest, least: limits on the segments in a range."""
     at = 0
-    while (left := count - at) > 0:
-        at += max(least, min(longest, math.ceil(left / (devices * LAST_RANGES))))
+    while (remaining := count - at) > 0:
+        at += max(least, min(longest, math.ceil(remaining / (devices * LAST_RANGES))))
         if at < count:
             yield at
 

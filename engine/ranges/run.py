@@ -101,7 +101,7 @@ def _crew(
 
         def wait(number: int) -> None:
             board.miss(number)
-            if board.lost is not None or (crew.idle and board.left):
+            if board.lost is not None or (crew.idle and board.has_unassigned):
                 raise RangesLostError(f"some of its ranges could not be made ({board.lost or 'no device is left'})")
             board.wait(POLL_SECONDS)
 

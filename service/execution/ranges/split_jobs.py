@@ -120,7 +120,7 @@ class SplitJobs:
             job.due[number] = self._clock()
             return None
         if report["report"] == "made":
-            job.board.made(number)
+            job.board.complete(number)
             return None
         job.board.fail(number, RuntimeError(report.get("message", report["report"])))
         return self._give_up_if_lost(job)

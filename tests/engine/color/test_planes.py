@@ -49,15 +49,17 @@ def test_planes_go_through_unchanged_to_the_encoder():
     frame = decoded().reformat(70, 48)  # whose rows are longer in memory
     color = resolve(frame)
     pixels = ToPlanes(color)(frame)
-    given = Frame(pixels, 0, 1)
-    assert (given.planar, given.width, given.height) == (True, 70, 48)
-    for ours, theirs in zip(planes_of(pixels), planes_of_frame(frame), strict=True):
-        assert np.array_equal(ours, theirs)
+    planar_frame = Frame(pixels, 0, 1)
+    assert (planar_frame.planar, planar_frame.width, planar_frame.height) == (True, 70, 48)
+    for plane, expected in zip(planes_of(pixels), planes_of_frame(frame), strict=True):
+        assert np.array_equal(plane, expected)
     for pixel_format in ("yuv420p", "nv12"):
         back = FromRGB(color, pixel_format, (70, 48))(pixels)
         assert back.format.name == pixel_format
-        for ours, theirs in zip(planes_of_frame(back.reformat(format="yuv420p")), planes_of_frame(frame), strict=True):
-            assert np.array_equal(ours, theirs)
+        for plane, expected in zip(
+            planes_of_frame(back.reformat(format="yuv420p")), planes_of_frame(frame), strict=True
+        ):
+            assert np.array_equal(plane, expected)
 
 
 def test_a_frame_of_another_format_than_the_first_is_converted():
@@ -74,8 +76,9 @@ def test_a_frame_of_two_fields_has_its_chroma_where_swscale_takes_it_to_lie(tmp_
     assert frame.interlaced_frame and frame.format.name == "yuv420p"
     expected = ToRGB(color)(frame).astype(int)
     as_it_lies = np.concatenate([plane.ravel() for plane in planes_of_frame(frame)]).reshape(-1, frame.width)
-    taken, wrong = (abs(ToRGB(color)(as_frame(planes)) - expected) for planes in (ToPlanes(color)(frame), as_it_lies))
-    assert taken.mean() < 0.6 < 0.8 < wrong.mean()
+    in_planes = ToPlanes(color)(frame), as_it_lies
+    converted_error, unconverted_error = (abs(ToRGB(color)(as_frame(planes)) - expected) for planes in in_planes)
+    assert converted_error.mean() < 0.6 < 0.8 < unconverted_error.mean()
 
 
 @pytest.mark.parametrize("shape", [(10, 16), (9, 15), (9, 16, 4)])

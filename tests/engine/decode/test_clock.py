@@ -150,9 +150,11 @@ def test_what_was_cut_out_is_not_missing_as_well(tmp_path, name):
 
 
 def test_stamps_of_years_cost_neither_time_nor_disk(tmp_path):
-    made = tmp_path / "far.mkv"
-    media.clip(made, "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-bsf:a", "setts=ts='PTS+gt(N\\,5)*1e9'", sound=media.SOUND)
-    for source in (CASES / "audio-jump.mkv", CASES / "endless.wmv", made):
+    far_apart = tmp_path / "far.mkv"
+    media.clip(
+        far_apart, "-c:v", "mjpeg", "-c:a", "pcm_s16le", "-bsf:a", "setts=ts='PTS+gt(N\\,5)*1e9'", sound=media.SOUND
+    )
+    for source in (CASES / "audio-jump.mkv", CASES / "endless.wmv", far_apart):
         out = tmp_path / f"{source.stem}.mp4"
         progress = upscaled(source, out)
         assert "that no track fills are cut out" in progress.warnings[-1]
@@ -243,15 +245,15 @@ def test_the_time_for_which_a_live_source_was_waited_for_at_a_jump_passes(start,
 @pytest.mark.parametrize(("live", "gap"), [(True, 5), (False, 0)])
 def test_a_publisher_that_starts_again_leaves_the_time_that_passed(clips, monkeypatch, live, gap):
     """Of a file through a pipe nothing is known of when it was made."""
-    made = {"picture": FLASH.format(rate=25, seconds=8), "sound": BEEP.format(seconds=8)}
-    clip = media.clip(clips / "restarted.ts", "-c:v", "libx264", "-c:a", "aac", **made)
+    tracks = {"picture": FLASH.format(rate=25, seconds=8), "sound": BEEP.format(seconds=8)}
+    clip = media.clip(clips / "restarted.ts", "-c:v", "libx264", "-c:a", "aac", **tracks)
     data, now = clip.read_bytes(), [0.0]
 
     class Publisher(Pipe):
         def read(self, size):
-            left = len(data) - self.bytes_read
-            now[0] = 5.0 if left <= 0 else 0.0
-            return super().read(min(size, left) if left > 0 else size)
+            remaining = len(data) - self.bytes_read
+            now[0] = 5.0 if remaining <= 0 else 0.0
+            return super().read(min(size, remaining) if remaining > 0 else size)
 
     monkeypatch.setattr("upres.engine.decode.demuxer.time", SimpleNamespace(monotonic=lambda: now[0]))
     packets = []
@@ -272,9 +274,9 @@ lengths = st.tuples(st.integers(15, 75).map(lambda n: n * 40), st.integers(0, 10
 def test_every_part_keeps_its_sound_where_it_was_beside_its_picture(parts, skew, start):
     packets, sizes = [], []
     for seconds, shorter in parts:
-        made = part(start, seconds, seconds - shorter, skew)
-        packets += made
-        sizes.append(len(made))
+        part_packets = part(start, seconds, seconds - shorter, skew)
+        packets += part_packets
+        sizes.append(len(part_packets))
     raw = [(packet.stream.index, packet.pts) for packet in packets]
     _, repairs = placed(packets)
     assert repairs.backward == len(parts) - 1
@@ -347,7 +349,7 @@ def test_parts_that_an_edit_list_shows_follow_each_other(tmp_path, target):
     """Hidden packets between the parts are decoded from an earlier position in the file: no jump is found, and nothing is lost."""
     options = ("-c:v", "libx264", "-g", 5, "-bf", 0, "-c:a", "aac", "-movie_timescale", 1000)
     picture, sound = "testsrc2=size=64x48:rate=25:duration=3", "sine=duration=3:sample_rate=48000"
-    made = media.clip(tmp_path / "made.mp4", *options, picture=picture, sound=sound)
+    clip = media.clip(tmp_path / "made.mp4", *options, picture=picture, sound=sound)
     path, scales = tmp_path / "in.mp4", iter((12800, 48000))
 
     def change(kind, body):
@@ -357,7 +359,7 @@ def test_parts_that_an_edit_list_shows_follow_each_other(tmp_path, target):
         edits = b"".join(struct.pack(">IiI", end - at, at * scale // 1000, 1 << 16) for at, end in parts)
         return struct.pack(">I4sII", 16 + len(edits), b"elst", 0, len(parts)) + edits
 
-    path.write_bytes(surgery.boxes(made.read_bytes(), change))
+    path.write_bytes(surgery.boxes(clip.read_bytes(), change))
     progress = upscaled(path, tmp_path / f"out{target}")
     assert progress.warnings == [] and not progress.repairs
     was, now = referee.video(path), referee.video(tmp_path / f"out{target}")

@@ -22,14 +22,14 @@ def through(clip, tmp_path, *names, **settings):
     return referee.pictures(out)[..., 1].astype(float)
 
 
-def made(path, picture, *args):
+def lossless_clip(path, picture, *args):
     return media.clip(path, "-c:v", "ffv1", "-pix_fmt", "yuv420p", *args, picture=picture)
 
 
 @pytest.mark.parametrize("name", PREFILTERS)
 @pytest.mark.parametrize("rate", ["25", "30000/1001"])
 def test_count_and_times_stay(tmp_path, name, rate):
-    clip = made(tmp_path / "in.mkv", f"testsrc2=size=64x48:rate={rate}:duration=1")
+    clip = lossless_clip(tmp_path / "in.mkv", f"testsrc2=size=64x48:rate={rate}:duration=1")
     upscaled(clip, tmp_path / "out.mp4", prefilters=(name,))
     was, now = referee.video(clip).times, referee.video(tmp_path / "out.mp4").times
     if PREFILTERS[name].rate == 1:
@@ -55,14 +55,14 @@ def test_deinterlace_removes_combs(tmp_path):
     moving = (
         "color=black:size=96x64:rate=50:duration=1,drawbox=x=0:w=20:h=64:color=white:t=fill,scroll=h=0.05,tinterlace=4"
     )
-    clip = made(tmp_path / "in.mkv", moving)
+    clip = lossless_clip(tmp_path / "in.mkv", moving)
     before = combing(through(clip, tmp_path)[2:-2])
     assert combing(through(clip, tmp_path, "deinterlace")[2:-2]) < before / 4
 
 
 @pytest.mark.parametrize("name", ["denoise", "denoise-strong"])
 def test_denoise_halves_noise(tmp_path, name):
-    clip = made(tmp_path / "in.mkv", "color=gray:size=96x64:rate=10:duration=2,noise=alls=8:allf=t")
+    clip = lossless_clip(tmp_path / "in.mkv", "color=gray:size=96x64:rate=10:duration=2,noise=alls=8:allf=t")
     noise = through(clip, tmp_path)[5:-5].std()
     assert through(clip, tmp_path, name)[5:-5].std() < noise / 2
 
@@ -79,7 +79,7 @@ def test_deblock_lowers_blocks_more_than_what_lies_between(tmp_path):
 
 def test_stabilise_takes_shake_out(tmp_path):
     still = "mandelbrot=size=240x200:rate=10,trim=end_frame=1,loop=loop=19:size=1:start=0,setpts=N/10/TB"
-    clip = made(tmp_path / "in.mkv", f"{still},crop=160:128:40+5*sin(n*2):36+5*cos(n*3)")
+    clip = lossless_clip(tmp_path / "in.mkv", f"{still},crop=160:128:40+5*sin(n*2):36+5*cos(n*3)")
 
     def motion(frames):
         inner = frames[:, 32:-32, 32:-32]
@@ -89,12 +89,12 @@ def test_stabilise_takes_shake_out(tmp_path):
 
 
 def test_filters_run_one_after_the_other(tmp_path):
-    clip = made(tmp_path / "in.mkv", "testsrc2=size=64x48:rate=10:duration=1")
+    clip = lossless_clip(tmp_path / "in.mkv", "testsrc2=size=64x48:rate=10:duration=1")
     assert len(through(clip, tmp_path, "deinterlace", "denoise", "deblock")) == 10
 
 
 def test_an_unknown_filter_is_named(tmp_path):
-    clip = made(tmp_path / "in.mkv", "testsrc2=size=64x48:rate=10:duration=1")
+    clip = lossless_clip(tmp_path / "in.mkv", "testsrc2=size=64x48:rate=10:duration=1")
     with pytest.raises(SettingsError, match=r"sharpen, blur; there are: deinterlace"):
         through(clip, tmp_path, "sharpen", "blur")
 
@@ -102,7 +102,7 @@ def test_an_unknown_filter_is_named(tmp_path):
 def test_split_begins_segments_at_shots_and_flushes_before(tmp_path):
     kinds = ("color=navy:", 0.7), ("testsrc=", 0.9), ("color=white:", 0.4)
     shots = [f"{kind}size=64x48:rate=10:duration={length}[{n}]" for n, (kind, length) in enumerate(kinds)]
-    clip = made(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
+    clip = lossless_clip(tmp_path / "in.mkv", ";".join([*shots, "[0][1][2]concat=n=3"]))
     model = Nearest(lookahead=2)
     upscaled(clip, tmp_path / "out.mp4", model, split=True)
     packets = referee.stored(tmp_path / "out.mp4")

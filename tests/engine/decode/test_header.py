@@ -39,9 +39,9 @@ def animation(folder):
     return quicktime(folder, b"rle ", "-c:v", "qtrle")
 
 
-@pytest.mark.parametrize("made", [matroska, quicktime, animation])
-def test_what_a_container_crops_off_is_not_upscaled(tmp_path, made):
-    whole, path = made(tmp_path)
+@pytest.mark.parametrize("make", [matroska, quicktime, animation])
+def test_what_a_container_crops_off_is_not_upscaled(tmp_path, make):
+    whole, path = make(tmp_path)
     with Reader(path) as reader:
         shape = reader.info.shape
         assert (shape.width, shape.height) == (52, 40)

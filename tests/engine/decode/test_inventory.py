@@ -63,10 +63,10 @@ def test_a_track_of_chapter_names_is_no_item_of_its_own(rich, tmp_path):
 
 def test_a_track_of_measurements_beside_chapters_is_one(rich, tmp_path):
     """Cameras write both, and libavformat uses the same name for the track and for chapter titles."""
-    made, path = tmp_path / "made.mp4", tmp_path / "in.mp4"
+    without_measurements, path = tmp_path / "made.mp4", tmp_path / "in.mp4"
     text = ("-c:s", "mov_text", "-map", "0:v:0", "-map", "0:s")
-    media.ffmpeg("-i", rich, *text, "-c:v", "copy", made)
-    path.write_bytes(surgery.boxes(made.read_bytes(), _measured))
+    media.ffmpeg("-i", rich, *text, "-c:v", "copy", without_measurements)
+    path.write_bytes(surgery.boxes(without_measurements.read_bytes(), _measured))
     assert kinds(path) == [Kind.VIDEO, Kind.DATA, Kind.CHAPTERS, Kind.TAGS]
 
 
@@ -141,14 +141,14 @@ def test_what_does_not_reach_the_result_is_named(rich, tmp_path, suffix):
 def test_spatial_audio_is_named(tmp_path, suffix):
     """libavformat shows nothing of it."""
     sound = "aevalsrc=0|0|0|0:channel_layout=quad:duration=1"
-    made = media.clip(tmp_path / "made.mp4", "-c:v", "libx264", "-c:a", "aac", sound=sound)
+    quad_clip = media.clip(tmp_path / "made.mp4", "-c:v", "libx264", "-c:a", "aac", sound=sound)
     box = struct.pack(">I4sBBIBBI4I", 36, b"SA3D", 0, 0, 1, 0, 0, 4, 0, 1, 2, 3)
 
     def change(kind, body):
         return surgery.first_entry(body, b"mp4a", box) if kind == b"stsd" else body
 
-    (tmp_path / "in.mp4").write_bytes(surgery.boxes(made.read_bytes(), change))
-    assert not upscaled(made, tmp_path / f"plain{suffix}").warnings
+    (tmp_path / "in.mp4").write_bytes(surgery.boxes(quad_clip.read_bytes(), change))
+    assert not upscaled(quad_clip, tmp_path / f"plain{suffix}").warnings
     (note,) = upscaled(tmp_path / "in.mp4", tmp_path / f"out{suffix}").warnings
     assert note.startswith("spatial audio (ambisonic) is left out: the channels are carried")
     assert referee.streams(tmp_path / f"out{suffix}", "audio")[0]["channel_layout"] == "quad"
@@ -162,10 +162,10 @@ def timecodes(path):
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
 def test_a_time_code_is_carried_unless_the_result_begins_later(tmp_path, suffix):
-    made = media.clip(tmp_path / "in.mov", "-c:v", "libx264", *TIMECODE)
+    quicktime_clip = media.clip(tmp_path / "in.mov", "-c:v", "libx264", *TIMECODE)
     tape = media.clip(tmp_path / "in.dv", "-target", "pal-dv", "-frames:v", 3, "-timecode", "02:00:00:00")
-    media.ffmpeg("-i", made, "-c", "copy", tmp_path / "in.mkv")
-    for source in (CASES / "iphone.mov", made, tape, tmp_path / "in.mkv"):
+    media.ffmpeg("-i", quicktime_clip, "-c", "copy", tmp_path / "in.mkv")
+    for source in (CASES / "iphone.mov", quicktime_clip, tape, tmp_path / "in.mkv"):
         out, cut = tmp_path / f"out-{source.name}{suffix}", tmp_path / f"cut-{source.name}{suffix}"
         assert "time code" not in "".join(upscaled(source, out).warnings)
         assert timecodes(out) == timecodes(source) != set()

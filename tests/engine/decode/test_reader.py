@@ -95,9 +95,9 @@ def test_frames_that_an_edit_list_hides_are_not_read(tmp_path):
     whole = media.clip(tmp_path / "whole.mp4", *H264, "-g", 10, "-bf", 2, picture=media.SMOOTH, sound=media.SOUND)
     media.ffmpeg("-ss", "0.35", "-i", whole, "-c", "copy", tmp_path / "cut.mp4")
     shown = referee.video(tmp_path / "cut.mp4")
-    held = referee.count(tmp_path / "cut.mp4")
+    packet_count = referee.count(tmp_path / "cut.mp4")
     times, pixels, _ = read(tmp_path / "cut.mp4")
-    assert len(times) == len(shown.times) < held
+    assert len(times) == len(shown.times) < packet_count
     assert np.abs(pixels.astype(int) - referee.pictures(tmp_path / "cut.mp4")).mean() < 2
     upscaled(tmp_path / "cut.mp4", tmp_path / "out.mp4")
     was, now = referee.audio(tmp_path / "cut.mp4"), referee.audio(tmp_path / "out.mp4")
@@ -159,8 +159,8 @@ def test_sample_aspect_is_carried_and_turned_with_the_picture(tmp_path, aspect, 
     media.rotated(tmp_path / "in.mp4", flat, 90 if turned else 0)
     for suffix in (".mp4", ".mkv"):
         upscaled(tmp_path / "in.mp4", tmp_path / f"out{suffix}")
-        found = referee.streams(tmp_path / f"out{suffix}", "video")[0]["sample_aspect_ratio"]
-        assert found == ("3:4" if turned else "4:3")
+        aspect_ratio = referee.streams(tmp_path / f"out{suffix}", "video")[0]["sample_aspect_ratio"]
+        assert aspect_ratio == ("3:4" if turned else "4:3")
 
 
 @pytest.mark.parametrize("size", ["33x17", "34x17", "1x1", "2x2", "63x48"])
@@ -240,16 +240,18 @@ def test_a_late_start_moves_to_0_and_sound_stays_beside_the_picture(tmp_path, na
         "-itsoffset", video_at, "-f", "lavfi", "-i", media.PICTURE, "-itsoffset", audio_at, "-f", "lavfi", "-i", media.SOUND,
         *H264, "-bf", 2, "-c:a", "aac", clip,
     )  # fmt: skip
-    was, heard = referee.video(clip), referee.audio(clip)
+    source_video, source_sound = referee.video(clip), referee.audio(clip)
     upscaled(clip, tmp_path / "out.mp4")
-    now, hears = referee.video(tmp_path / "out.mp4"), referee.audio(tmp_path / "out.mp4")
-    late = (now.times[0] - hears.times[0]) - (was.times[0] - heard.times[0])
+    result_video, result_sound = referee.video(tmp_path / "out.mp4"), referee.audio(tmp_path / "out.mp4")
+    late = (result_video.times[0] - result_sound.times[0]) - (source_video.times[0] - source_sound.times[0])
     priming = Fraction(23, 1000)  # encoder delay of AAC, which is hidden only at the start of a file
     if name == "in.mkv" and audio_at > video_at and abs(late - priming) < Fraction(1, 1000):
         late = Fraction(0)
     assert abs(late) <= Fraction(1, 40000)
-    assert 0 <= min(now.times[0], hears.times[0]) < Fraction(3, 100)
-    assert [t - now.times[0] for t in now.times] == [t - was.times[0] for t in was.times]
+    assert 0 <= min(result_video.times[0], result_sound.times[0]) < Fraction(3, 100)
+    assert [t - result_video.times[0] for t in result_video.times] == [
+        t - source_video.times[0] for t in source_video.times
+    ]
 
 
 @pytest.mark.parametrize("codec", ["libx264", "mpeg4", "mjpeg", "libvpx", "ffv1"])

@@ -31,25 +31,27 @@ def test_a_graph_has_the_bytes_that_onnx_gives_it():
         [parts.value("z", TensorProto.UINT8, [])],
         [parts.tensor(values, "c")],
     )
-    theirs = helper.make_graph(
+    reference = helper.make_graph(
         [helper.make_node("Pad", ["x", "", "c"], ["y"], "pad", **ATTRIBUTES), helper.make_node("Relu", ["y"], ["z"])],
         "made",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, "height", 3])],
         [helper.make_tensor_value_info("z", TensorProto.UINT8, [])],
         [numpy_helper.from_array(values, "c")],
     )
-    model = helper.make_model(theirs, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="upres")
-    made = parts.model(graph, opset=17, ir_version=8, producer="upres")
-    assert parts.written(made) == model.SerializeToString(deterministic=True)
+    model = helper.make_model(
+        reference, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="upres"
+    )
+    message = parts.model(graph, opset=17, ir_version=8, producer="upres")
+    assert parts.written(message) == model.SerializeToString(deterministic=True)
 
 
 @pytest.mark.parametrize("name", parts.TYPES)
 def test_a_constant_of_every_type_is_written_and_read_as_by_onnx(name):
     values = (np.arange(12).reshape(3, 4) % 2).astype(name)
-    made = parts.tensor(values, "c")
-    assert made.SerializeToString() == numpy_helper.from_array(values, "c").SerializeToString()
-    found = parts.array(made)
-    assert found.dtype == values.dtype and np.array_equal(found, values)
+    proto = parts.tensor(values, "c")
+    assert proto.SerializeToString() == numpy_helper.from_array(values, "c").SerializeToString()
+    restored = parts.array(proto)
+    assert restored.dtype == values.dtype and np.array_equal(restored, values)
     scalar = parts.array(parts.tensor(np.asarray(values[1, 1]), "s"))
     assert scalar.shape == () and scalar == values[1, 1]
 
@@ -59,8 +61,8 @@ def test_a_constant_that_another_program_wrote_as_a_list_is_read(name):
     values = (np.arange(12).reshape(3, 4) % 2).astype(name)
     listed = helper.make_tensor("c", parts.TYPES[name], (3, 4), values.ravel())
     assert not listed.HasField("raw_data")
-    found = parts.array(onnx_pb2.TensorProto.FromString(listed.SerializeToString()))
-    assert found.dtype == values.dtype and np.array_equal(found, values)
+    restored = parts.array(onnx_pb2.TensorProto.FromString(listed.SerializeToString()))
+    assert restored.dtype == values.dtype and np.array_equal(restored, values)
 
 
 def test_a_constant_of_a_type_that_is_not_read_is_named():
@@ -71,9 +73,9 @@ def test_a_constant_of_a_type_that_is_not_read_is_named():
 
 def test_attributes_are_read_as_they_were_written():
     node = parts.node("Any", [], [], **ATTRIBUTES)
-    found = parts.attributes(node)
-    assert found.pop("alpha") == pytest.approx(-0.6)
-    assert found == {"mode": b"edge", "group": 3, "pads": [0, 1, 2], "flag": 1}
+    restored = parts.attributes(node)
+    assert restored.pop("alpha") == pytest.approx(-0.6)
+    assert restored == {"mode": b"edge", "group": 3, "pads": [0, 1, 2], "flag": 1}
 
 
 def test_a_constant_whose_values_lie_in_another_file_is_named():
@@ -90,9 +92,9 @@ def test_what_is_no_graph_is_refused(tmp_path):
 
 def test_the_schema_is_that_of_onnx():
     """Return every field of every message: its number, type, cardinality and message type."""
-    theirs = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name
-    for name, ours in onnx_pb2.DESCRIPTOR.message_types_by_name.items():
-        assert {*_fields(ours)} <= {*_fields(theirs[name])}, name
+    reference = onnx.ModelProto.DESCRIPTOR.file.message_types_by_name
+    for name, message in onnx_pb2.DESCRIPTOR.message_types_by_name.items():
+        assert {*_fields(message)} <= {*_fields(reference[name])}, name
 
 
 def _fields(message):

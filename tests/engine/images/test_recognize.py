@@ -34,9 +34,9 @@ class Pipe(io.BytesIO):
 
 def looked(data):
     pipe = Pipe(data)
-    kind, taken, whole = still_in(pipe)
-    assert data.startswith(taken) and pipe.tell() == len(taken)
-    return kind and kind.name, taken, whole
+    kind, consumed, whole = still_in(pipe)
+    assert data.startswith(consumed) and pipe.tell() == len(consumed)
+    return kind and kind.name, consumed, whole
 
 
 @pytest.mark.parametrize("kind", FORMATS)
@@ -63,8 +63,8 @@ def test_a_stream_that_begins_as_an_image_and_does_not_end_is_not_held_in_memory
             return self.beginning.read(size) or bytes(size)
 
     monkeypatch.setattr(recognize, "MOST_BYTES", 1 << 20)
-    kind, taken, whole = still_in(Endless())
-    assert kind is None and not whole and len(taken) < 2 << 20
+    kind, consumed, whole = still_in(Endless())
+    assert kind is None and not whole and len(consumed) < 2 << 20
 
 
 def test_images_one_after_the_other_are_none_unless_they_are_named_as_one(tmp_path):

@@ -43,13 +43,13 @@ def upscaled(source, target, **options):
 
 
 def exif(orientation):
-    made = Image.Exif()
-    made[ExifTags.Base.Orientation] = orientation
-    made[ExifTags.Base.Make] = "Acme"
-    made[ExifTags.Base.ImageWidth], made[ExifTags.Base.ImageLength] = 8, 6
-    made.get_ifd(EXIF).update({ExifTags.Base.DateTimeOriginal: WHEN, ExifTags.Base.ExifImageWidth: 8})
-    made.get_ifd(GPS)[ExifTags.GPS.GPSLatitudeRef] = "N"
-    return made
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    tags[ExifTags.Base.Make] = "Acme"
+    tags[ExifTags.Base.ImageWidth], tags[ExifTags.Base.ImageLength] = 8, 6
+    tags.get_ifd(EXIF).update({ExifTags.Base.DateTimeOriginal: WHEN, ExifTags.Base.ExifImageWidth: 8})
+    tags.get_ifd(GPS)[ExifTags.GPS.GPSLatitudeRef] = "N"
+    return tags
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tiff", ".bmp"])
@@ -121,10 +121,10 @@ def test_xmp_is_kept_without_a_rotation_that_was_applied(tmp_path):
 
 def test_what_is_too_long_for_a_jpeg_is_left_out_and_said_and_the_rest_is_kept(tmp_path):
     """The limits are those of JPEG: a segment of 65,535 bytes including its length, and XMP's name of 29 bytes."""
-    made = exif(1)
-    made[ExifTags.Base.ImageDescription] = "x" * 65600
+    long_tags = exif(1)
+    long_tags[ExifTags.Base.ImageDescription] = "x" * 65600
     for facts, note in [
-        ({"exif": made, "xmp": b"x" * 65504}, "EXIF"),
+        ({"exif": long_tags, "xmp": b"x" * 65504}, "EXIF"),
         ({"exif": exif(1), "xmp": b"x" * 65505}, "XMP, 65505 bytes, is left out: JPEG holds 65504"),
     ]:
         source = saved(tmp_path / "in.webp", pixels(), lossless=True, **facts)

@@ -46,34 +46,34 @@ def received(address, target, tick=lambda progress: None):
 def tracks(path):
     """Return the times of all packets in a file, in seconds, by track type."""
     with av.open(str(path)) as file:
-        found = {stream.type: [] for stream in file.streams}
+        times = {stream.type: [] for stream in file.streams}
         for packet in file.demux():
             if packet.size:
-                found[packet.stream.type].append(float(packet.pts * packet.time_base))
-    return found
+                times[packet.stream.type].append(float(packet.pts * packet.time_base))
+    return times
 
 
 def test_a_camera_that_goes_and_comes_back_is_upscaled_over_the_break(tmp_path):
     rtsp.needed()
     with rtsp.rtsp_camera() as camera:
-        watched = iter((15, 40))
-        wanted = next(watched)
+        break_frames = iter((15, 40))
+        next_break = next(break_frames)
 
         def tick(progress):
-            nonlocal wanted
-            if progress.frames_out < wanted:
+            nonlocal next_break
+            if progress.frames_out < next_break:
                 return
-            if wanted == 40:
+            if next_break == 40:
                 raise EnoughError
-            wanted = next(watched)
+            next_break = next(break_frames)
             camera.off()
             camera.on()
 
         progress = received(camera.address, tmp_path / "out.mkv", tick)
     assert progress.repairs.interruptions >= 1 and progress.frames_out >= 40
-    found = tracks(tmp_path / "out.mkv")
-    assert len(found["video"]) == progress.frames_out and len(found["audio"]) > 50
-    assert found["video"] == sorted(set(found["video"])) and found["audio"] == sorted(found["audio"])
+    times = tracks(tmp_path / "out.mkv")
+    assert len(times["video"]) == progress.frames_out and len(times["audio"]) > 50
+    assert times["video"] == sorted(set(times["video"])) and times["audio"] == sorted(times["audio"])
 
 
 def test_a_publisher_by_rtmp_that_comes_back_is_upscaled_over_the_break(tmp_path):
@@ -115,9 +115,9 @@ def test_a_publisher_by_rtmp_that_comes_back_is_upscaled_over_the_break(tmp_path
             progress = received(address, tmp_path / "out.mkv", tick)
         assert time.monotonic() < end
     publishing.join(SECONDS)
-    found = tracks(tmp_path / "out.mkv")
-    assert progress.repairs.interruptions == 1 and len(found["video"]) == progress.frames_out
-    assert found["video"] == sorted(set(found["video"])) and found["audio"] == sorted(found["audio"])
+    times = tracks(tmp_path / "out.mkv")
+    assert progress.repairs.interruptions == 1 and len(times["video"]) == progress.frames_out
+    assert times["video"] == sorted(set(times["video"])) and times["audio"] == sorted(times["audio"])
 
 
 def test_what_ffmpeg_publishes_by_rtmp_is_upscaled_to_its_end(tmp_path, monkeypatch):
@@ -131,5 +131,5 @@ def test_what_ffmpeg_publishes_by_rtmp_is_upscaled_to_its_end(tmp_path, monkeypa
             assert publisher.poll() is None and time.monotonic() < end
             time.sleep(0.05)
         progress = received(address, tmp_path / "out.mkv")
-    found = tracks(tmp_path / "out.mkv")
-    assert len(found["video"]) == progress.frames_out >= 48 and len(found["audio"]) > 80
+    times = tracks(tmp_path / "out.mkv")
+    assert len(times["video"]) == progress.frames_out >= 48 and len(times["audio"]) > 80

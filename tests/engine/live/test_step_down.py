@@ -36,12 +36,12 @@ class Device:
     def run(self, seconds, *, rate=RATE):
         for _ in range(seconds):
             cost = self.costs[self.model.level] * self.load
-            made = min(rate, int(1 / cost) if cost else rate)
+            upscaled = min(rate, int(1 / cost) if cost else rate)
             self.now += 1
             self.progress.frames_in += rate
-            self.progress.frames_out += made
-            self.progress.frames_dropped += rate - made
-            self.progress.seconds["infer"] += made * cost
+            self.progress.frames_out += upscaled
+            self.progress.frames_dropped += rate - upscaled
+            self.progress.seconds["infer"] += upscaled * cost
             self.policy.tick()
         return self.progress.network
 
@@ -144,14 +144,14 @@ def test_what_is_slow_behind_the_network_is_not_its_fault():
 def test_a_network_that_takes_turns_with_the_encoder_is_judged_by_its_own_time(network, encoder, now):
     """Together they are too slow for the source. If nearly all time is spent encoding, a lighter network would not help."""
     device = Device(network, network / 10)
-    made = 1 / (network + encoder)  # in a second
+    upscaled = 1 / (network + encoder)  # in a second
     for _ in range(3):
         device.now += 1
         device.progress.frames_in += RATE
-        device.progress.frames_out += made
-        device.progress.frames_dropped += RATE - made
-        device.progress.seconds["infer"] += made * network
-        device.progress.add_turn_wait(made * encoder)
+        device.progress.frames_out += upscaled
+        device.progress.frames_dropped += RATE - upscaled
+        device.progress.seconds["infer"] += upscaled * network
+        device.progress.add_turn_wait(upscaled * encoder)
         device.policy.tick()
     assert device.progress.network == now
 
@@ -178,15 +178,19 @@ class World:
 
     def __init__(self):
         self.now, self.owed = 0.0, 0
-        self._came = self._used = 0
+        self._received = self._used = 0
         self._over = False
         self._changed = threading.Condition()
 
     def frames(self, source, time_base):
         for frame in source:
             with self._changed:
-                assert self._changed.wait_for(lambda: self.owed or self._used >= self._came, 60)
-                self.owed, self._came, self.now = max(0, self.owed - 1), self._came + 1, float(frame.pts * time_base)
+                assert self._changed.wait_for(lambda: self.owed or self._used >= self._received, 60)
+                self.owed, self._received, self.now = (
+                    max(0, self.owed - 1),
+                    self._received + 1,
+                    float(frame.pts * time_base),
+                )
                 self._changed.notify_all()
             yield frame
         with self._changed:

@@ -76,7 +76,7 @@ def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("program", "said"),
+    ("program", "message"),
     [
         (None, "needs the ffmpeg program, version 8 or later, which is not installed"),
         (
@@ -86,11 +86,11 @@ def test_who_refuses_the_offer_costs_nobody_else(recent_ffmpeg, tmp_path):
         ("no program", "does not report its features"),
     ],
 )
-def test_without_a_program_that_has_it_that_is_said_before_anything_starts(tmp_path, monkeypatch, program, said):
+def test_without_a_program_that_has_it_that_is_said_before_anything_starts(tmp_path, monkeypatch, program, message):
     assert destination("WHIP+HTTPS://h/x").container == "nut"
     if program is not None:
         (tmp_path / "ffmpeg").write_text(program)
         (tmp_path / "ffmpeg").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(TargetError, match=said):
+    with pytest.raises(TargetError, match=message):
         destinations(["whip+https://h/x"], "clip.mp4", overwrite=False)

@@ -56,18 +56,18 @@ def test_two_gpus_are_read_from_the_driver(monkeypatch, capsys):
     monkeypatch.setattr(ctypes, "CDLL", lambda name: next(libraries))
     nvidia_process.main()
     monkeypatch.setattr(nvidia, "ask", lambda probe: child._parsed(capsys.readouterr().out))
-    found = nvidia.driver()
-    assert (found.version, found.cuda, found.problem) == ("580.65.06", "13.1", None)
-    assert found.gpus == tuple(nvidia.GPU(i, *gpu) for i, gpu in enumerate(Libcuda.gpus))
+    driver = nvidia.driver()
+    assert (driver.version, driver.cuda, driver.problem) == ("580.65.06", "13.1", None)
+    assert driver.gpus == tuple(nvidia.GPU(i, *gpu) for i, gpu in enumerate(Libcuda.gpus))
 
 
 def test_a_driver_that_does_not_start_says_why():
-    found = nvidia_process.devices(Libcuda((100, b"CUDA_ERROR_NO_DEVICE")))
-    assert found == {"problem": "the driver does not start: CUDA_ERROR_NO_DEVICE"}
+    result = nvidia_process.devices(Libcuda((100, b"CUDA_ERROR_NO_DEVICE")))
+    assert result == {"problem": "the driver does not start: CUDA_ERROR_NO_DEVICE"}
 
 
 @pytest.mark.parametrize(
-    ("code", "said"),
+    ("code", "message"),
     [
         ("while True: pass", "no answer within 0.5 s"),
         ("import os; os.abort()", "signal 6"),
@@ -77,9 +77,9 @@ def test_a_driver_that_does_not_start_says_why():
         ("pass", "not understood"),
     ],
 )
-def test_what_hangs_crashes_or_talks_nonsense_is_a_problem_with_a_name(code, said):
-    found = child.answer([sys.executable, "-S", "-c", code], seconds=0.5 if "while" in code else 20)
-    assert found.keys() == {"problem"} and re.search(said, found["problem"])
+def test_what_hangs_crashes_or_talks_nonsense_is_a_problem_with_a_name(code, message):
+    result = child.answer([sys.executable, "-S", "-c", code], seconds=0.5 if "while" in code else 20)
+    assert result.keys() == {"problem"} and re.search(message, result["problem"])
 
 
 def test_what_cannot_be_started_is_a_problem_too(tmp_path):
@@ -116,7 +116,7 @@ def test_two_wheels_of_onnx_runtime_are_seen(tmp_path):
         folder = tmp_path / f"{name}-{number}.dist-info"
         folder.mkdir()
         (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {number}\n")
-    found = packages.versions(path=[str(tmp_path)])
-    assert found == {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1", "cuda-core": "1.2"}
-    assert packages.both_onnx_runtimes(found)
+    versions = packages.versions(path=[str(tmp_path)])
+    assert versions == {"onnxruntime": "1.32.0", "onnxruntime-gpu": "1.31.1", "cuda-core": "1.2"}
+    assert packages.both_onnx_runtimes(versions)
     assert not packages.both_onnx_runtimes({"onnxruntime": "1.32.0"})

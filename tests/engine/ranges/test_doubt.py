@@ -82,8 +82,8 @@ def test_sound_that_lies_far_behind_its_picture_moves_nothing_and_is_whole(tmp_p
     assert together == alone
     assert ranges(tmp_path / "2") >= 2 and not was.repairs and not progress.warnings
     _, tracks, _, fragments, _ = alone
-    heard = sum(fragment.duration for fragment in fragments["audio0"]) * tracks["audio0"].time_base
-    assert heard >= (cut.duration or 6) - Fraction(1, 10)
+    audible = sum(fragment.duration for fragment in fragments["audio0"]) * tracks["audio0"].time_base
+    assert audible >= (cut.duration or 6) - Fraction(1, 10)
 
 
 def test_devices_that_were_lost_say_nothing_of_the_source(tmp_path, monkeypatch):
@@ -144,8 +144,8 @@ def test_a_range_that_is_not_wanted_any_more_ends_with_the_next_frame_that_is_de
         raise Interrupted("stopped")
 
     with Reader(clip) as reader, pytest.raises(Interrupted):
-        wanted = job(tmp_path / "out.mkv", model)
-        maker.make_range(reader, wanted, log, Span(Fraction(3), None, Fraction(1)), Progress(), stop)
+        range_job = job(tmp_path / "out.mkv", model)
+        maker.make_range(reader, range_job, log, Span(Fraction(3), None, Fraction(1)), Progress(), stop)
     assert sum(session.count for session in model.opened) == 0 and not log.extras
 
 

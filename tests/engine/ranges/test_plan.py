@@ -54,8 +54,8 @@ def test_ranges_are_shorter_the_fewer_are_left_so_that_devices_end_together():
 
 def test_frames_that_prefilters_need_are_decoded_before_a_range():
     times = [number * TENTH for number in range(100)]
-    wanted = {"prefilters": ("deinterlace", "denoise"), "split": True}
-    spans = planned(times, times[::10], **wanted).spans
+    settings = {"prefilters": ("deinterlace", "denoise"), "split": True}
+    spans = planned(times, times[::10], **settings).spans
     assert [span.start - span.after for span in spans[1:]] == [7 * TENTH] * 4
 
 
@@ -93,12 +93,12 @@ def test_what_every_device_would_have_to_unpack_is_one_range(tmp_path):
 
 def test_where_a_seek_leads_far_away_it_is_one_range():
     times = [number * TENTH for number in range(600)]
-    asked = []
+    seeks = []
 
     def seek_lands_after(second, earliest):
-        asked.append((second, earliest))
+        seeks.append((second, earliest))
         return False
 
-    found = planned(times, times[::50], seek_lands_after=seek_lands_after)
-    assert len(found.spans) == 1 and found.why == "the source is not seekable: it has no index"
-    assert asked == [(Fraction(58), Fraction(50))]
+    result = planned(times, times[::50], seek_lands_after=seek_lands_after)
+    assert len(result.spans) == 1 and result.why == "the source is not seekable: it has no index"
+    assert seeks == [(Fraction(58), Fraction(50))]

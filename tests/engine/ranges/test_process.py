@@ -24,16 +24,16 @@ def setup(tmp_path):
     clip = media.clip(
         tmp_path / "in.mp4", "-c:v", "libx264", "-g", "5", picture="testsrc2=size=64x48:rate=10:duration=2"
     )
-    wanted = job(tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.5, preset="ultrafast"))
+    range_job = job(tmp_path / "out.mp4", encoder=Encoder(segment_seconds=0.5, preset="ultrafast"))
     with Reader(clip) as reader:
-        ranges = Ranges(tmp_path, json.loads(json.dumps(wanted.settings())))
-        ranges.keep(plan(reader, wanted, 2))
-        return wanted, ranges, Setup(reader.another, replace(wanted, models=()), tmp_path, ranges.header)
+        ranges = Ranges(tmp_path, json.loads(json.dumps(range_job.settings())))
+        ranges.keep(plan(reader, range_job, 2))
+        return range_job, ranges, Setup(reader.another, replace(range_job, models=()), tmp_path, ranges.header)
 
 
 def test_it_makes_ranges_and_says_what_it_cannot(setup, tmp_path):
-    wanted, ranges, what = setup
-    device = ProcessDevice(companion(tmp_path / "none"), what, wanted.settings())
+    range_job, ranges, device_setup = setup
+    device = ProcessDevice(companion(tmp_path / "none"), device_setup, range_job.settings())
     try:
         device.prepare()
         assert os.getpgid(device._process.pid) != os.getpgid(0)  # Ctrl-C in a terminal only reaches this process
@@ -49,8 +49,8 @@ def test_it_makes_ranges_and_says_what_it_cannot(setup, tmp_path):
 
 
 def test_one_with_other_models_is_not_used(setup, tmp_path):
-    wanted, _, what = setup
-    device = ProcessDevice(companion(tmp_path / "none", "another"), what, wanted.settings())
+    range_job, _, device_setup = setup
+    device = ProcessDevice(companion(tmp_path / "none", "another"), device_setup, range_job.settings())
     try:
         with pytest.raises(DeviceLostError, match="it has other models"):
             device.prepare()
@@ -75,8 +75,8 @@ def test_one_that_says_nothing_or_too_much_is_lost(setup, tmp_path, monkeypatch,
     program.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(program))
     monkeypatch.setenv("SAYS", says)
-    wanted, _, what = setup
-    device = ProcessDevice(companion(tmp_path / "none"), what, wanted.settings())
+    range_job, _, device_setup = setup
+    device = ProcessDevice(companion(tmp_path / "none"), device_setup, range_job.settings())
     try:
         with pytest.raises(DeviceLostError, match=why):
             device.prepare()

@@ -159,8 +159,8 @@ def test_a_process_that_dies_costs_what_it_was_making(source, tmp_path):
     alone, target, marker = tmp_path / "alone.mp4", tmp_path / "out.mp4", tmp_path / "dies"
     upscale(source("closed.mp4"), alone, job(alone, encoder=QUICK))
     marker.touch()
-    wanted = job(target, Waiting(marker=marker), encoder=QUICK)
-    progress = upscale(source("closed.mp4"), target, wanted, companions=[companion(marker)])
+    waiting_job = job(target, Waiting(marker=marker), encoder=QUICK)
+    progress = upscale(source("closed.mp4"), target, waiting_job, companions=[companion(marker)])
     assert target.read_bytes() == alone.read_bytes()
     assert progress.warnings == ["the process of a device has ended (-9)"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alone.mp4", "out.mp4"]

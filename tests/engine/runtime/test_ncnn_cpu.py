@@ -33,10 +33,10 @@ def pair(path, pixels):
 
 @pytest.mark.parametrize("name", SHIPPED)
 def test_networks_that_ship_are_90_db_from_onnx_runtime_and_nowhere_more_than_a_level(name):
-    ours, reference = pair(manifest.find(name)[0], picture(128, 96))
-    assert ours.shape == reference.shape and reference.std() > 10
-    assert np.abs(ours - reference).max() <= 1
-    assert np.mean((ours - reference) ** 2) < 255**2 / 10**9
+    result, reference = pair(manifest.find(name)[0], picture(128, 96))
+    assert result.shape == reference.shape and reference.std() > 10
+    assert np.abs(result - reference).max() <= 1
+    assert np.mean((result - reference) ** 2) < 255**2 / 10**9
 
 
 @pytest.mark.parametrize(
@@ -44,9 +44,9 @@ def test_networks_that_ship_are_90_db_from_onnx_runtime_and_nowhere_more_than_a_
 )
 @pytest.mark.parametrize("size", [(2, 2), (34, 18)])
 def test_both_families_at_both_scales_and_any_size(tmp_path, net, scale, size):
-    ours, reference = pair(written(tmp_path, net, scale), frame(*size))
-    assert ours.shape == reference.shape == (1, size[1] * scale, size[0] * scale, 3)
-    assert np.abs(ours - reference).max() <= 1
+    result, reference = pair(written(tmp_path, net, scale), frame(*size))
+    assert result.shape == reference.shape == (1, size[1] * scale, size[0] * scale, 3)
+    assert np.abs(result - reference).max() <= 1
 
 
 def test_a_tile_is_the_whole_frame_to_a_level():
@@ -86,15 +86,15 @@ def no_frame(graph):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         (other_operator, "is a Pow, which is not supported"),
         (other_padding, "is a Conv, which is not supported"),
         (no_frame, "from a frame"),
     ],
 )
-def test_graphs_that_are_not_converted_whole_are_refused(tmp_path, change, said):
-    with pytest.raises(ModelError, match=said):
+def test_graphs_that_are_not_converted_whole_are_refused(tmp_path, change, message):
+    with pytest.raises(ModelError, match=message):
         Ncnn().load(changed(tmp_path, change), "fp32")
 
 

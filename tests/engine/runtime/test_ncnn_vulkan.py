@@ -31,7 +31,7 @@ print(np.abs(ours - reference).max(), np.mean((ours - reference) ** 2) < 255**2 
 
 
 @pytest.fixture(autouse=True)
-def asked_again():
+def uncached():
     """Clear the cached query before and after a test."""
     ncnn_vulkan.query.cache_clear()
     yield
@@ -58,7 +58,7 @@ def test_a_machine_whose_vulkan_shows_nothing_is_told_what_to_install(monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("found", "said"),
+    ("answer", "expected"),
     [
         ({"devices": {"llvmpipe": 3}}, r"Vulkan only offers the CPU \(llvmpipe\), which other runtimes use better"),
         ({"problem": "no answer within 15 s"}, "Vulkan does not respond: no answer within 15 s"),
@@ -67,13 +67,13 @@ def test_a_machine_whose_vulkan_shows_nothing_is_told_what_to_install(monkeypatc
     ],
     ids=json.dumps,
 )
-def test_only_a_gpu_counts(monkeypatch, found, said):
-    asked = []
-    monkeypatch.setattr(ncnn_vulkan.child, "ask", lambda *words: asked.append(words) or found)
+def test_only_a_gpu_counts(monkeypatch, answer, expected):
+    commands = []
+    monkeypatch.setattr(ncnn_vulkan.child, "ask", lambda *words: commands.append(words) or answer)
     states = [NcnnVulkan().unavailable() for _ in range(2)]
-    assert len(asked) == 1  # a process per query would slow down every load
+    assert len(commands) == 1  # a process per query would slow down every load
     assert states[0] == states[1]
-    assert states[0] == said or re.search(said, states[0])
+    assert states[0] == expected or re.search(expected, states[0])
 
 
 def test_it_is_never_taken_unasked_and_needs_ncnn(monkeypatch):

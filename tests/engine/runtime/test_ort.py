@@ -28,18 +28,18 @@ def write(path):
 
 
 def test_a_gpu_that_does_not_start_is_an_error_and_not_the_cpu(tmp_path, monkeypatch):
-    session, asked = onnxruntime.InferenceSession, []
+    session, requested = onnxruntime.InferenceSession, []
 
     def without_gpu(graph, options, *, providers):
-        asked.append(providers)
+        requested.append(providers)
         return session(graph, options, providers=["CPUExecutionProvider"])
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: asked.append("libraries"))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: requested.append("libraries"))
     monkeypatch.setattr(onnxruntime, "InferenceSession", without_gpu)
     with pytest.raises(ModelError, match="CUDAExecutionProvider does not start here, CPUExecutionProvider would run"):
         OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1, device="cuda")
-    assert asked == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # no TensorFloat-32
+    assert requested == ["libraries", [("CUDAExecutionProvider", {"use_tf32": "0"})]]  # no TensorFloat-32
 
 
 def test_a_provider_that_was_registered_at_run_time_is_used(tmp_path, monkeypatch):

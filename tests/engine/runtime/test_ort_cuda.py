@@ -16,13 +16,13 @@ PROVIDER = "CUDAExecutionProvider"
 
 
 @pytest.fixture
-def asked(monkeypatch):
+def requests(monkeypatch):
     """Replace CUDA sessions by CPU ones; return what was requested, in order."""
-    found, session = [], onnxruntime.InferenceSession
+    requests, session = [], onnxruntime.InferenceSession
 
     class Passing(session):
         def __init__(self, graph, options, *, providers):
-            found.append((graph, providers))
+            requests.append((graph, providers))
             super().__init__(graph, options, providers=["CPUExecutionProvider"])
 
         def get_providers(self):
@@ -31,15 +31,15 @@ def asked(monkeypatch):
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [PROVIDER])
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", Passing)
-    return found
+    return requests
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_precision_is_set_in_the_graph_and_tensor_float_is_off(asked, precision):
+def test_a_precision_is_set_in_the_graph_and_tensor_float_is_off(requests, precision):
     path, _ = manifest.find(X2)
     device = HostDevice()
     graph = CudaGraph(path, precision, device)
-    [(model, [(name, settings)])] = asked
+    [(model, [(name, settings)])] = requests
     assert (name, settings) == (PROVIDER, {"use_tf32": "0", "user_compute_stream": str(graph.compute.handle)})
     if precision == "fp32":
         assert model == path
@@ -49,13 +49,13 @@ def test_a_precision_is_set_in_the_graph_and_tensor_float_is_off(asked, precisio
     assert graph.report.endswith(f"CUDA {precision}")
 
 
-def test_a_provider_that_is_registered_at_run_time_is_asked_for_the_same(asked, monkeypatch):
+def test_a_provider_that_is_registered_at_run_time_is_asked_for_the_same(requests, monkeypatch):
     path, _ = manifest.find(X2)
     settings = []
 
     class Options(onnxruntime.SessionOptions):
-        def add_provider_for_devices(self, devices, wanted):
-            settings.append((devices, wanted))
+        def add_provider_for_devices(self, devices, requested):
+            settings.append((devices, requested))
 
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "SessionOptions", Options)
@@ -78,7 +78,7 @@ def test_a_quality_is_a_precision_on_a_gpu(quality, precision):
         "CUDA failure 2: out of memory",
     ],
 )
-def test_memory_that_is_short_is_told_from_other_errors(asked, monkeypatch, text):
+def test_memory_that_is_short_is_told_from_other_errors(requests, monkeypatch, text):
     path, _ = manifest.find(X2)
     graph = CudaGraph(path, "fp32", HostDevice())
 

@@ -11,10 +11,10 @@ import pytest
 from upres.engine.core.errors import ModelError
 from upres.engine.runtime.engines.check import check_validity
 from upres.engine.runtime.engines.runtime_cache import is_kept
-from upres.engine.runtime.ring import cuda as ours
+from upres.engine.runtime.ring import cuda as cuda_device
 
-found = importlib.import_module if os.environ.get("CI") else pytest.importorskip
-rtx, lean, cuda = found("tensorrt_rtx"), found("tensorrt_lean_bindings"), found("cuda.core")
+imported = importlib.import_module if os.environ.get("CI") else pytest.importorskip
+rtx, lean, cuda = imported("tensorrt_rtx"), imported("tensorrt_lean_bindings"), imported("cuda.core")
 
 KEPT = {
     "ICudaEngine": ("create_runtime_config", "create_execution_context"),
@@ -91,7 +91,7 @@ def test_cuda_core_has_every_name_that_is_used():
 
 def test_no_name_of_cuda_core_is_used_that_is_not_in_these_lists():
     names, keywords = {}, {}
-    for node in ast.walk(ast.parse(inspect.getsource(ours))):
+    for node in ast.walk(ast.parse(inspect.getsource(cuda_device))):
         if isinstance(node, ast.Attribute) and (kind := _kind(node.value)) is not None:
             names.setdefault(kind, set()).add(node.attr)
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and _kind(node.func.value) is not None:

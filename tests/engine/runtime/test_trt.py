@@ -94,8 +94,8 @@ def test_an_engine_runs_frames_in_their_order(monkeypatch, tmp_path, seed):
     results = upscaled(session)
     session.close()
     expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
-    for result, wanted in zip(results, expected, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+    for result, expected_frame in zip(results, expected, strict=True):
+        np.testing.assert_array_equal(result, expected_frame)
     assert session.notes == []
     assert here.device.in_use == 0
 
@@ -175,8 +175,8 @@ def test_what_was_kept_and_computes_wrong_is_compiled_again(here, monkeypatch):
     [kept] = here.engines.glob("*.cache")
     kept.write_bytes(b"bad")
     expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
-    for result, wanted in zip(upscaled(here.model().open(WIDTH, HEIGHT)), expected, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+    for result, expected_frame in zip(upscaled(here.model().open(WIDTH, HEIGHT)), expected, strict=True):
+        np.testing.assert_array_equal(result, expected_frame)
     assert kept.read_bytes() == b"good"
 
 
@@ -205,8 +205,8 @@ def test_engines_of_sizes_that_are_past_are_given_back_and_loaded_again_where_th
     loaded = [each for each in gc.get_objects() if type(each).__name__ == "IExecutionContext"]
     assert len(loaded) == trt.MOST_LOADED
     expected = upscaled(PerFrameModel(OnnxRuntimeGraph(here.path, 1), here.facts).open(WIDTH, HEIGHT))
-    for result, wanted in zip(upscaled(sessions[0]), expected, strict=True):
-        np.testing.assert_array_equal(result, wanted)
+    for result, expected_frame in zip(upscaled(sessions[0]), expected, strict=True):
+        np.testing.assert_array_equal(result, expected_frame)
 
 
 def test_an_engine_whose_run_is_under_way_goes_once_that_is_done(here, monkeypatch):
@@ -241,8 +241,8 @@ def test_where_there_is_no_engine_another_runtime_serves_and_says_so(here, monke
 
 
 def test_without_a_driver_none_of_its_objects_is_made(here, monkeypatch):
-    gone = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is missing)", False)
-    monkeypatch.setattr(trt.nvidia, "driver", lambda: gone)
+    missing_driver = fake_tensorrt.Driver(None, None, (), "no driver (libcuda.so.1 is missing)", False)
+    monkeypatch.setattr(trt.nvidia, "driver", lambda: missing_driver)
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # importing it raises an error
     with pytest.raises(ModelError, match="TensorRT needs an NVIDIA GPU and its driver: no driver"):
         registry.load("tensorrt").load(here.path, "fp16")

@@ -36,19 +36,19 @@ def test_all_that_runs_here_is_measured_and_what_fails_is_named(monkeypatch):
         return trial.measure(tried)
 
     monkeypatch.setattr(trial, "run", here)
-    said = []
-    table = tune.tune(X2, 40, 24, seconds=0.02, report=lambda *pair: said.append(pair))
+    reports = []
+    table = tune.tune(X2, 40, 24, seconds=0.02, report=lambda *pair: reports.append(pair))
     assert {row.choice.runtime for row in table.rows} >= {"onnxruntime", *(["openvino"] if HAS_OPENVINO else [])}
     assert all(row.right for row in table.rows)
     assert [row.psnr for row in table.rows if row.choice == REFERENCE] == [None]
     assert list(table.failed.values()) == ["it broke"] * has_bfloat16()
-    assert len(said) == len(table.rows) + len(table.failed)
+    assert len(reports) == len(table.rows) + len(table.failed)
 
 
 def test_choices_that_cut_the_frame_alike_are_tried_once():
     def tiles(width, height):
-        found = tune.candidates(X2, width, height)
-        return [choice.tile for choice in found if choice.runtime == "onnxruntime"]
+        candidates = tune.candidates(X2, width, height)
+        return [choice.tile for choice in candidates if choice.runtime == "onnxruntime"]
 
     assert tiles(200, 100) == [1024]
     assert sorted(tiles(1280, 720)) == [256, 512, 1024, 2048]

@@ -66,7 +66,7 @@ class Reading:
     def __init__(self, reader):
         self.frames, self.error = 0, None
         self._reader = reader
-        self.came = threading.Event()
+        self.arrived = threading.Event()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
@@ -74,7 +74,7 @@ class Reading:
         try:
             for _ in self._reader.frames():
                 self.frames += 1
-                self.came.set()
+                self.arrived.set()
         except Interrupted as error:
             self.error = error
 
@@ -123,7 +123,7 @@ def test_an_interrupted_program_is_not_started_again(monkeypatch, tmp_path, clip
     monkeypatch.setattr(shutil, "which", lambda name: str(program))
     with Reader("srt://127.0.0.1:1") as reader:
         reading = Reading(reader)
-        assert reading.came.wait(LIMIT)
+        assert reading.arrived.wait(LIMIT)
         reader.interrupt()
         assert reading.ended()
     assert starts.read_text().splitlines() == ["started"]

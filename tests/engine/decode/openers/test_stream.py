@@ -20,11 +20,11 @@ class Endless:
 
     def __init__(self, head, repeated):
         self._head, self._repeated = io.BytesIO(head), repeated
-        self.taken = self.reads = 0
+        self.bytes_read = self.reads = 0
 
     def read(self, size):
         data = self._head.read(size) or (self._repeated * (size // len(self._repeated) + 1))[:size]
-        self.taken += len(data)
+        self.bytes_read += len(data)
         self.reads += 1
         return data
 
@@ -53,7 +53,7 @@ def test_what_begins_as_an_mp4_and_is_none_is_refused_at_once(head, repeated):
     source = Endless(head, repeated)
     with pytest.raises(SourceError, match="MP4"), Reader(source):
         pass
-    assert source.taken <= 16384
+    assert source.bytes_read <= 16384
     assert source.reads <= 1010
 
 
@@ -71,7 +71,7 @@ def test_a_stream_that_shows_no_tracks_is_given_up(monkeypatch, head, repeated):
     source = Endless(head, repeated)
     with pytest.raises(SourceError, match="no tracks within its first 2 MiB"), Reader(source):
         pass
-    assert source.taken <= (2 << 20) + 65536
+    assert source.bytes_read <= (2 << 20) + 65536
 
 
 def test_once_its_tracks_are_known_a_stream_may_be_as_long_as_it_likes(monkeypatch, tmp_path):

@@ -165,7 +165,7 @@ def test_an_mp4_on_the_web_that_lacks_something_is_refused_after_few_questions(s
     server.files["cut.mp4"] = struct.pack(">I4s8x", 16, b"ftyp") + pieces * 60
     with pytest.raises(SourceError, match="not a video that can be read"):
         Reader(server.url("cut.mp4"))
-    asked = len(server.requests)
+    requests = len(server.requests)
     with pytest.raises(av.InvalidDataError), WebFile(server.url("cut.mp4")) as file:
         av.open(file)
-    assert asked - (len(server.requests) - asked) < 40
+    assert requests - (len(server.requests) - requests) < 40

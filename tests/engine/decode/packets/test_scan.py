@@ -42,8 +42,8 @@ def test_from_any_key_frame_on_the_same_frames_come(tmp_path, name):
         for second in {key, before + (key - before) * Fraction(2, 3)}:
             with Reader(clip) as reader:
                 reader.start_at(second)
-                came = [frame for frame in decoded(reader) if frame[0] >= second]
-            assert came == [frame for frame in whole if frame[0] >= second]
+                frames = [frame for frame in decoded(reader) if frame[0] >= second]
+            assert frames == [frame for frame in whole if frame[0] >= second]
 
 
 def test_what_cannot_be_trusted_is_said(tmp_path):

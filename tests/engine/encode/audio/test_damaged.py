@@ -37,9 +37,9 @@ def test_packets_that_all_have_the_same_stamp_follow_each_other(tmp_path, target
     clip = media.clip(tmp_path / "in.rm", *codecs, picture=PICTURE, sound="sine=duration=3")
     assert {packet.pts for packet in referee.stored(clip, "a:0")} == {0}
     upscaled(clip, tmp_path / f"out{target}")
-    heard = referee.audio(tmp_path / f"out{target}")
-    assert heard.samples == pytest.approx(3 * 8000, abs=200)
-    assert float(heard.times[-1]) == pytest.approx(3, abs=0.2)
+    sound = referee.audio(tmp_path / f"out{target}")
+    assert sound.samples == pytest.approx(3 * 8000, abs=200)
+    assert float(sound.times[-1]) == pytest.approx(3, abs=0.2)
 
 
 def test_a_header_alone_is_an_error_of_the_source(tmp_path):
@@ -120,7 +120,7 @@ def test_a_hole_is_silence_to_a_minute_and_stays_a_hole_beyond(tmp_path, seconds
 
 
 def test_only_the_priming_is_hidden_of_sound_that_an_edit_list_hides(tmp_path):
-    made = tmp_path / "made.mp4"
+    edited = tmp_path / "made.mp4"
     whole = media.clip(
         tmp_path / "whole.mp4",
         "-c:v",
@@ -134,8 +134,8 @@ def test_only_the_priming_is_hidden_of_sound_that_an_edit_list_hides(tmp_path):
         picture=PICTURE,
         sound="sine=duration=3",
     )
-    media.ffmpeg("-ss", 1.3, "-i", whole, "-c", "copy", made)
-    for clip, seconds in ((CASES / "phone_vfr_edit.mp4", 4.012), (made, 1.7)):
+    media.ffmpeg("-ss", 1.3, "-i", whole, "-c", "copy", edited)
+    for clip, seconds in ((CASES / "phone_vfr_edit.mp4", 4.012), (edited, 1.7)):
         for target in (".mkv", ".mp4"):
             out = tmp_path / f"{clip.stem}{target}.{target}"
             upscaled(clip, out)

@@ -133,9 +133,9 @@ def test_a_prompt_file_has_sound_of_every_kind_where_the_source_has_it(tmp_path,
     assert referee.packets(out, "a:0") == pytest.approx(referee.packets(source, "a:0"), abs=0.001)
     # For AC-3, MP4 does not hide it; ffmpeg before version 7 does not hide it in Matroska either.
     samples, priming = referee.sound(source), AC3_PRIMING if codec == "ac3" and media.version() >= (7, 0) else 0
-    made = referee.sound(out)[priming:]
+    result_samples = referee.sound(out)[priming:]
     assert (
-        made[: len(samples)] == samples[: len(made)]
+        result_samples[: len(samples)] == samples[: len(result_samples)]
     ).all()  # followed by the samples that the source hides at its end
 
 

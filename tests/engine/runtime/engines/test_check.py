@@ -52,9 +52,9 @@ def test_an_engine_that_fits_is_read(engine):
     ],
 )
 def test_a_stale_or_foreign_engine_is_refused(engine, contents, builder, message):
-    wanted, here = dataclasses.replace(CONTENTS, **contents), dataclasses.replace(BUILDER, **builder)
+    expected, builder_here = dataclasses.replace(CONTENTS, **contents), dataclasses.replace(BUILDER, **builder)
     with pytest.raises(ModelError, match=f"cannot be used: .*{message}.*; build it with: {COMMAND}$"):
-        check(engine, wanted, here, DRIVER, command=COMMAND)
+        check(engine, expected, builder_here, DRIVER, command=COMMAND)
 
 
 def _truncate(engine):

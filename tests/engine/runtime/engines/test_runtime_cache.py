@@ -10,7 +10,7 @@ class Engine:
     """An engine, its configuration and its cache in one. compiled: by a run. valid: accepted data. taken: loaded data."""
 
     def __init__(self, compiled=b"kernels", valid=b"kernels"):
-        self.compiled, self.valid, self.taken, self.set = compiled, valid, b"", None
+        self.compiled, self.valid, self.loaded, self.set = compiled, valid, b"", None
 
     def create_runtime_config(self):
         return self
@@ -25,8 +25,8 @@ class Engine:
         return "context"
 
     def deserialize(self, blob):
-        self.taken = blob if blob == self.valid else b""
-        return bool(self.taken)
+        self.loaded = blob if blob == self.valid else b""
+        return bool(self.loaded)
 
     def serialize(self):
         return self.compiled
@@ -48,7 +48,7 @@ def test_what_was_compiled_is_taken_at_the_next_start(file):
     assert file.name == "flashvsr-v1.1-tiny-fp16-sm89.0123456789ab.nvidia-l4-580-65.cache"
     engine = Engine()
     again = RuntimeCache(engine, file)
-    assert engine.taken == b"kernels"
+    assert engine.loaded == b"kernels"
     written = file.stat().st_mtime_ns
     again.keep()
     assert file.stat().st_mtime_ns == written  # nothing was compiled
@@ -58,7 +58,7 @@ def test_what_tensorrt_does_not_take_is_compiled_again_and_replaced(file):
     file.write_bytes(b"of another driver")
     engine = Engine()
     RuntimeCache(engine, file).keep()
-    assert engine.taken == b"" and file.read_bytes() == b"kernels"
+    assert engine.loaded == b"" and file.read_bytes() == b"kernels"
 
 
 def test_what_is_of_other_builds_and_of_runs_that_died_goes_and_what_other_machines_keep_stays(file):
@@ -92,7 +92,7 @@ def test_what_is_too_large_or_cannot_be_written_is_not_kept(file, monkeypatch):
     file.write_bytes(b"kernels")
     engine = Engine()
     RuntimeCache(engine, file)
-    assert engine.taken == b""
+    assert engine.loaded == b""
     monkeypatch.undo()
     RuntimeCache(Engine(), file.parent / "none" / file.name).keep()
     assert not (file.parent / "none").exists()

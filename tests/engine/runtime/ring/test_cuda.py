@@ -44,10 +44,10 @@ class Buffer:
 
 class Event:
     def __init__(self, stream):
-        self.stream, self.come = stream, False
+        self.stream, self.reached = stream, False
 
     def sync(self):
-        while not self.come:
+        while not self.reached:
             work, _ = self.stream.queue.popleft()
             work()
 
@@ -67,7 +67,7 @@ class Stream:
     def record(self, *, options):
         assert options == {"blocking_sync": True}
         event = Event(self)
-        self.add(lambda: setattr(event, "come", True))
+        self.add(lambda: setattr(event, "reached", True))
         return event
 
     def wait(self, event):
@@ -86,9 +86,9 @@ class DefaultStream(Stream):
 class Core(ModuleType):
     """A fake of cuda-core on host memory. left: free bytes of the device."""
 
-    def __init__(self, left):
+    def __init__(self, free_bytes):
         super().__init__("cuda.core")
-        self.left, self.buffers, outer = left, [], self
+        self.free_bytes, self.buffers, outer = free_bytes, [], self
 
         class Device:
             default_stream = DefaultStream()
@@ -105,8 +105,8 @@ class Core(ModuleType):
                 return Stream()
 
             def allocate(self, size, *, stream):
-                outer.left -= size
-                if outer.left < 0:
+                outer.free_bytes -= size
+                if outer.free_bytes < 0:
                     raise RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: the API call failed")
                 outer.buffers.append(Buffer(size, there=False))
                 return outer.buffers[-1]
@@ -133,8 +133,8 @@ class Direct:
 
 @pytest.fixture
 def device(monkeypatch):
-    def of(left):
-        core = Core(left)
+    def of(free_bytes):
+        core = Core(free_bytes)
         package = ModuleType("cuda")
         package.core = core
         monkeypatch.setitem(sys.modules, "cuda", package)

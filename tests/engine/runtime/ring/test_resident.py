@@ -40,20 +40,20 @@ def write(path, kind=TensorProto.FLOAT):
 def seen(graph, runs):
     """Return the states that a graph reads in this many runs from zero, for two passes."""
     state, ring = State([graph], SIZES), Ring(graph, {}, SEEN, 2)
-    found = []
+    states = []
     for _ in range(2):
         state.clear()
         for _ in range(runs):
             if ring.full:
-                found.append(ring.collect()["seen"].max())
+                states.append(ring.collect()["seen"].max())
             ring.submit({}, state.advance(graph))
         while len(ring):
-            found.append(ring.collect()["seen"].max())
+            states.append(ring.collect()["seen"].max())
     ring.close()
     nbytes = state.nbytes
     state.close()
     state.close()
-    return found, nbytes
+    return states, nbytes
 
 
 @pytest.mark.parametrize("kind", ["FLOAT", "FLOAT16", "BFLOAT16"])
@@ -81,8 +81,8 @@ def test_what_is_put_there_is_there(tmp_path, seed):
     resident = Resident(LateGraph(OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1), device))
     values = np.arange(12, dtype=np.int64).reshape(3, 4).T  # not in C order
     bound = resident.put(values)
-    found = bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape)
-    np.testing.assert_array_equal(found, values)
+    stored = bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape)
+    np.testing.assert_array_equal(stored, values)
     assert device.in_use == resident.nbytes == values.nbytes
     resident.close()
     assert device.in_use == 0

@@ -104,10 +104,10 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
     device.use()
     queued = HostGraph(graph, device)
 
-    def in_another_thread(work, *given):
+    def in_another_thread(work, *arguments):
         device._threads.clear()  # a new thread may have the identifier of one that has ended
         with ThreadPoolExecutor(1) as thread:
-            return thread.submit(work, *given).result()
+            return thread.submit(work, *arguments).result()
 
     ring = in_another_thread(Ring, queued, INPUTS, OUTPUTS, 2)
     in_another_thread(ring.submit, {"frame": frames[0]})
@@ -120,16 +120,16 @@ def test_the_device_is_that_of_whatever_thread_uses_the_ring(network):
 class Failing(HostGraph):
     """A graph that fails at one run, before or after its work was enqueued."""
 
-    def __init__(self, graph, device, at, *, queued):
+    def __init__(self, graph, device, failing_run, *, queued):
         super().__init__(graph, device)
-        self.left, self.queued = at, queued
+        self.runs_until_failure, self.queued = failing_run, queued
 
     def enqueue(self, bound):
-        self.left -= 1
-        if self.left == 0 and not self.queued:
+        self.runs_until_failure -= 1
+        if self.runs_until_failure == 0 and not self.queued:
             raise MemoryShortError("no memory")
         super().enqueue(bound)
-        if self.left == 0:
+        if self.runs_until_failure == 0:
             raise ModelError("refused")
 
 
