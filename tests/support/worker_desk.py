@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import asdict
 
@@ -66,3 +67,12 @@ def working(folder, load=fake.load, **options):
             # An attempt sends its last report when it ends, so the pipe stays open until then.
             for each in (thread, *(each for each in threading.enumerate() if each.name == "attempt")):
                 each.join(60)
+
+
+def until(condition):
+    """Wait until a condition is true, for at least 20 seconds."""
+    for _ in range(2000):
+        if condition():
+            return
+        time.sleep(0.01)
+    raise AssertionError("the condition did not become true")
