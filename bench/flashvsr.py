@@ -6,7 +6,6 @@ matrix speed. Needs no internet access. --small uses a small configuration, to t
 """
 
 import argparse
-import ctypes
 import gc
 import statistics
 import sys
@@ -19,9 +18,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import onnxruntime
 import torch
 from flashvsr_runners import FRAMES, Steps, onnxruntime_steps, pytorch_steps
+from provider import register
 
 from upres.engine.core.errors import ModelError
 from upres.engine.machine.host import peak_memory
@@ -165,15 +164,6 @@ def matrix_peak(device: str) -> float:
 def device_name(device: str) -> str:
     """Return the name of the GPU, or cpu."""
     return torch.cuda.get_device_name(0) if device == "cuda" else device
-
-
-def register(library: Path) -> None:
-    """Register the CUDA provider of a library with an ONNX Runtime built without CUDA, using PyTorch's CUDA libraries."""
-    for name in ("cublasLt", "cublas", "curand", "cudart", "nvrtc", "cudnn"):
-        for folder in map(Path, sys.path):
-            for library_file in sorted(folder.glob(f"nvidia/*/lib/lib{name}.so.*")):
-                ctypes.CDLL(str(library_file), mode=ctypes.RTLD_GLOBAL)
-    onnxruntime.register_execution_provider_library("CUDAExecutionProvider", str(library.absolute()))
 
 
 def print_line(line: str) -> None:

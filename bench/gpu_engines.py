@@ -19,7 +19,7 @@ from upres.export.trt import builder
 if TYPE_CHECKING:
     from gpu import Options
 
-FLASHVSR_SECONDS = 145  # less than the limit of its part in gpu.py, so that the results until then are reported
+FLASHVSR_SECONDS = 95  # less than the limit of its part in gpu.py, so that the results until then are reported
 CAPABILITIES = ("SM80", "SM89", "SM120")  # an engine for the first may also run on later GPUs
 SIZE = (64, 96)  # height and width of the engine's frames
 

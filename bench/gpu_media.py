@@ -42,6 +42,7 @@ def end_to_end(options: "Options") -> dict[str, Any]:
                 results[name_of(choice)] = _measure(load_choice(X2, choice), clip, Path(folder) / "out.mp4", count)
             except ModelError as error:
                 results[name_of(choice)] = {"problem": str(error)}
+            options.keep({"results": results})
     if not results:
         return nothing_runs(options.device)
     return {"source": f"{width}x{height}, {count} frames", "cores": cpus(), "results": results}

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 WHOLE = 1 << 16  # side of a tile in pixels: larger than any frame
 DEPTHS = (1, 2, 3, 4)
+SECONDS = 1.0  # of each measurement, at most RUNS runs
+RUNS = 200
 MOST_OVER_SLOWEST = 1.1  # goal: maximum time of the ring relative to the slowest of copy in, computing and copy out
 LEAST_OVER_PLAIN = 1.3  # goal: minimum speedup over sequential runs
 
@@ -34,18 +36,19 @@ def overlap(options: "Options") -> dict[str, Any]:
 
     Measured with frames in RGB, and in planes whose colors the device converts.
     """
-    width, height, runs = (64, 48, 4) if options.tiny else (1280, 720, 200)
+    width, height, seconds = (64, 48, 0.02) if options.tiny else (1280, 720, SECONDS)
     pictures = frames(4, width, height)
     results: dict[str, Any] = {}
     for name, load in _graphs(options.device):
         try:
             graph = load()
-            results[name] = _measure(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, runs)
+            results[name] = _measure(graph, RGB(find(X2)[1], width, height, np.dtype(np.uint8)), pictures, seconds)
             planar = PlanarGraph(graph, Layout(COLOR, "center"))
             planes = [ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(each)) for each in pictures]
-            results[f"{name}, planes"] = _measure(planar, Planes(find(X2)[1], width, height), planes, runs)
+            results[f"{name}, planes"] = _measure(planar, Planes(find(X2)[1], width, height), planes, seconds)
         except ModelError as error:
             results[name] = {**results.get(name, {}), "problem": str(error)}
+        options.keep(results)
     return results or nothing_runs(options.device)
 
 
@@ -58,18 +61,21 @@ def _graphs(device: str) -> Iterator[tuple[str, Callable[[], DeviceGraph]]]:
             yield name_of(choice), lambda choice=choice: registry.choose(choice.runtime).load(path, choice.precision)
 
 
-def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], runs: int) -> dict[str, Any]:
+def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], seconds: float) -> dict[str, Any]:
     tiles = cut(tensors.facts, tensors.width, tensors.height, WHOLE, on_device=True)
     inputs = tensors.inputs(tiles)
     if instead := graph.prepare(inputs, width=tensors.width, height=tensors.height):
         raise ModelError(instead)
     specs = inputs, tensors.between(tiles), tensors.outputs(tiles)
     sources = [feeds for each in pictures for feeds in tensors.cut(tiles, each)]
+    once = _seconds(lambda: graph.run(sources[0]), 1)
+    runs = min(RUNS, max(DEPTHS[-1], int(seconds / once)))
     parts = _parts(graph, *specs, runs)
     plain = _seconds(lambda: [graph.run(sources[number % 4]) for number in range(runs)], runs)
     rings = {depth: _ring_seconds(graph, *specs, depth, sources, runs) for depth in DEPTHS}
     return {
         "runs_on": graph.report,
+        "runs": runs,
         "seconds": {**parts, "plain": plain, **{f"ring of {depth}": seconds for depth, seconds in rings.items()}},
         "over_slowest_part": rings[DEPTH] / max(parts.values()),
         "goal_over_slowest_part": MOST_OVER_SLOWEST,

@@ -47,6 +47,7 @@ def speed(options: "Options") -> dict[str, Any]:
                 "tflops": flops / 1e12,
                 "share_of_peak": None if peak is None else flops / peak,
             }
+            options.keep({"peaks": peaks, "results": results})
     if not results:
         return nothing_runs(options.device)
     return {"peaks": peaks, "results": results}

@@ -41,6 +41,7 @@ def x4plus(options: "Options") -> dict[str, Any]:
                     result["upres"][f"{runtime.name} {precision}"] = _fps(lambda g=graph: g.run(feed), options)
                 except ModelError as error:
                     result["upres"][f"{runtime.name} {precision}"] = str(error)
+                options.keep(result)
     result["pytorch"] = _pytorch(network, tensors, feed["frame"], options)
     speeds = [fps for fps in result["upres"].values() if isinstance(fps, float)]
     result["ratio"] = max(speeds, default=0.0) / result["pytorch"]

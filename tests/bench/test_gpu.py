@@ -11,11 +11,12 @@ import pytest
 from paths import ROOT
 from tables import X2
 
+from upres.engine.machine import nvidia
 from upres.engine.machine.video_engines import video_engines
 from upres.engine.models.tuned import Choice
 
 BENCH = ROOT / "bench" / "gpu.py"
-PARTS = ["correct", "overlap", "speed", "end_to_end", "flashvsr", "rtx"]
+PARTS = ["ready", "correct", "overlap", "speed", "end_to_end", "flashvsr", "rtx"]
 
 
 def bench(*words):
@@ -37,6 +38,7 @@ def test_every_part_runs_on_the_host_and_leaves_its_result(tmp_path):
     sections = {name.removesuffix(", host"): part for name, part in document["results"].items()}
     assert list(sections) == PARTS and document["versions"]["onnxruntime"]
     assert not [name for name, part in sections.items() if "problem" in part], sections
+    assert sections["ready"]["ready"] and set(sections["ready"]["missing"]) <= {"torch", "cuda-core", "tensorrt-rtx"}
     correct = sections["correct"]
     assert correct["right"] and len(correct["results"]) == 4 and correct["sanitizer"] == "no GPU"
     assert [each["misplaced"] for each in correct["results"].values() if "misplaced" in each] == [0, 0]
@@ -60,6 +62,38 @@ def test_a_part_by_itself_adds_to_what_is_there_and_a_device_that_is_not_here_is
     assert list(json.loads(out.read_text())["results"]) == ["flashvsr, host"]
     output = parts("gpu_networks").nothing_runs("cuda")["skipped"]
     assert "no runtime runs on cuda here" in output and "onnxruntime: on the CPU" in output
+
+
+def test_a_machine_that_lacks_something_is_found_out_at_once(tmp_path):
+    if nvidia.driver().problem is None:
+        pytest.skip("there is a GPU")
+    done = bench("--out", tmp_path / "results.json")
+    assert done.returncode == 0, done.stderr
+    assert "this machine is not ready" in done.stdout and "correct" not in done.stdout
+    found = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert list(found) == ["ready, cuda"] and not found["ready, cuda"]["ready"]
+    assert "no runtime runs on cuda here" in found["ready, cuda"]["skipped"]
+
+
+def test_a_part_that_is_stopped_leaves_the_results_that_it_had(parts, monkeypatch):
+    gpu = parts("gpu")
+
+    def stopped(command, seconds):
+        gpu.Options("host", kept=command[command.index("--kept") + 1]).keep({"results": {"one": 1}})
+        return {"problem": f"no answer within {seconds} s"}
+
+    monkeypatch.setattr(gpu, "answer", stopped)
+    assert gpu._result("speed") == {"results": {"one": 1}, "problem": "no answer within 80 s"}
+    monkeypatch.setattr(gpu, "answer", lambda command, seconds: {"problem": "none"})
+    assert gpu._result("speed") == {"problem": "none"}
+
+
+def test_the_sanitizer_finds_nothing_clean_where_nothing_runs():
+    if nvidia.driver().problem is None:
+        pytest.skip("there is a GPU")
+    command = [sys.executable, BENCH.with_name("gpu_correct.py"), "cuda"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert done.returncode and "nothing was checked" in done.stderr
 
 
 def test_all_parts_together_take_less_than_ten_minutes(parts):
