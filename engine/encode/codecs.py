@@ -7,11 +7,14 @@ the same output regardless of the machine's load.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # not imported at run time, because the command line's help lists the codecs and must not load NumPy
     from upres.engine.core.frame import Light
 
+Options = tuple[tuple[str, str], ...]  # names and values, in FFmpeg's terms
 PRESETS = ("ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow")
 
 
@@ -83,6 +86,24 @@ CODECS = {
 
 CAPTIONED = ("libx264", "libx264rgb", "libx265", "h264_nvenc", "hevc_nvenc")
 """Encoders whose packets can hold closed captions, written by the encoder itself or added afterwards."""
+PARAMS = frozenset(facts.params for facts in CODECS.values() if facts.params)
+"""The options that hold a library's native options."""
+THREADS = 4  # fixed, so that the same frames and settings give the same bytes
+# Each packet of AV1 shows exactly one frame, even with reordered references, so random access is used: low delay gives files larger
+# by a third and sometimes hangs (SVT-AV1 4.1), as do several threads per stage (lp > 1, with the same output). Groups of
+# four frames need a quarter of the memory of the default, at the same file size.
+SVT = "pred-struct=2:hierarchical-levels=2:scd=0:lp=1"
+X265 = "log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:"
+X265 += f"pools={THREADS}:frame-threads=1:info=0"
+X265_CAPTIONS = ("a53cc", "1")  # libx264 writes captions by default
+# The look-ahead of libx264 and libx265 works on blocks of 16 pixels and weights them by how later frames depend on them (mbtree,
+# cuTree), 8 blocks at a time. If a row is not a multiple of 8 blocks, x264's AVX-512 code reads blocks after the row, which for
+# the last row is memory left by earlier encoders, and x265 writes past its buffer. For such widths x264 is therefore used without
+# AVX-512, and x265 without cuTree. Without AVX-512, x264 gives the same bytes as on a CPU that does not have it.
+TREE_STEP = 8 * 16
+# X264's names; all are present on CPUs with AVX-512.
+BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"
+
 NVENC = {"h264": "h264_nvenc", "hevc": "hevc_nvenc"}
 """The encoders of NVIDIA GPUs, by codec. They accept 8-bit 4:2:0 from the host; crf is their target quality, from 1 on."""
 NVENC_FORMAT = "yuv420p"
@@ -93,7 +114,43 @@ NVENC_OURS = ("rc", "qp", "b", "tune", "zerolatency", "delay", "rc-lookahead")
 NVENC_PRESETS = dict(zip(PRESETS, ("p1", "p1", "p2", "p3", "p4", "p4", "p5", "p6", "p7"), strict=True))
 
 
-def nvenc_options(crf: int, preset: str, *, prompt: bool) -> tuple[tuple[str, str], ...]:
+def common_options(preset: str, *, prompt: bool) -> Options:
+    """Return the options for libx264 and libx265 of any quality. prompt: encode frame by frame without delay."""
+    return (
+        *(("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), ("preset", preset)),
+        *((("tune", "zerolatency"), ("forced-idr", "1")) if prompt else ()),
+    )
+
+
+def x264_options(light: "Light | None", width: int, own: Sequence[str], required: Sequence[str]) -> Options:
+    """Return libx264's native options, if any. own: the user's, which come before `required`. width: of the frames."""
+    instructions = (f"asm={BEFORE_AVX512}",) if not _fits_tree(width) and _has_avx512() else ()
+    parameters = ":".join((*own, *required, *light_parameters(light, "libx264"), *instructions))
+    return (("x264-params", parameters),) if parameters else ()
+
+
+def x265_options(light: "Light | None", width: int, own: Sequence[str], required: Sequence[str]) -> Options:
+    """Return libx265's native options, and the one for captions. own, required, width: as for `x264_options`."""
+    tree = () if _fits_tree(width) else ("cutree=0",)
+    parameters = ":".join((*own, X265, *required, *tree, *light_parameters(light, "libx265")))
+    return (("x265-params", parameters), X265_CAPTIONS)
+
+
+def _fits_tree(width: int) -> bool:
+    """Report whether a row of blocks is a multiple of TREE_STEP."""
+    return -(-width // 16) * 16 % TREE_STEP == 0
+
+
+@cache
+def _has_avx512() -> bool:
+    """Report whether the CPU has AVX-512, according to Linux."""
+    try:
+        return "avx512f" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+
+
+def nvenc_options(crf: int, preset: str, *, prompt: bool) -> Options:
     """Return the options for NVENC. prompt: encode frame by frame without delay."""
     return (
         *(("bf", "0"), ("flags", "+frame_duration"), ("preset", NVENC_PRESETS[preset])),

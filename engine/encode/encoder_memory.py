@@ -52,7 +52,7 @@ SAMPLES_OF_16_BITS = ("libx264", "libx265", "libsvtav1")
 def encoder_memory(encoding: Encoding, frames: int | None = None) -> int:
     """Predict an encoder's peak memory in bytes. frames: maximum number of frames that it encodes."""
     cost, encoder = COSTS[encoding.library], encoding.encoder
-    ahead = 0 if encoder.live or encoder.fragment == "frame" else cost.frames_ahead[encoder.preset]
+    ahead = 0 if encoder.prompt else cost.frames_ahead[encoder.preset]
     references = 0 if cost.references is None else cost.references[encoder.preset]
     a_pixel = cost.base + cost.ahead * (ahead if frames is None else min(ahead, frames)) + cost.reference * references
     chroma = FULL_CHROMA if encoding.pixel_format.startswith(("yuv444p", "gbrp")) else 1.0

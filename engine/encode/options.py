@@ -1,8 +1,6 @@
 """Encoding settings: those that a user chooses, and the codec, size and pixel format derived from them for a frame shape."""
 
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Literal
 
 import av
@@ -16,11 +14,18 @@ from .codecs import (
     NVENC,
     NVENC_FORMAT,
     NVENC_MOST,
+    PARAMS,
     PRESETS,
+    SVT,
+    THREADS,
     CodecFacts,
+    Options,
+    common_options,
     light_parameters,
     nvenc_options,
     problems_of,
+    x264_options,
+    x265_options,
 )
 
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
@@ -30,24 +35,8 @@ LONGEST_SIDE = 16384  # pixels, supported by x264 and by decoders of HEVC
 MOST_PIXELS = 1 << 28  # supported by libavutil, including a margin of 128 per side (av_image_check_size)
 SMALLEST_HEVC = 16  # minimum side length of libx265
 LARGEST_H264 = 4096  # side length; H.264's level 5.2, the highest that hardware decoders support, ends at 4096x2304
-# Each packet of AV1 shows exactly one frame, even with reordered references, so random access is used: low delay gives files larger
-# by a third and sometimes hangs (SVT-AV1 4.1), as do several threads per stage (lp > 1, with the same output). Groups of
-# four frames need a quarter of the memory of the default, at the same file size.
-SVT = "pred-struct=2:hierarchical-levels=2:scd=0:lp=1"
-PARAMS = frozenset(facts.params for facts in CODECS.values() if facts.params)
 LOSSLESS_DEEP = "gbrp12le"  # precise enough that the conversion from 10-bit YUV loses nothing
-THREADS = 4  # fixed, so that the same frames and settings give the same bytes
-X265 = "log-level=none:bframes=0:repeat-headers=0:keyint=-1:scenecut=0:open-gop=0:"
-X265 += f"pools={THREADS}:frame-threads=1:info=0"
 ODD = "{}x{} has an odd side, so it is encoded as 4:4:4, which not every player shows"
-CAPTIONS = ("a53cc", "1")  # for libx265; libx264 writes captions by default
-# The look-ahead of libx264 and libx265 works on blocks of 16 pixels and weights them by how later frames depend on them (mbtree,
-# cuTree), 8 blocks at a time. If a row is not a multiple of 8 blocks, x264's AVX-512 code reads blocks after the row, which for
-# the last row is memory left by earlier encoders, and x265 writes past its buffer. For such widths x264 is therefore used without
-# AVX-512, and x265 without cuTree. Without AVX-512, x264 gives the same bytes as on a CPU that does not have it.
-TREE_STEP = 8 * 16
-# X264's names; all are present on CPUs with AVX-512.
-BEFORE_AVX512 = "MMX2,SSE2,SSSE3,SSE4,AVX,FMA3,LZCNT,BMI1,BMI2,AVX2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +60,7 @@ class Encoder:
     fragment: Unit = "segment"
     live: bool = False
     pixel_format: str | None = None
-    options: tuple[tuple[str, str], ...] = ()
+    options: Options = ()
     nvenc: bool = False
 
     def __post_init__(self) -> None:
@@ -90,7 +79,7 @@ class Encoder:
             problems.append(f"`height` must lie in 16..16384, got {self.height}")
         if self.fragment not in ("segment", "frame"):
             problems.append(f"fragment must be segment or frame, got {self.fragment!r}")
-        if (self.live or self.fragment == "frame") and not self.facts.prompt:
+        if self.prompt and not self.facts.prompt:
             problems.append(f"`codec` must be h264 or hevc for live sources and single frames, got {self.codec!r}")
         if (self.options or self.pixel_format) and self.codec in ("auto", "lossless"):
             problems.append(
@@ -110,6 +99,11 @@ class Encoder:
     def facts(self) -> CodecFacts:
         """Properties of the codec; those of H.264 if the codec is chosen later or unknown."""
         return CODECS.get(self.codec, CODECS["h264"])
+
+    @property
+    def prompt(self) -> bool:
+        """Report whether frames are encoded one by one, without look-ahead."""
+        return self.live or self.fragment == "frame"
 
     @property
     def quality(self) -> int:
@@ -141,7 +135,7 @@ class Encoding:
     width: int
     height: int
     color: Color
-    options: tuple[tuple[str, str], ...]
+    options: Options
     encoder: Encoder
     why: str | None = None
     container: str = "mp4"
@@ -159,47 +153,48 @@ def resolve(encoder: Encoder, shape: Shape) -> Encoding:
             f"{MOST_PIXELS // 10**6} million in all; choose a smaller scale, or a `height` to resample the result to"
         )
     color = encoded(shape.color, deep=shape.deep)
-    odd = width % 2 or height % 2
-    prompt = encoder.live or encoder.fragment == "frame"
-    common = (
-        *(("bf", "0"), ("flags", "+frame_duration"), ("threads", str(THREADS)), ("preset", encoder.preset)),
-        *((("tune", "zerolatency"), ("forced-idr", "1")) if prompt else ()),
-    )
     if encoder.codec == "lossless":
-        color = Color("gbr", "pc", color.primaries, color.transfer)
-        if shape.deep:
-            exact = (*common, _x265(shape, (X265, "lossless=1"), width), CAPTIONS)
-            return Encoding("libx265", LOSSLESS_DEEP, width, height, color, exact, encoder)
-        return Encoding("libx264rgb", "rgb24", width, height, color, (*common, ("qp", "0")), encoder)
-    pixel_format = ("yuv444p" if odd else "yuv420p") + "10le" * shape.deep
-    codec, why = _codec(encoder, shape, width, height)
+        return _resolve_lossless(encoder, shape, width, height, color)
+    codec, note = _codec(encoder, shape, width, height)
     if codec not in ("h264", "hevc"):
         return _resolve_other(encoder, shape, width, height, color)
+    odd = bool(width % 2 or height % 2)
+    pixel_format = ("yuv444p" if odd else "yuv420p") + "10le" * shape.deep
     if encoder.pixel_format:
-        pixel_format, odd = (
-            _checked_format(encoder, width, height, encoder.pixel_format),
-            "420" not in encoder.pixel_format,
-        )
-    why = _with_depth(why, shape, pixel_format)
+        pixel_format = _checked_format(encoder, width, height, encoder.pixel_format)
+        odd = "420" not in encoder.pixel_format
+    note = _with_depth(note, shape, pixel_format)
     fits = max(width, height) <= NVENC_MOST.get(codec, 0)
     if encoder.nvenc and pixel_format == NVENC_FORMAT and fits:
-        options = (*nvenc_options(encoder.quality, encoder.preset, prompt=prompt), *encoder.options)
-        return Encoding(NVENC[codec], pixel_format, width, height, color, options, encoder, why)
+        options = (*nvenc_options(encoder.quality, encoder.preset, prompt=encoder.prompt), *encoder.options)
+        return Encoding(NVENC[codec], pixel_format, width, height, color, options, encoder, note)
     if encoder.nvenc:
         limits = "8-bit 4:2:0" if fits else f"{codec} of at most {NVENC_MOST[codec]} pixels a side"
-        why = _joined(why, f"NVENC takes {limits}, so the CPU encodes {pixel_format} of {width}x{height}")
-    quality = (*common, ("crf", str(encoder.quality)), *(each for each in encoder.options if each[0] not in PARAMS))
+        cpu = f"NVENC takes {limits}, so the CPU encodes {pixel_format} of {width}x{height}"
+        note = "; ".join(filter(None, (note, cpu)))
+    library, options = _cpu_options(encoder, shape, codec, width, subsampled=not odd)
+    return Encoding(library, pixel_format, width, height, color, options, encoder, note)
+
+
+def _resolve_lossless(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
+    """Resolve settings for RGB without loss."""
+    color = Color("gbr", "pc", color.primaries, color.transfer)
+    common = common_options(encoder.preset, prompt=encoder.prompt)
+    if shape.deep:
+        options = (*common, *x265_options(shape.light, width, (), ("lossless=1",)))
+        return Encoding("libx265", LOSSLESS_DEEP, width, height, color, options, encoder)
+    return Encoding("libx264rgb", "rgb24", width, height, color, (*common, ("qp", "0")), encoder)
+
+
+def _cpu_options(encoder: Encoder, shape: Shape, codec: str, width: int, *, subsampled: bool) -> tuple[str, Options]:
+    """Return library and options for H.264 or HEVC on the CPU. subsampled: chroma has fewer samples than luma."""
+    own = (each for each in encoder.options if each[0] not in PARAMS)
+    options = (*common_options(encoder.preset, prompt=encoder.prompt), ("crf", str(encoder.quality)), *own)
     # swscale places chroma in the middle of its four pixels; players assume left if it is not specified.
-    centered = () if odd else ("chromaloc=1",)
+    centered = ("chromaloc=1",) if subsampled else ()
     if codec == "h264":
-        instructions = (f"asm={BEFORE_AVX512}",) if not _fits_tree(width) and _has_avx512() else ()
-        parameters = ":".join(
-            (*_params(encoder), *centered, *light_parameters(shape.light, "libx264"), *instructions),
-        )
-        quality = (*quality, *((("x264-params", parameters),) if parameters else ()))
-        return Encoding("libx264", pixel_format, width, height, color, quality, encoder, why)
-    options = (*quality, _x265(shape, (*_params(encoder), X265, *centered), width), CAPTIONS)
-    return Encoding("libx265", pixel_format, width, height, color, options, encoder, why)
+        return "libx264", (*options, *x264_options(shape.light, width, _params(encoder), centered))
+    return "libx265", (*options, *x265_options(shape.light, width, _params(encoder), centered))
 
 
 def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str, str | None]:
@@ -226,17 +221,6 @@ def _codec(encoder: Encoder, shape: Shape, width: int, height: int) -> tuple[str
     return codec, why
 
 
-def _x265(shape: Shape, parameters: tuple[str, ...], width: int) -> tuple[str, str]:
-    """Return the option with x265's native parameters: first the user's, then the required ones."""
-    tree = () if _fits_tree(width) else ("cutree=0",)
-    return "x265-params", ":".join((*parameters, *tree, *light_parameters(shape.light, "libx265")))
-
-
-def _fits_tree(width: int) -> bool:
-    """Report whether a row of blocks is a multiple of TREE_STEP."""
-    return -(-width // 16) * 16 % TREE_STEP == 0
-
-
 def bits_of(pixel_format: str) -> int:
     """Return the bits per channel of a pixel format; 16 if FFmpeg does not know it, which is reported later."""
     try:
@@ -253,11 +237,7 @@ def _with_depth(why: str | None, shape: Shape, pixel_format: str) -> str | None:
     note = (
         f"the source's {shape.bits} bits a channel become {bits} in {pixel_format}; another pixel format may hold more"
     )
-    return _joined(why, note)
-
-
-def _joined(why: str | None, note: str) -> str:
-    return note if why is None else f"{why}; {note}"
+    return "; ".join(filter(None, (why, note)))
 
 
 def _resolve_other(encoder: Encoder, shape: Shape, width: int, height: int, color: Color) -> Encoding:
@@ -307,15 +287,6 @@ def _checked_format(encoder: Encoder, width: int, height: int, default: str) -> 
 def _params(encoder: Encoder) -> tuple[str, ...]:
     """Return the user's values for a library's native options, which precede the required ones."""
     return tuple(value for name, value in encoder.options if name in PARAMS)
-
-
-@cache
-def _has_avx512() -> bool:
-    """Report whether the CPU has AVX-512, according to Linux."""
-    try:
-        return "avx512f" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return False
 
 
 def _size(encoder: Encoder, shape: Shape) -> tuple[int, int]:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import psutil
 
 from upres.engine.core.frame import Shape
-from upres.engine.encode.codecs import NVENC
+from upres.engine.encode.codecs import NVENC, THREADS
 from upres.engine.encode.encoder_memory import encoder_memory
-from upres.engine.encode.options import THREADS, Encoding
+from upres.engine.encode.options import Encoding
 from upres.engine.encode.video import waiting_bytes
 from upres.engine.runtime.base import cpus
 
