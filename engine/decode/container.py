@@ -1,10 +1,8 @@
 """Opening of a container with PyAV, and selection of the tracks that are read."""
 
 import errno
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, TypeAlias, cast
 
 import av
@@ -17,6 +15,7 @@ from av.subtitles.stream import SubtitleStream
 
 from upres.engine.core.errors import Interrupted, SourceError, reason
 
+from .header import missing_part
 from .source import Readable
 
 MediaPacket: TypeAlias = "Packet[Any]"
@@ -39,18 +38,6 @@ ACCESS_ERRORS = (ConnectionError, FileNotFoundError, PermissionError, TimeoutErr
 """Errors that prevent a source from being opened regardless of its content."""
 FORMAT_REFUSED = "its format is not among the accepted ones"
 NEEDS_SEEKING = "its format cannot be read from a stream: save it as a file, or send it as a job"
-BOXES = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof", b"moov", b"uuid", b"emsg", b"prft")
-"""Types of the top-level boxes of an MP4 or QuickTime file."""
-MOST_BOXES = 10_000
-MOST_REMOTE_BOXES = 32  # in a remote file, where each box may take a connection
-NO_INDEX = (
-    "its index, the box moov, is missing: the recording was cut off before the index was written; untrunc can rebuild it with the "
-    "help of another recording from the same device"
-)
-NO_HEADER = (
-    "it holds fragments without the header that they need, the box moov; put the init segment in front: "
-    "cat init.mp4 segment.m4s > in.mp4"
-)
 LIVE_PROBE = {"fpsprobesize": "6"}
 """Number of frames that are read to find the frame rate; libavformat's default of 20 would double the initial delay."""
 
@@ -188,7 +175,7 @@ def _open(
         what = "cannot be opened" if unreachable else "not a video that can be read"
         why = reason(error)
         if isinstance(error, av.InvalidDataError) and not isinstance(file, Unseekable):
-            why = _missing_part(file) or why
+            why = missing_part(file) or why
         if isinstance(error, av.ExitError):
             what, why = (
                 "cannot be opened",
@@ -202,43 +189,6 @@ def _open(
             why = NEEDS_SEEKING
         remedy = "" if hwaccel is None else "; without `nvdec` the CPU decodes"
         raise SourceError(f"{name}: {what} ({why}){remedy}") from error
-
-
-def _missing_part(file: str | Seekable) -> str:
-    """Return a description of the essential part that an MP4 or QuickTime file lacks; empty if none is missing."""
-    try:
-        if isinstance(file, Seekable):
-            return _missing_box(file, MOST_REMOTE_BOXES)
-        if not Path(file).is_file():  # it is an address
-            return ""
-        with Path(file).open("rb") as opened:
-            return _missing_box(opened, MOST_BOXES)
-    except (OSError, ValueError, SourceError):  # no more precise reason can be found
-        return ""
-
-
-def _missing_box(file: IO[bytes] | Seekable, most: int) -> str:
-    """Do the work of `_missing_part` for an open file. most: maximum number of boxes to read."""
-    kinds = set()
-    end, at = file.seek(0, os.SEEK_END), 0
-    for _ in range(most):
-        if at >= end:
-            break
-        file.seek(at)
-        box = file.read(16)
-        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
-        size = int.from_bytes(box[8:16], "big") if size == 1 else size
-        if len(box) < 8 or kind not in BOXES:
-            break
-        kinds.add(kind)
-        if size < 8 or kind in (b"moof", b"moov"):
-            break
-        at += size
-    else:
-        return ""
-    if not kinds or b"moov" in kinds:
-        return ""
-    return NO_HEADER if b"moof" in kinds else NO_INDEX
 
 
 def choose(name: str, container: InputContainer, *, live: bool) -> Tracks:

@@ -1,6 +1,7 @@
-"""Track properties that PyAV does not expose, read from a header that one of libavformat's muxers writes for the track.
+"""Properties of files and tracks that PyAV does not expose: cropping, spatial audio, and what an unreadable MP4 lacks.
 
-Spatial audio, which libavformat does not keep, is looked for in the file itself.
+Cropping is read from a header that one of libavformat's muxers writes for the track. Spatial audio, which libavformat does not
+keep, and missing boxes are looked for in the file itself.
 EBML elements: RFC 8794, 4 to 6. Matroska tracks: RFC 9559, 5.1.4. Boxes: ISO/IEC 14496-12, 12.1.4 (clap).
 """
 
@@ -9,12 +10,14 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 import av
 from av import VideoFrame, VideoStream
 from av.container import InputContainer
 from av.filter import Graph
+
+from upres.engine.core.errors import SourceError
 
 SEGMENT, TRACKS, ENTRY, VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
 EDGES = {
@@ -24,8 +27,19 @@ EDGES = {
     "bottom": b"\x54\xaa",
 }  # PixelCrop…, 5.1.4.1.28.8 to 11
 
-
 MOST_BOXES, LARGEST_INDEX = 1000, 16 << 20
+BOXES = (b"ftyp", b"styp", b"wide", b"mdat", b"free", b"skip", b"sidx", b"moof", b"moov", b"uuid", b"emsg", b"prft")
+"""Types of the top-level boxes of an MP4 or QuickTime file."""
+MOST_LOCAL_BOXES = 10_000
+MOST_REMOTE_BOXES = 32  # in a remote file, where each box may take a connection
+NO_INDEX = (
+    "its index, the box moov, is missing: the recording was cut off before the index was written; untrunc can rebuild it with the "
+    "help of another recording from the same device"
+)
+NO_HEADER = (
+    "it holds fragments without the header that they need, the box moov; put the init segment in front: "
+    "cat init.mp4 segment.m4s > in.mp4"
+)
 APERTURE = struct.Struct(">4s8i")  # width, height, and the offset of its center from the picture's, each as a fraction
 
 
@@ -42,7 +56,7 @@ def header_of(video: VideoStream, container: str = "matroska", flags: str = "") 
 
 
 def has_spatial_audio(container: InputContainer) -> bool:
-    """Report whether an MP4 or QuickTime file describes ambisonic sound (box SA3D); False for what is no file."""
+    """Report whether an MP4 or QuickTime file describes ambisonic sound (box SA3D); False for other sources."""
     path = Path(container.name)
     if "mp4" not in container.format.name or not path.is_file():
         return False
@@ -68,6 +82,51 @@ def _index(file: BinaryIO) -> bytes:
             break
         file.seek(size - 16, io.SEEK_CUR)
     return b""
+
+
+class Positioned(Protocol):
+    """An open file in which positions can be set."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102
+
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...  # noqa: D102
+
+
+def missing_part(file: str | Positioned) -> str:
+    """Return a description of the essential part that an MP4 or QuickTime file lacks; empty if none is missing."""
+    try:
+        if not isinstance(file, str):
+            return _missing_box(file, MOST_REMOTE_BOXES)
+        if not Path(file).is_file():  # it is an address
+            return ""
+        with Path(file).open("rb") as opened:
+            return _missing_box(opened, MOST_LOCAL_BOXES)
+    except (OSError, ValueError, SourceError):  # no more precise reason can be found
+        return ""
+
+
+def _missing_box(file: Positioned, most: int) -> str:
+    """Do the work of `missing_part` for an open file. most: maximum number of boxes to read."""
+    kinds = set()
+    end, at = file.seek(0, io.SEEK_END), 0
+    for _ in range(most):
+        if at >= end:
+            break
+        file.seek(at)
+        box = file.read(16)
+        size, kind = int.from_bytes(box[:4], "big"), box[4:8]
+        size = int.from_bytes(box[8:16], "big") if size == 1 else size
+        if len(box) < 8 or kind not in BOXES:
+            break
+        kinds.add(kind)
+        if size < 8 or kind in (b"moof", b"moov"):
+            break
+        at += size
+    else:
+        return ""
+    if not kinds or b"moov" in kinds:
+        return ""
+    return NO_HEADER if b"moof" in kinds else NO_INDEX
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +173,7 @@ class Cropper:
         self._input: tuple[int, int, str] | None = None  # size and pixel format that the graph was built for
 
     def __call__(self, frame: VideoFrame) -> VideoFrame:
-        """Return a cropped frame; the same frame if there is nothing to crop, or if nothing would be left."""
+        """Return a cropped frame; the same frame if there is nothing to crop, or if nothing would remain."""
         left, top = self._crop.left, self._crop.top
         width, height = frame.width - left - self._crop.right, frame.height - top - self._crop.bottom
         if not self._crop or width <= 0 or height <= 0:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 
 from upres.engine.core.errors import SourceError, TargetError, reason
-from upres.engine.decode.container import NO_HEADER
+from upres.engine.decode.header import NO_HEADER
 from upres.engine.decode.source import Opened, Readable, Source
 
 from .interruptible import Interruptible
