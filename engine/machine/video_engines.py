@@ -23,11 +23,11 @@ class VideoEngine:
 
 def video_engines(probe: str = PROBE) -> tuple[VideoEngine, VideoEngine]:
     """Try to open NVENC and NVDEC in a separate process. Never raises, and waits a bounded time."""
-    found = ask(probe)
-    encoder, decoder = (found.get(name, {}) for name in ("nvenc", "nvdec"))
+    report = ask(probe)
+    encoder, decoder = (report.get(name, {}) for name in ("nvenc", "nvdec"))
     return (
-        VideoEngine("NVENC", tuple(encoder.get("built_in", ())), encoder.get("problem", found.get("problem"))),
-        VideoEngine("NVDEC", tuple(decoder.get("built_in", ())), decoder.get("problem", found.get("problem"))),
+        VideoEngine("NVENC", tuple(encoder.get("built_in", ())), encoder.get("problem", report.get("problem"))),
+        VideoEngine("NVDEC", tuple(decoder.get("built_in", ())), decoder.get("problem", report.get("problem"))),
     )
 
 

@@ -20,8 +20,8 @@ def main() -> None:
     """Print, for both, what is built in and the problem, if any."""
     encoders = [name for name in ENCODERS if name in av.codecs_available]
     devices = [name for name in hwdevices_available() if name == "cuda"]
-    found = {"nvenc": _look(encoders, _open_encoder), "nvdec": _look(devices, _open_decoder)}
-    sys.stdout.write(json.dumps(found) + "\n")
+    report = {"nvenc": _look(encoders, _open_encoder), "nvdec": _look(devices, _open_decoder)}
+    sys.stdout.write(json.dumps(report) + "\n")
 
 
 def _look(built_in: list[str], attempt: Callable[[str], None]) -> dict[str, Any]:

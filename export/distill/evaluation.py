@@ -37,13 +37,13 @@ def measure(
     frames: Mapping[str, list[Pixels]], teacher: Teacher, others: Mapping[str, Callable[[Pixels], Pixels]]
 ) -> dict[str, dict[str, Measure]]:
     """Compare each upscaling method with the teacher; returns measures by file, then by method, as means over a file's frames."""
-    ways = {**{method.lower(): _interpolated(method, teacher.scale) for method in METHODS}, **others}
+    methods = {**{method.lower(): _interpolated(method, teacher.scale) for method in METHODS}, **others}
     results: dict[str, dict[str, Measure]] = {}
     for name, clip in frames.items():
         targets = [teacher(frame) for frame in clip]
         results[name] = {
-            way: _mean([compare(run(frame), target) for frame, target in zip(clip, targets, strict=True)])
-            for way, run in ways.items()
+            method_name: _mean([compare(run(frame), target) for frame, target in zip(clip, targets, strict=True)])
+            for method_name, run in methods.items()
         }
     return results
 
@@ -57,8 +57,8 @@ def compare(upscaled: Pixels, target: Pixels) -> Measure:
 
 def means(results: Mapping[str, Mapping[str, Measure]]) -> dict[str, Measure]:
     """Return the means over all files, by method."""
-    ways = list(next(iter(results.values())))
-    return {way: _mean([measures[way] for measures in results.values()]) for way in ways}
+    methods = list(next(iter(results.values())))
+    return {name: _mean([measures[name] for measures in results.values()]) for name in methods}
 
 
 def _frames(path: Path, media: Media) -> list[Pixels]:

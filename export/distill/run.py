@@ -89,16 +89,18 @@ def evaluate(
         patches.ModelTeacher(registry.load(teacher, quality="exact")[0]),
         {exported.manifest.network: patches.ModelTeacher(model)},
     )
-    for name, ways in {**results, "mean": means(results)}.items():
-        for way, value in ways.items():
-            report(f"{name:24} {way:18} {value.psnr:6.2f} dB   gradients {value.gradients:.3f}")
+    for name, measures in {**results, "mean": means(results)}.items():
+        for method, value in measures.items():
+            report(f"{name:24} {method:18} {value.psnr:6.2f} dB   gradients {value.gradients:.3f}")
     return results
 
 
 def record(path: Path, name: str, results: dict[str, dict[str, Measure]], plan: Plan, shards: int) -> None:
     """Add a student's measures to a JSON file, with its training plan, the machine and the versions."""
-    measured = {file: {way: asdict(value) for way, value in ways.items()} for file, ways in results.items()}
-    measured["mean"] = {way: asdict(value) for way, value in means(results).items()}
+    measured = {
+        file: {method: asdict(value) for method, value in measures.items()} for file, measures in results.items()
+    }
+    measured["mean"] = {method: asdict(value) for method, value in means(results).items()}
     write(path, name, {"plan": asdict(plan), "patches": shards * patches.SHARD, "held_out": measured})
 
 
