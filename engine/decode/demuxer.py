@@ -14,7 +14,7 @@ from upres.engine.core.errors import EndedError, SourceError
 from upres.engine.core.timeline import Repairs
 
 from .clock import Clock
-from .container import MediaPacket, Tracks
+from .container import MediaPacket, Tracks, codec_name
 
 UNREAD_SHARE = 0.2  # share of an MPEG-TS file that may be tables, stuffing and tracks that end late
 MOST_SEARCHES = 1 << 14  # searches for the next packet of MPEG-TS after a gap, 64 KiB each
@@ -55,6 +55,7 @@ class Demuxer:
         self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
         known = start * time_base if start is not None and time_base and not seeked else None
+        self._changed: dict[str, None] = {}  # notes, in order
         self._waited = 0.0
         self._clock = Clock(
             self._streams,
@@ -89,7 +90,7 @@ class Demuxer:
         why = "it was not there when the tracks were looked for"
         late = [f"{kind} that begins later in the source is left out: {why}" for kind in self._late()]
         broke_off = f"the source ended or broke off, and could not be reopened in {self._reconnect} attempts"
-        return [*([cut_out] if removed else []), *late, *([broke_off] if self._broke_off else [])]
+        return [*([cut_out] if removed else []), *late, *self._changed, *([broke_off] if self._broke_off else [])]
 
     def _late(self) -> Iterator[str]:
         """Yield the types of tracks that the container has now, but did not have when it was opened. PyAV does not list these."""
@@ -151,13 +152,32 @@ class Demuxer:
             except SourceError:
                 continue
             self._repairs.interruptions += 1
-            own = dict(zip((stream.index for stream in tracks.all), self._streams, strict=False))
+            own = self._matched(tracks)
             for packet in self._packets(container, tracks.all):
                 tries = 0
                 if packet.stream.index in own:
                     packet.stream = own[packet.stream.index]
                     yield packet
         self._broke_off = tries > 0
+
+    def _matched(self, tracks: Tracks) -> dict[int, Stream]:
+        """Return the track of the first connection for each track of a reopened source, by index.
+
+        Audio and subtitles in another codec are left out, with a note, because the result's header describes the first one.
+        Raises SourceError for video in another codec.
+        """
+        own = {}
+        for kind in ("video", "audio", "subtitle"):
+            before, now = ([each for each in streams if each.type == kind] for streams in (self._streams, tracks.all))
+            for old, new in zip(before, now, strict=False):
+                codecs = f"it was {codec_name(old)} before, and is {codec_name(new)} now"
+                if codec_name(old) == codec_name(new):
+                    own[new.index] = old
+                elif kind == "video":
+                    raise SourceError(f"the source was reopened, and its video changed: {codecs}; start the run again")
+                else:
+                    self._changed[f"{kind} is left out since the source was reopened: {codecs}"] = None
+        return own
 
     def _packets(self, container: InputContainer, streams: tuple[Stream, ...]) -> Iterator[MediaPacket]:
         searches = 0

@@ -54,13 +54,17 @@ class LiveRun:
         the run ends, every destination receives all results made so far and is closed properly.
         """
         log, job = _SharedLog(self._viewer), fitted(job, reader)
-        with (
-            self._sinks(log),
-            closing(run(reader, job, log, progress, stepping(job.models, progress, tick))) as fragments,
-        ):
-            for _ in fragments:
-                if self.is_useless:
-                    break
+        try:
+            with (
+                self._sinks(log),
+                closing(run(reader, job, log, progress, stepping(job.models, progress, tick))) as fragments,
+            ):
+                for _ in fragments:
+                    if self.is_useless:
+                        break
+        except KeyboardInterrupt:  # the usual end of a live run
+            progress.warnings += reader.notes
+            raise
         if self.is_useless:
             reasons = "; ".join(f"{sink.destination.name}: {sink.error}" for sink in self.sinks)
             raise TargetError(f"no destination accepts the result any more ({reasons})")

@@ -2,6 +2,7 @@
 
 import io
 import re
+from collections import Counter
 from contextlib import closing
 from types import SimpleNamespace
 
@@ -11,7 +12,11 @@ import referee
 from fake import job, upscaled
 from web_files import WebFiles
 
+from upres.engine.core.errors import EndedError, SourceError
+from upres.engine.core.timeline import Repairs
 from upres.engine.decode.connection import Connection
+from upres.engine.decode.container import choose, open_container
+from upres.engine.decode.demuxer import Demuxer
 from upres.engine.decode.openers.web import WebFile
 from upres.engine.decode.reader import Reader
 from upres.engine.pipeline.estimate import estimate_memory, predict
@@ -121,3 +126,47 @@ def test_a_track_that_was_not_there_at_the_beginning_of_a_stream_is_named(tmp_pa
     with (tmp_path / "in.flv").open("rb") as file:
         notes = upscaled(SimpleNamespace(read=file.read), tmp_path / "out.mkv").warnings
     assert "audio that begins later in the source is left out" in "".join(notes)
+
+
+def opened(path):
+    container = open_container("in", str(path), None, live=True)
+    return container, choose("in", container, live=True)
+
+
+@pytest.fixture
+def reopened(tmp_path):
+    """Return a function that makes a source of one clip, which is reopened as another: each with codecs of video and audio."""
+
+    def make(*codecs):
+        paths = [tmp_path / f"{number}.ts" for number in range(len(codecs))]
+        for path, (video, audio) in zip(paths, codecs, strict=True):
+            media.clip(path, "-c:v", video, "-c:a", audio, sound=media.SOUND)
+        connections = map(opened, paths)
+
+        def reopen():
+            for connection in connections:
+                return connection
+            raise EndedError("the source has ended")
+
+        container, tracks = reopen()
+        return Demuxer(container, tracks, Repairs(), live=True, reopen=reopen, reconnect=1)
+
+    return make
+
+
+def counts(demuxer):
+    return Counter(packet.stream.type for packet in demuxer if packet.size)
+
+
+def test_a_source_that_returns_with_other_video_ends_with_the_reason(reopened):
+    changed = "its video changed: it was h264 before, and is mpeg2video now; start the run again"
+    with pytest.raises(SourceError, match=changed):
+        counts(reopened(("libx264", "aac"), ("mpeg2video", "aac")))
+
+
+def test_a_source_that_returns_with_other_audio_keeps_its_video_and_says_so(reopened):
+    demuxer = reopened(("libx264", "aac"), ("libx264", "mp2"))
+    found = counts(demuxer)
+    alone = counts(reopened(("libx264", "aac")))
+    assert found == alone | {"video": 2 * alone["video"]}
+    assert "audio is left out since the source was reopened: it was aac before, and is mp2 now" in demuxer.notes

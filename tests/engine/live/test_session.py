@@ -12,7 +12,8 @@ import media
 import psutil
 import pytest
 import referee
-from camera import recorded
+from camera import Camera, recorded
+from fake import Nearest
 from live_runs import FRAMES, ffmpeg, free_port, packets, run
 from live_runs import clip as made
 
@@ -23,7 +24,9 @@ from upres.engine.encode.join.stream import StreamedFile
 from upres.engine.encode.options import Encoder
 from upres.engine.live import sink
 from upres.engine.live.destination import _sent_by_ffmpeg, destination
-from upres.engine.live.session import open_live
+from upres.engine.live.session import LiveRun, open_live
+from upres.engine.pipeline.options import Job
+from upres.engine.pipeline.progress import Progress
 
 pytestmark = pytest.mark.referee
 
@@ -233,6 +236,24 @@ def test_a_source_that_breaks_off_is_opened_again_and_time_goes_on(clip, tmp_pat
     with av.open(str(tmp_path / "out.ts")) as file:
         times = [packet.dts for packet in file.demux(video=0) if packet.size]
     assert times == sorted(set(times)) and len(times) == progress.frames_out
+
+
+def test_what_was_noted_while_reading_is_reported_after_ctrl_c(tmp_path):
+    pieces = [tmp_path / "aac.ts", tmp_path / "mp2.ts"]
+    for path, codec in zip(pieces, ("aac", "mp2"), strict=True):
+        media.clip(path, "-c:v", "libx264", "-c:a", codec, sound=media.SOUND)
+    progress = Progress()
+
+    def tick():
+        if progress.repairs.interruptions:
+            raise KeyboardInterrupt
+
+    with Camera(*(path.read_bytes() for path in pieces)) as camera:
+        running = LiveRun([destination(str(tmp_path / "out.ts"))])
+        with open_live(f"tcp://127.0.0.1:{camera.port}") as reader, pytest.raises(KeyboardInterrupt):
+            encoder = Encoder(preset="ultrafast", fragment="frame", live=True)
+            running.run(reader, Job((Nearest(),), encoder, streamed=True), progress, tick)
+    assert any("audio is left out since the source was reopened" in text for text in progress.warnings)
 
 
 def test_a_slow_address_loses_frames_and_a_file_does_not(monkeypatch, clip, tmp_path):
