@@ -3,8 +3,8 @@
 The model only repeats pixels, so that encoding is the bottleneck. Every run is a separate process; runs alternate, so that other
 load affects all of them equally; the medians are written. Fails if the results are not identical.
 
---kept also runs each number of encoders with glibc returning no memory to the kernel: the system time saved is the cost of
-allocating memory for every segment's encoder from the kernel.
+--kept also runs each number of encoders with freed memory kept, as the command line and attempts do for several encoders: the system
+time saved is the cost of allocating memory for every segment's encoder from the kernel.
 """
 
 import argparse
@@ -27,13 +27,13 @@ from typing import Any
 from upres.engine.api import upscale
 from upres.engine.core.frame import Frame
 from upres.engine.encode.options import Encoder
+from upres.engine.machine.freed_memory import keep_freed_memory
 from upres.engine.pipeline.options import Job
 from upres.engine.runtime.base import cpus
 
 SCALE = 4
 SEGMENT_SECONDS = 0.5
 FIGURES = ("wall_s", "cpu_ms_a_frame", "user_ms_a_frame", "system_ms_a_frame", "faults_a_frame", "peak_mb")
-KEPT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 30)}
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,10 @@ def main() -> None:
         "--kept", action="store_true", help="also run each with freed memory kept by the process (glibc)"
     )
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.keep:
+        keep_freed_memory()
     if options.one:
         sys.stdout.write(json.dumps(run_once(options.clip, options.encoders[0], options.segment)))
         return
@@ -87,10 +90,8 @@ def main() -> None:
     command = [sys.executable, __file__, str(options.clip), "--segment", str(options.segment), "--one", "--encoders"]
     for _ in range(options.rounds):
         for (count, keeps), figures in runs.items():
-            environment = {**os.environ, **(KEPT if keeps else {})}
-            run = subprocess.run(
-                [*command, str(count)], check=True, stdout=subprocess.PIPE, timeout=600, env=environment
-            )
+            words = [*command, str(count), *(["--keep"] if keeps else [])]
+            run = subprocess.run(words, check=True, stdout=subprocess.PIPE, timeout=600)
             figures.append(json.loads(run.stdout))
     if len({run["sha256"] for figures in runs.values() for run in figures}) != 1:
         sys.exit("the results differ")
