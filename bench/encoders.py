@@ -3,7 +3,7 @@
 The model only repeats pixels, so that encoding is the bottleneck. Every run is a separate process; runs alternate, so that other
 load affects all of them equally; the medians are written. Fails if the results are not identical.
 
---kept also runs each number of encoders with freed memory kept, as the command line and attempts do for several encoders: the system
+--kept also runs each number of encoders with freed memory kept, as the command line and attempts do for several: the system
 time saved is the cost of allocating memory for every segment's encoder from the kernel.
 """
 
