@@ -8,43 +8,39 @@ from typing import Any
 
 from upres.engine.core.errors import LogError, TargetError, os_errors_as
 from upres.engine.decode.cut import Span
-from upres.engine.segments.folder import FolderLog
+from upres.engine.segments.folder import PLAN, RANGES, FolderLog
 from upres.engine.segments.model import DAMAGED
 from upres.engine.segments.tail import Tail
 from upres.engine.segments.whole_file import partial_path, put_in_place
 
 from .plan import Plan
 
-NAME = "ranges"
-
 
 class Ranges:
     """Ranges of one job. folder: of the job's log. header: of that log, as JSON values; the ranges' logs include it."""
 
     def __init__(self, folder: Path, header: Mapping[str, Any]) -> None:
-        self._folder = folder / NAME
+        self._folder = folder / RANGES
         self.header: dict[str, Any] = json.loads(json.dumps(header))
 
     @property
     def plan(self) -> Plan | None:
         """The saved plan; None if there is none. Raises LogError if it is damaged."""
         try:
-            saved = json.loads((self._folder / "plan.json").read_bytes())
+            saved = json.loads((self._folder / PLAN).read_bytes())
             spans = [Span(*(None if edge is None else Fraction(edge) for edge in span)) for span in saved["spans"]]
             return Plan((spans[0], *spans[1:]), saved["why"])
         except FileNotFoundError:
             return None
         except (OSError, *DAMAGED) as error:
-            raise LogError(
-                f"{self._folder / 'plan.json'} is damaged; delete {self._folder.parent} and start again"
-            ) from error
+            raise LogError(f"{self._folder / PLAN} is damaged; delete {self._folder.parent} and start again") from error
 
     def keep(self, plan: Plan) -> None:
         """Save a plan, which all later runs of the job follow."""
         spans = [
             [None if edge is None else str(edge) for edge in (span.start, span.end, span.after)] for span in plan.spans
         ]
-        path = self._folder / "plan.json"
+        path = self._folder / PLAN
         with os_errors_as(path, TargetError):
             self._folder.mkdir(parents=True, exist_ok=True)
             partial_path(path).write_text(json.dumps({"spans": spans, "why": plan.why}))

@@ -22,6 +22,8 @@ from .memory import MemoryLog
 from .model import DAMAGED, Fragment, Track, parse
 from .whole_file import sync_folder
 
+RANGES, PLAN = "ranges", "plan.json"
+"""In the folder of a log that is merged from ranges: the folder with their logs, and the file in it that holds their plan."""
 VERSION = 3
 """Version of the segments' contents; incremented when this build, with the same settings, cannot continue a log of an older one."""
 

@@ -70,6 +70,11 @@ class Cutter(Tail):
         chunks = partial(self._chunks, head, fragments)
         return Piece(self._offset, self._offset + len(text), len(head) + size, chunks)
 
+    @property
+    def emptied(self) -> bool:
+        """Whether the fragments were deleted and only the index is left, as of a range that was merged."""
+        return any(not (self._folder / track.file).exists() for track in self.tracks.values())
+
     def advance(self, piece: Piece) -> None:
         """Continue after a piece."""
         self._offset = piece.end
@@ -145,7 +150,7 @@ class PieceWriter(Tail):
 
     def sync(self) -> None:
         """Flush all added pieces to disk, so that they survive a power failure."""
-        for path in self._folder.iterdir():
+        for path in filter(Path.is_file, self._folder.iterdir()):
             with path.open("rb") as file, suppress(OSError):
                 os.fsync(file.fileno())
         sync_folder(self._folder)

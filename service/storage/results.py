@@ -143,7 +143,10 @@ class Results:
 
     async def remove(self, *keys: str) -> None:
         """Remove objects; missing ones are ignored. Raises TargetError naming those that cannot be removed now."""
-        problems = [problem for problem in await asyncio.gather(*map(self._remove_one, keys)) if problem is not None]
+        problems: list[str] = []
+        for at in range(0, len(keys), REMOVED):
+            removed = await asyncio.gather(*map(self._remove_one, keys[at : at + REMOVED]))
+            problems += [problem for problem in removed if problem is not None]
         if problems:
             raise TargetError(f"the {self._noun} store cannot remove {', '.join(problems)}")
 
@@ -168,9 +171,7 @@ class Results:
             if unfinished:  # each of them may still become an object
                 raise TargetError(f"{len(unfinished)} parts are still being written to the {self._noun} store")
         try:
-            keys = [key for key, _ in await self.list_objects(prefix)]
-            for at in range(0, len(keys), REMOVED):
-                await self.remove(*keys[at : at + REMOVED])
+            await self.remove(*[key for key, _ in await self.list_objects(prefix)])
             if self._folder is not None:  # remove the empty folders too
                 await asyncio.to_thread(shutil.rmtree, self._folder / prefix, ignore_errors=True)
         except UnavailableError as error:

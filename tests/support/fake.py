@@ -2,7 +2,7 @@
 
 Loaders for the workers of test servers: `fake:load` is the usual one; `fake:slow` falls behind a camera; `fake:stepping` does, too,
 except with its light networks; `fake:counted` counts frames over all processes; `fake:paced` also processes them one at a time;
-`fake:gated` pauses in the middle of a job until it is released.
+`fake:gated` pauses in the middle of a job until it is released; `fake:ahead` pauses in one of a job's first ranges only.
 """
 
 import io
@@ -131,6 +131,30 @@ class PacedSession(CountedSession):
         return super().push(frame)
 
 
+class Ahead(Counted):
+    """Pauses in one of the first ranges until the file named by FAKE_GATE exists, so that another device gets ahead of it."""
+
+    def open(self, width: int, height: int) -> CountedSession:
+        return AheadSession(self)
+
+
+class AheadSession(CountedSession):
+    FRAMES = 7
+    pauses: bool | None = None
+
+    def push(self, frame: Frame) -> Iterator[Frame]:
+        gate = Path(os.environ["FAKE_GATE"])
+        if self.pauses is None:
+            try:
+                gate.with_name("first").touch(exist_ok=False)
+                self.pauses = True
+            except FileExistsError:
+                self.pauses = False
+        while self.pauses and self.count >= self.FRAMES and not gate.exists():
+            time.sleep(0.02)
+        return super().push(frame)
+
+
 class Gated(Nearest):
     """Pauses after some frames until the file named by FAKE_GATE exists, so that a test controls how long a job lasts."""
 
@@ -169,6 +193,10 @@ def stepping(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
 
 def gated(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
     return Gated(scale, name=f"nearest-x{scale}"), None
+
+
+def ahead(slug: str, scale: int, content: str) -> tuple[Model, str | None]:
+    return Ahead(scale, name=f"nearest-x{scale}"), None
 
 
 def counted(slug: str, scale: int, content: str) -> tuple[Model, str | None]:

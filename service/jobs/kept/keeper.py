@@ -1,7 +1,8 @@
-"""Sources and logs of jobs in an object store.
+"""Sources, logs and unmerged ranges of jobs in an object store.
 
 An attempt works in the job's folder on this machine, as it does without an object store. Complete parts of the source and records
-of the log are uploaded as soon as they are written. A server that takes over a job downloads both before an attempt starts.
+of the log and of its ranges are uploaded as soon as they are written. A server that takes over a job downloads them before an
+attempt starts.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from upres.engine.core.text import counted
 from upres.service.domain.errors import LostError, NotFoundError, UnavailableError
 from upres.service.domain.request_id import is_id
 from upres.service.jobs.change_events import Ledger
@@ -34,6 +36,12 @@ from .sources import KeptSources
 
 FOLDER_IN_USE = "an attempt that has not ended yet holds its folder"
 SOURCE_NOT_IN_STORE = "its source was sent to a server without UPRES_STORE, and is only on the disk of that server"
+CLEARED = {  # ranges a second time with the log: a server that lost the job may have stored some after its end
+    JobFiles.SOURCE: (object_keys.source, object_keys.ranges),
+    JobFiles.LOG: (object_keys.log, object_keys.ranges),
+    JobFiles.FOLDER: (object_keys.job,),
+    JobFiles.EVERYTHING: (object_keys.job,),
+}
 REMOVED_PREFIX = "."  # of the name of a folder that is being removed
 
 logger = logging.getLogger(__name__)
@@ -126,11 +134,13 @@ class Keeper(LocalKeeper):
         async def begin(generations: Generations) -> None:
             await self._ledger.change(job.request_id, kept={"log": generations})
 
-        end = await download_log(self._objects, object_keys.log(self._prefix, job.request_id), folder.log, kept, begin)
+        prefixes = (object_keys.log(self._prefix, job.request_id), object_keys.ranges(self._prefix, job.request_id))
+        end, ranges = await download_log(self._objects, *prefixes, folder.log, kept, begin)
         logger.info(
-            "downloaded from the object store: a source of %d bytes, %d bytes of a log's index",
+            "downloaded from the object store: a source of %d bytes, %d bytes of a log's index, %s",
             folder.source_bytes,
             end,
+            counted(ranges, "range"),
         )
 
     async def download_partial_source(self, job: Job) -> None:
@@ -156,13 +166,8 @@ class Keeper(LocalKeeper):
         """Remove from the store what a cleanup names. Raises TargetError if that is impossible now."""
         if cleanup.what in (JobFiles.SOURCE, JobFiles.EVERYTHING):
             self.forget_source(cleanup.request_id)
-        key_prefix_of = {
-            JobFiles.SOURCE: object_keys.source,
-            JobFiles.LOG: object_keys.log,
-            JobFiles.FOLDER: object_keys.job,
-            JobFiles.EVERYTHING: object_keys.job,
-        }.get(cleanup.what)
-        if key_prefix_of is not None:
+            self._logs.end_ranges(cleanup.request_id)
+        for key_prefix_of in CLEARED.get(cleanup.what, ()):
             await self._objects.clear(key_prefix_of(self._prefix, cleanup.request_id))
 
     async def tidy(self, busy: Callable[[str], bool]) -> None:

@@ -1,4 +1,4 @@
-"""Background tasks that upload logs to the object store while attempts write them."""
+"""Background tasks that upload logs, and ranges that are not merged into them yet, while attempts write them."""
 
 import asyncio
 import logging
@@ -16,6 +16,7 @@ from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.copies import LogCopy
 from upres.service.storage.kept.object_keys import Generations
+from upres.service.storage.kept.range_copies import RangeCopies
 from upres.service.storage.results import Results, retry_for_a_day
 
 GATHER_SECONDS, LONGEST_GATHER = 1.0, 10.0  # how long records are gathered before they are uploaded as one object
@@ -36,6 +37,7 @@ class KeptLogs:
         self._objects = objects
         self._prefix = prefix
         self._copies: dict[str, LogCopy] = {}
+        self._ranges: dict[str, RangeCopies] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(UPLOADS)
 
@@ -43,15 +45,22 @@ class KeptLogs:
         """Upload a job's log while an attempt writes it, until `unfollow`."""
         key_prefix, log = object_keys.log(self._prefix, request_id), JobFolder(self._root / request_id).log
         copy = LogCopy(self._objects, key_prefix, log, partial(self._begin, request_id))
+        ranges = RangeCopies(self._objects, object_keys.ranges(self._prefix, request_id), log)
         self.unfollow(request_id)  # of the previous attempt
         before, self._copies[request_id] = self._tasks.get(request_id), copy
-        self._tasks[request_id] = task = asyncio.create_task(self._keep(request_id, copy, before))
+        self._ranges[request_id] = ranges
+        self._tasks[request_id] = task = asyncio.create_task(self._keep(request_id, copy, ranges, before))
         task.add_done_callback(partial(self._ended, request_id))
 
     def unfollow(self, request_id: str) -> None:
         """Upload only what has been published so far: the attempt has ended."""
         if copy := self._copies.pop(request_id, None):
             copy.attempt_ended.set()
+
+    def end_ranges(self, request_id: str) -> None:
+        """Start no more uploads of a job's ranges: the job has ended."""
+        if ranges := self._ranges.get(request_id):
+            ranges.close()
 
     async def finish(self, request_id: str, is_needed: Callable[[], Awaitable[bool]]) -> None:
         """Wait, at most a day, until all of a published log is stored, while `is_needed` returns True. Raises TargetError."""
@@ -75,7 +84,9 @@ class KeptLogs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _keep(self, request_id: str, copy: LogCopy, before: asyncio.Task[None] | None) -> None:
+    async def _keep(
+        self, request_id: str, copy: LogCopy, ranges: RangeCopies, before: asyncio.Task[None] | None
+    ) -> None:
         if before is not None:  # the task of the previous attempt, which ends by itself
             await asyncio.wait([before])
         pause = FIRST_PAUSE
@@ -84,7 +95,7 @@ class KeptLogs:
             with job_logging.about(request_id):
                 try:
                     async with self._slots:
-                        more = await copy.step()
+                        more = await _step(copy, ranges)
                     pause = FIRST_PAUSE
                 except (NotFoundError, TransitionError):  # the job is no longer this server's
                     return
@@ -97,12 +108,12 @@ class KeptLogs:
                     continue
             if is_final and not more:
                 return
-            if not (more and copy.behind):
+            if not (more and (copy.behind or ranges.behind)):
                 await wait_for(copy.attempt_ended, min(LONGEST_GATHER, GATHER_SECONDS * max(1.0, copy.objects / MANY)))
 
     def _ended(self, request_id: str, task: asyncio.Task[None]) -> None:
         if self._tasks.get(request_id) is task:
-            del self._tasks[request_id]
+            del self._tasks[request_id], self._ranges[request_id]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("%s: its log is no longer uploaded", request_id, exc_info=error)
 
@@ -114,3 +125,17 @@ class KeptLogs:
             kept = [(generation, None)]
             await self._ledger.change(request_id, kept={"log": kept})
         return kept
+
+
+async def _step(copy: LogCopy, ranges: RangeCopies) -> bool:
+    """Upload the next part of a log and of each of its ranges; return False if there is none. Raises what both raise.
+
+    The stored copy of a merged range is deleted once all is stored that the log had when the range was found merged.
+    """
+    merged, published = {*ranges.merged}, await asyncio.to_thread(copy.published)
+    more = await copy.step()
+    if copy.generation is not None:
+        if copy.end >= published:
+            await ranges.remove(merged)
+        more |= await ranges.step(copy.generation)
+    return more

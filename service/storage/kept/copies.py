@@ -60,7 +60,8 @@ class LogCopy:
 
     begin: called with a generation that is new to this object; returns all generations of the log, or raises if the job is no
     longer this server's. attempt_ended: set when no more is written. objects: number of objects of the log. behind: whether the
-    last object had the full size, so that more has probably been published.
+    last object had the full size, so that more has probably been published. generation, end: what is in the store, in bytes of the
+    index.
     """
 
     def __init__(
@@ -74,8 +75,16 @@ class LogCopy:
         self.attempt_ended = asyncio.Event()
         self.objects = 0
         self.behind = False
-        self._generation: str | None = None
+        self.generation: str | None = None
+        self.end = 0
         self._cutter: Cutter | None = None
+
+    def published(self) -> int:
+        """Return the size of the log's index on disk in bytes; 0 if there is none."""
+        try:
+            return (self._folder / "index.jsonl").stat().st_size
+        except FileNotFoundError:
+            return 0
 
     async def step(self) -> bool:
         """Upload the next published part; return False if there is none. Raises TargetError, UnavailableError, LogError."""
@@ -90,12 +99,13 @@ class LogCopy:
                 raise
 
     async def _copy(self, generation: str) -> bool:
-        if self._cutter is None or generation != self._generation:
+        if self._cutter is None or generation != self.generation:
             parts = object_keys.log_chain(
                 await list_parts(self._objects, self._key_prefix), await self._begin(generation)
             )
-            self._cutter = Cutter(self._folder, parts[-1].end if parts else 0)
-            self._generation = generation
+            self.end = parts[-1].end if parts else 0
+            self._cutter = Cutter(self._folder, self.end)
+            self.generation = generation
             self.objects = len(parts)
         cutter = self._cutter
         piece = await asyncio.to_thread(cutter.next, PART)
@@ -105,6 +115,7 @@ class LogCopy:
             object_keys.key(f"{self._key_prefix}{generation}/", piece.start, piece.end), piece.chunks, piece.size
         )
         cutter.advance(piece)
+        self.end = piece.end
         self.objects, self.behind = self.objects + 1, piece.size >= PART
         return True
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import google_crc32c
 
 from upres.engine.core.errors import LogError
+from upres.engine.segments.folder import PLAN, RANGES
 from upres.engine.segments.pieces import PieceWriter
+from upres.engine.segments.whole_file import sync_folder
 from upres.service.domain.errors import LostError
 from upres.service.domain.waiting import in_order
 from upres.service.storage.job_folder import JobFolder, remove_tree
@@ -53,19 +55,27 @@ async def download_partial_source(objects: Results, key_prefix: str, folder: Job
 
 
 async def download_log(
-    objects: Results, key_prefix: str, log: Path, kept: Generations, begin: Callable[[Generations], Awaitable[None]]
-) -> int:
-    """Download what is stored of a log, as a new generation that replaces the local log; return the bytes of its index.
+    objects: Results,
+    key_prefix: str,
+    ranges_prefix: str,
+    log: Path,
+    kept: Generations,
+    begin: Callable[[Generations], Awaitable[None]],
+) -> tuple[int, int]:
+    """Download what is stored of a log and its ranges, as a new generation that replaces the local log.
 
-    begin: called with the log's generations before the log appears in the folder. Raises UnavailableError, OSError.
+    begin: called with the log's generations before the log appears in the folder. Returns the bytes of its index, and the number
+    of its ranges. Raises UnavailableError, OSError.
     """
     parts = object_keys.log_chain(await list_parts(objects, key_prefix), kept)
-    part, pieces = log.with_name("log.part"), log.with_name("pieces.part")
+    part, pieces, ranges = log.with_name("log.part"), log.with_name("pieces.part"), 0
     for folder in (part, pieces):
         await asyncio.to_thread(remove_tree, folder)
     pieces.mkdir(parents=True)
     try:
         end = await _assemble_log(objects, parts, pieces, written := PieceWriter(part))
+        if end:
+            ranges = await _download_ranges(objects, ranges_prefix, part / RANGES, kept, pieces)
     finally:
         await asyncio.to_thread(remove_tree, pieces)
     await asyncio.to_thread(remove_tree, log)
@@ -76,7 +86,28 @@ async def download_log(
         part.rename(log)
     else:
         await asyncio.to_thread(remove_tree, part)
-    return end
+    return end, ranges
+
+
+async def _download_ranges(objects: Results, key_prefix: str, folder: Path, kept: Generations, pieces: Path) -> int:
+    """Download the ranges of a log into a folder, each up to its first damaged part; return how many. pieces: for the parts."""
+    found = object_keys.range_chains(await list_parts(objects, key_prefix), kept)
+    if found is None:
+        return 0
+    plan, ranges = found
+    folder.mkdir()
+    if await _download_parts(objects, [plan], folder / PLAN) != plan.size:
+        await asyncio.to_thread(remove_tree, folder)  # they cannot be used without a plan, so they are processed again
+        return 0
+    for name, parts in ranges.items():
+        written = PieceWriter(folder / name)
+        (pieces / name).mkdir()
+        if await _assemble_log(objects, parts, pieces / name, written):
+            await asyncio.to_thread(written.sync)
+        else:
+            await asyncio.to_thread(remove_tree, folder / name)
+    await asyncio.to_thread(sync_folder, folder)
+    return len(ranges)
 
 
 async def _assemble_log(objects: Results, parts: list[Part], folder: Path, log: PieceWriter) -> int:

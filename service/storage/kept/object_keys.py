@@ -1,7 +1,8 @@
-"""Object keys of a job's source and log. A key names the byte range that its object holds.
+"""Object keys of a job's source, log and unmerged ranges. A key names the byte range that its object holds.
 
 So an object is never overwritten with different bytes: the same range of a source always has the same bytes, and each server or
 restart writes the log under its own name, its *generation*. The job's row records the generations of a log and where each ends.
+The ranges that are not merged into a log yet are below its generation, with the plan that they follow, each as a complete copy.
 """
 
 import re
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 Generations = list[tuple[str, int | None]]
 """Generations of a log in order, each with its end in bytes of the index; None for the last one, which is still growing."""
 
+PLAN = "plan"
 NAME = re.compile(r"(\d{15})-(\d{15})(?:-([0-9a-f]{8}))?")
 
 
@@ -38,6 +40,11 @@ def source(prefix: str, request_id: str) -> str:
 def log(prefix: str, request_id: str) -> str:
     """Return the key prefix of a job's log."""
     return f"{job(prefix, request_id)}log/"
+
+
+def ranges(prefix: str, request_id: str) -> str:
+    """Return the key prefix of the ranges of a job's log that are not merged into it."""
+    return f"{job(prefix, request_id)}ranges/"
 
 
 def key(key_prefix: str, start: int, end: int, crc32c: int | None = None) -> str:
@@ -96,6 +103,38 @@ def log_chain(available: Iterable[Part], kept: Generations, start: int = 0) -> l
         if end not in (None, reached):
             break
     return chained
+
+
+def range_chains(available: Iterable[Part], kept: Generations) -> tuple[Part, dict[str, list[Part]]] | None:
+    """Select the newest plan of a log's ranges, and for each of its ranges the longest contiguous copy; None without a plan.
+
+    available: parts of the ranges of all generations. Copies made by another plan are ignored.
+    """
+    copies = grouped(available)
+    plan, chains = None, dict[str, list[Part]]()
+    for generation, _ in reversed(kept):
+        copy = copies.get(generation, {})
+        own_plan = next(iter(source_chain(copy.pop(PLAN, ()))), None)
+        if own_plan is None or (plan is not None and (own_plan.size, own_plan.crc32c) != (plan.size, plan.crc32c)):
+            continue
+        plan = plan or own_plan
+        for name, parts in copy.items():
+            if name.isdigit():
+                chains[name] = max(chains.get(name, []), chain(parts), key=_end)
+    return None if plan is None else (plan, chains)
+
+
+def _end(chained: Sequence[Part]) -> int:
+    return chained[-1].end if chained else 0
+
+
+def grouped(available: Iterable[Part]) -> dict[str, dict[str, list[Part]]]:
+    """Group parts of ranges by generation and by name: the number of the range, or PLAN."""
+    copies: dict[str, dict[str, list[Part]]] = {}
+    for part in available:
+        generation, name, _ = part.key.rsplit("/", 3)[1:]
+        copies.setdefault(generation, {}).setdefault(name, []).append(part)
+    return copies
 
 
 def generations(kept: Sequence[Sequence[object]]) -> Generations:

@@ -10,10 +10,10 @@ from contextlib import aclosing
 from types import SimpleNamespace
 
 import pytest
+from away_store import Away
 from paths import SUPPORT
 from running_jobs import SPEC, ended, published, removed, result, serving, submit, until
 
-from upres.engine.core.errors import TargetError
 from upres.engine.segments.model import Fragment
 from upres.engine.segments.tail import Tail
 from upres.service.domain.errors import DiskFullError, NotFoundError, ResultMissingError, StoreError, UnavailableError
@@ -34,28 +34,6 @@ pytestmark = pytest.mark.usefixtures("fake_models")
 
 STREAMED = Spec("RealESRGAN_Vid_x2", segment_seconds=0.5, preset="ultrafast", streamed=True)
 SECONDS = 12
-
-
-class Away(Results):
-    """Store that can be unavailable. seen: keys of the objects written."""
-
-    def __init__(self, folder):
-        super().__init__(str(folder / "store"), "job")
-        self.away, self.seen = False, []
-
-    async def write(self, key, chunks, size):
-        self._check()
-        await super().write(key, chunks, size)
-        self.seen.append(key)
-
-    async def list_objects(self, place, after=None):
-        if self.away:
-            raise UnavailableError("it is away")
-        return await super().list_objects(place, after)
-
-    def _check(self):
-        if self.away:
-            raise TargetError("it is away")
 
 
 @pytest.fixture

@@ -58,3 +58,32 @@ def test_an_object_of_a_source_that_has_not_all_of_its_bytes_is_none():
     assert [part.crc32c for part in parts(there)] == [1, 0xAB]
     again = ("p/j/source/" + object_keys.key("", 5, 9, 0xAC), 4)
     assert edges(object_keys.source_chain(parts([*there, again]))) == [(0, 5), (5, 9)]
+
+
+def in_ranges(generation, name, *ends, crc32c=None):
+    return parts((key(f"p/j/ranges/{generation}/{name}/", start, end, crc32c), end - start) for start, end in ends)
+
+
+def test_of_each_range_the_longest_copy_of_the_newest_plan_is_used():
+    kept = [("a", 10), ("b", 20), ("c", None)]
+    there = [
+        *in_ranges("a", "plan", (0, 4), crc32c=2),
+        *in_ranges("a", "00001", (0, 90)),  # by another plan
+        *in_ranges("b", "plan", (0, 4), crc32c=1),
+        *in_ranges("b", "00001", (0, 5), (5, 9)),
+        *in_ranges("b", "00002", (0, 5)),
+        *in_ranges("c", "plan", (0, 4), crc32c=1),
+        *in_ranges("c", "00001", (0, 7), (9, 12)),
+        *in_ranges("c", "00003", (4, 7)),
+        *in_ranges("c", "..", (0, 7)),
+        *in_ranges("late", "00001", (0, 99)),  # by a server that lost the job
+    ]
+    plan, chains = object_keys.range_chains(there, kept)
+    assert plan.key.startswith("p/j/ranges/c/plan/")
+    assert {name: edges(line) for name, line in chains.items()} == {
+        "00001": [(0, 5), (5, 9)],
+        "00002": [(0, 5)],
+        "00003": [],
+    }
+    assert object_keys.range_chains([part for part in there if "/plan/" not in part.key], kept) is None
+    assert object_keys.range_chains([], kept) is None
