@@ -127,8 +127,8 @@ def test_http_and_grpc_take_from_one_bucket_of_a_key(tmp_path):
         refused = httpx.get(server.base + job, headers=headers)
         assert (refused.status_code, refused.headers["X-RateLimit-Type"]) == (429, "daily")
         assert refused.headers["X-RateLimit-Source"] == "api_key"
-        left = (refused.headers["X-RateLimit-Remaining"], refused.headers["X-RateLimit-Daily-Remaining"])
-        assert left == ("0", "0")  # of the minute's 600, none can be used before the day is over
+        remaining = (refused.headers["X-RateLimit-Remaining"], refused.headers["X-RateLimit-Daily-Remaining"])
+        assert remaining == ("0", "0")  # of the minute's 600, none can be used before the day is over
         for path in (
             "/api/v2/models",
             "/api/v2/account/balance",

@@ -18,7 +18,7 @@ class Hall:
         self.tasks = {}
         self.leave = {}
 
-    async def come(self, name):
+    async def request(self, name):
         """Request a slot for the owner named by the first letter."""
         self.leave[name] = asyncio.Event()
         self.tasks[name] = asyncio.create_task(self._stay(name))
@@ -29,7 +29,7 @@ class Hall:
             self.entered.append(name)
             await self.leave[name].wait()
 
-    async def go(self, name):
+    async def release(self, name):
         self.leave[name].set()
         await self.settle()
 
@@ -55,7 +55,7 @@ def run(scenario, count=2):
 def test_one_owner_never_holds_every_slot():
     async def scenario(hall):
         for name in ("a1", "a2", "a3", "b1"):
-            await hall.come(name)
+            await hall.request(name)
         assert hall.entered == ["a1", "b1"]
 
     run(scenario)
@@ -64,12 +64,12 @@ def test_one_owner_never_holds_every_slot():
 def test_owners_take_turns_however_many_one_has_waiting():
     async def scenario(hall):
         for name in ("a1", "b1", "a2", "a3", "b2", "c1"):
-            await hall.come(name)
+            await hall.request(name)
         assert hall.entered == ["a1", "b1"]
-        await hall.go("b1")
-        await hall.go("a1")
+        await hall.release("b1")
+        await hall.release("a1")
         assert hall.entered == ["a1", "b1", "b2", "a2"]
-        await hall.go("b2")
+        await hall.release("b2")
         assert hall.entered[-1] == "c1"
 
     run(scenario)
@@ -78,12 +78,12 @@ def test_owners_take_turns_however_many_one_has_waiting():
 def test_who_gives_up_waiting_holds_nothing_up():
     async def scenario(hall):
         for name in ("a1", "b1", "c1", "d1"):
-            await hall.come(name)
+            await hall.request(name)
         hall.tasks["c1"].cancel()
         await hall.settle()
-        await hall.go("a1")
-        await hall.go("b1")
-        await hall.come("e1")
+        await hall.release("a1")
+        await hall.release("b1")
+        await hall.request("e1")
         assert hall.entered == ["a1", "b1", "d1", "e1"]
 
     run(scenario)
@@ -92,12 +92,12 @@ def test_who_gives_up_waiting_holds_nothing_up():
 def test_a_slot_whose_owner_gives_up_as_it_comes_is_not_lost():
     async def scenario(hall):
         for name in ("a1", "b1", "c1"):
-            await hall.come(name)
+            await hall.request(name)
         hall.leave["a1"].set()
         await asyncio.sleep(0)
         hall.tasks["c1"].cancel()
         await hall.settle()
-        await hall.come("d1")
+        await hall.request("d1")
         assert "d1" in hall.entered
 
     run(scenario)
@@ -106,13 +106,13 @@ def test_a_slot_whose_owner_gives_up_as_it_comes_is_not_lost():
 def test_who_gives_up_as_a_slot_is_given_back_takes_no_turn_and_holds_nobody_up():
     async def scenario(hall):
         for name in ("a1", "b1", "c1", "c2", "d1"):
-            await hall.come(name)
+            await hall.request(name)
         hall.leave["a1"].set()
         hall.tasks["c1"].cancel()
         await hall.settle()
         assert hall.tasks["a1"].done() and hall.tasks["a1"].exception() is None
         assert hall.entered == ["a1", "b1", "c2"]
-        await hall.go("b1")
+        await hall.release("b1")
         assert hall.entered[-1] == "d1"
 
     run(scenario)

@@ -109,9 +109,9 @@ def test_what_ends_a_process_is_a_line(tmp_path):
         "from upres.service.domain import job_logging; job_logging.configure(); job_logging.bind_job_id('job-1'); 1 / 0"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
-    told = json.loads(done.stderr)
-    assert done.returncode == 1 and (told["level"], told["request_id"]) == ("CRITICAL", "job-1")
-    assert "ZeroDivisionError" in told["exc_info"]
+    line = json.loads(done.stderr)
+    assert done.returncode == 1 and (line["level"], line["request_id"]) == ("CRITICAL", "job-1")
+    assert "ZeroDivisionError" in line["exc_info"]
 
 
 def submit(server, clip, url):

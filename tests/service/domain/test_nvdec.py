@@ -43,11 +43,11 @@ def mentions(tree):
 
 
 def test_no_module_of_the_service_selects_it():
-    found = set()
+    modules = set()
     for path in [*ROOT.glob("engine/**/*.py"), *ROOT.glob("service/**/*.py"), *ROOT.glob("export/**/*.py")]:
         if any(name in SELECT for name in mentions(ast.parse(path.read_text()))):
-            found.add(str(path.relative_to(ROOT)))
-    assert found == ALLOWED
+            modules.add(str(path.relative_to(ROOT)))
+    assert modules == ALLOWED
 
 
 def test_no_reader_or_job_of_the_service_gets_settings_that_are_not_written_out():

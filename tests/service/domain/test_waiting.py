@@ -63,7 +63,7 @@ def test_what_must_not_be_left_half_done_is_done_before_a_cancellation_is_raised
 
 def test_steps_are_done_some_at_once_and_give_what_they_do_in_order():
     async def scenario():
-        under_way, most, made = 0, 0, 0
+        under_way, most, created = 0, 0, 0
 
         async def step(number):
             nonlocal under_way, most
@@ -74,17 +74,17 @@ def test_steps_are_done_some_at_once_and_give_what_they_do_in_order():
             return number
 
         def steps():
-            nonlocal made
+            nonlocal created
             for number in range(20):
-                made += 1
+                created += 1
                 yield step(number)
 
         assert [number async for number in in_order(steps(), 4)] == [*range(20)]
         assert most == 4
-        made = 0
+        created = 0
         async with aclosing(in_order(steps(), 4)) as first:
             assert await anext(first) == 0
-        assert made == 4 and len(asyncio.all_tasks()) == 1  # the rest is neither created nor still running
+        assert created == 4 and len(asyncio.all_tasks()) == 1  # the rest is neither created nor still running
 
     asyncio.run(scenario())
 

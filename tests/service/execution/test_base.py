@@ -72,8 +72,8 @@ def test_a_message_is_cut():
 
 
 def test_who_holds_a_lock_is_one_line_that_does_nothing_to_a_terminal_whatever_the_attempt_says():
-    said = "process 7\x1b[2J\u202e\r\n2026-01-01 ERROR\tall is\u2028lost\0"
-    assert checked({"report": "locked", "holder": said})["holder"] == "process 7 [2J 2026-01-01 ERROR all is lost"
+    text = "process 7\x1b[2J\u202e\r\n2026-01-01 ERROR\tall is\u2028lost\0"
+    assert checked({"report": "locked", "holder": text})["holder"] == "process 7 [2J 2026-01-01 ERROR all is lost"
 
 
 @pytest.mark.parametrize("size", [1, LEAST_BYTES, 100_000])

@@ -12,35 +12,35 @@ from upres.service.execution.device_scheduler import Device, Turns
 waiters = st.lists(st.tuples(st.sampled_from("abc"), st.booleans()), max_size=20)
 
 
-def all_taken(turns, found):
-    waiting = [turns.add(owner, live=live) for owner, live in found]
-    taken = []
-    while len(taken) < len(waiting):
-        taken.append(turns.next())
-        turns.take(taken[-1])
-    return waiting, taken
+def take_all(turns, arrivals):
+    waiting = [turns.add(owner, live=live) for owner, live in arrivals]
+    served = []
+    while len(served) < len(waiting):
+        served.append(turns.next())
+        turns.take(served[-1])
+    return waiting, served
 
 
 @given(waiters)
-def test_live_goes_first_and_each_owner_in_order_of_coming(found):
-    waiting, taken = all_taken(Turns(), found)
-    assert [turn.live for turn in taken] == sorted((live for _, live in found), reverse=True)
+def test_live_goes_first_and_each_owner_in_order_of_coming(arrivals):
+    waiting, served = take_all(Turns(), arrivals)
+    assert [turn.live for turn in served] == sorted((live for _, live in arrivals), reverse=True)
     for live in (True, False):
         for owner in "abc":
-            own = [turn for turn in taken if (turn.owner, turn.live) == (owner, live)]
+            own = [turn for turn in served if (turn.owner, turn.live) == (owner, live)]
             assert own == [turn for turn in waiting if (turn.owner, turn.live) == (owner, live)]
 
 
 @given(st.lists(st.sampled_from("abc"), max_size=20))
 def test_nobody_gets_two_turns_while_another_owner_waits_for_one(owners):
-    _, taken = all_taken(Turns(), [(owner, False) for owner in owners])
-    left = Counter(owners)
-    order = [turn.owner for turn in taken]
+    _, served = take_all(Turns(), [(owner, False) for owner in owners])
+    remaining = Counter(owners)
+    order = [turn.owner for turn in served]
     for at, owner in enumerate(order):
-        others = [other for other in left if other != owner and left[other]]
+        others = [other for other in remaining if other != owner and remaining[other]]
         since = max((before for before in range(at) if order[before] == owner), default=-1)
         assert since < 0 or all(other in order[since + 1 : at] for other in others)
-        left[owner] -= 1
+        remaining[owner] -= 1
 
 
 @given(st.integers(1, 20))
@@ -124,11 +124,11 @@ def test_others_do_not_wait_for_ever():
 
 
 def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
-    device, order, came = Device(), [], threading.Semaphore(0)
+    device, order, queued = Device(), [], threading.Semaphore(0)
     add = Turns.add
 
     def added(self, owner, *, live):
-        came.release()
+        queued.release()
         return add(self, owner, live=live)
 
     monkeypatch.setattr(Turns, "add", added)
@@ -138,13 +138,14 @@ def test_one_at_a_time_and_the_next_one_is_chosen_when_it_is_free(monkeypatch):
             order.append((owner, live))
 
     threads = [
-        threading.Thread(target=use, args=found) for found in (("a", False), ("a", False), ("b", False), ("a", True))
+        threading.Thread(target=use, args=arguments)
+        for arguments in (("a", False), ("a", False), ("b", False), ("a", True))
     ]
     with device.turn("a", live=False):
-        came.acquire()
+        queued.acquire()
         for thread in threads:
             thread.start()
-            assert came.acquire(timeout=60)
+            assert queued.acquire(timeout=60)
         assert order == []
     for thread in threads:
         thread.join(60)

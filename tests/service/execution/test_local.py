@@ -41,11 +41,11 @@ def test_a_worker_that_dies_in_the_middle_of_a_word_has_died_and_no_more():
 
 
 def test_what_cannot_run_is_what_the_worker_said_last():
-    async def heard(*reports):
+    async def unavailable_after(*reports):
         process = SimpleNamespace(stdout=asyncio.StreamReader())
         for unavailable in reports:
-            told = {"report": "ready", "unavailable": unavailable}
-            process.stdout.feed_data(json.dumps(told).encode() + b"\n")
+            report = {"report": "ready", "unavailable": unavailable}
+            process.stdout.feed_data(json.dumps(report).encode() + b"\n")
         process.stdout.feed_eof()
         executor = LocalExecutor(ExecutorOptions(workers=2, slots=1, models="fake:load"))
         await executor._workers[1]._listen(process, nobody)
@@ -54,8 +54,8 @@ def test_what_cannot_run_is_what_the_worker_said_last():
     async def nobody(request_id, report):
         pass
 
-    assert asyncio.run(heard()) is None
-    assert asyncio.run(heard({"FlashVSR_Tiny": "its weights are not here"}, {})) == {}
+    assert asyncio.run(unavailable_after()) is None
+    assert asyncio.run(unavailable_after({"FlashVSR_Tiny": "its weights are not here"}, {})) == {}
 
 
 async def nobody(request_id, report):
@@ -64,11 +64,11 @@ async def nobody(request_id, report):
 
 def test_a_worker_is_read_while_its_reports_wait_for_the_database_and_of_a_kind_the_latest_is_taken():
     async def scenario():
-        process, back, heard = SimpleNamespace(stdout=asyncio.StreamReader()), asyncio.Event(), []
+        process, back, reports = SimpleNamespace(stdout=asyncio.StreamReader()), asyncio.Event(), []
 
         async def hear(request_id, report):
             await back.wait()
-            heard.append(report.get("percent", report["report"]))
+            reports.append(report.get("percent", report["report"]))
 
         def say(**report):
             process.stdout.feed_data(json.dumps({"request_id": "job", **report}).encode() + b"\n")
@@ -85,7 +85,7 @@ def test_a_worker_is_read_while_its_reports_wait_for_the_database_and_of_a_kind_
             process.stdout.feed_eof()
             back.set()
             await listening
-        assert heard == [0, 99, "joined"] and not worker._running
+        assert reports == [0, 99, "joined"] and not worker._running
 
     asyncio.run(scenario())
 
@@ -114,11 +114,11 @@ def test_a_worker_that_could_not_be_started_is_started_as_soon_as_it_can_be(tmp_
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("said", ["{}", "[1]", "no json", '{"report": "ready"}', '{"report": ["x"], "request_id": {}}'])
-def test_a_worker_whose_reports_are_none_is_restarted(tmp_path, monkeypatch, said):
+@pytest.mark.parametrize("line", ["{}", "[1]", "no json", '{"report": "ready"}', '{"report": ["x"], "request_id": {}}'])
+def test_a_worker_whose_reports_are_none_is_restarted(tmp_path, monkeypatch, line):
     async def scenario():
         executor = LocalExecutor(ExecutorOptions(workers=1, slots=1, models="fake:load"))
-        monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; echo '{said}'; exec cat"))
+        monkeypatch.setattr(sys, "executable", stub(tmp_path, f"echo x >> {tmp_path}/starts; echo '{line}'; exec cat"))
         await executor.start(nobody)
         async with asyncio.timeout(60):
             while not (tmp_path / "starts").exists() or len((tmp_path / "starts").read_text()) < 4:

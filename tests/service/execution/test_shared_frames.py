@@ -137,48 +137,48 @@ def test_one_that_keeps_every_slot_holds_its_worker_up_for_a_limited_time_and_on
         worker.send({}, frame(pts))
     with pytest.raises(TimeoutError):
         worker.send({}, frame(9))
-    again, gone = pair()
+    again, peer = pair()
     again.share(SIZES)
-    gone.attach(gone.receive()[0]["shared"])
+    peer.attach(peer.receive()[0]["shared"])
     for pts in range(shared_frames.UPSCALED_SLOTS):
         again.send({}, frame(pts))
-    gone.close()
+    peer.close()
     with pytest.raises(BrokenPipeError):
         again.send({}, frame(9))
     again.close()
 
 
 def test_its_size_is_fixed_for_good():
-    ours, descriptor, theirs = shared_frames.create(SIZES)
-    with theirs:
+    own_end, descriptor, peer_end = shared_frames.create(SIZES)
+    with peer_end:
         for size in (0, shared_bytes(SIZES) + 1):
             with pytest.raises(PermissionError):
                 os.ftruncate(descriptor, size)
         with pytest.raises(PermissionError):
             fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE)
     os.close(descriptor)
-    ours.close()
+    own_end.close()
 
 
 def test_it_is_counted_with_what_is_reserved_and_made_once():
-    mine, theirs = pair()
+    near_end, peer_end = pair()
     budget = MemoryBudget(1 << 30)
-    host = ModelHost(theirs, fake.load, nullcontext, Claim(budget))
+    host = ModelHost(peer_end, fake.load, nullcontext, Claim(budget))
     host.answer({"do": "model", "models": [["RealESRGAN_Vid_x2", 2]], "content": "auto"}, None)
-    mine.receive()
+    near_end.receive()
     one = {"bytes": 100, "frame_seconds": 1.0, "most": 1}
     question = {"do": "reserve", "width": 70, "height": 50, "media": 1000, "encoder": one}
     host.answer(question, None)
-    sizes = mine.receive()[0]["shared"]
+    sizes = near_end.receive()[0]["shared"]
     assert sizes == list(SIZES)
-    mine.attach(sizes)
-    assert mine.receive()[0] == {"end": 1}
+    near_end.attach(sizes)
+    assert near_end.receive()[0] == {"end": 1}
     assert budget._reserved.total() == 1000 + fake.Nearest(2).memory(70, 50) + shared_bytes(SIZES)
     host.answer(question, None)
-    assert "once" in mine.receive()[0]["text"]
+    assert "once" in near_end.receive()[0]["text"]
     host.close()
-    mine.close()
-    theirs.close()
+    near_end.close()
+    peer_end.close()
 
 
 def test_where_nothing_can_be_shared_the_socket_carries_frames(monkeypatch):

@@ -35,8 +35,8 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
         await cleaner.remove_everything("job", "server")
         await results.put(video, tmp_path / "late")  # which was being stored
         (root / "job").mkdir(parents=True)
-        [left] = store.cleanups.due(FOREVER)
-        assert left.due_at > time.time()
+        [cleanup] = store.cleanups.due(FOREVER)
+        assert cleanup.due_at > time.time()
         writing.clear()
         await cleaner.remove_everything("job", "server")
         assert not (root / "job").exists()

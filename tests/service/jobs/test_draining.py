@@ -22,12 +22,12 @@ def test_jobs_of_a_server_that_goes_meanwhile_wait_for_no_end_of_a_drain(postgre
     async def scenario():
         async with beside(tmp_path, url, workers=0) as jobs:
             jobs.drain()
-            with closing(Store(url)) as gone, closing(Store(url)) as other:
+            with closing(Store(url)) as closed_store, closing(Store(url)) as other:
                 lease = Lease("gone", joins=True)
-                assert gone.acquire(lease) is None and other.acquire(Lease("other", joins=True)) is None
-                job, _ = gone.add(Job(new_id(), "alice", {"model": "m"}, accepted=True, source_complete=True))
-                gone.change(job.request_id, states.started)
-                gone.release(lease)
+                assert closed_store.acquire(lease) is None and other.acquire(Lease("other", joins=True)) is None
+                job, _ = closed_store.add(Job(new_id(), "alice", {"model": "m"}, accepted=True, source_complete=True))
+                closed_store.change(job.request_id, states.started)
+                closed_store.release(lease)
                 await jobs.take_over(frozenset())
                 async with asyncio.timeout(60):
                     while other.get(job.request_id).queued is None:

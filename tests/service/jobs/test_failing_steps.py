@@ -195,11 +195,11 @@ def test_cleanups_and_deletions_wait_for_a_database_that_cannot_be_used(tmp_path
         for name in ("cleaning", "retention"):
             monkeypatch.setattr(f"upres.service.jobs.{name}.CHECK_SECONDS", 0.01)
         async with serving(tmp_path, workers=0) as jobs:
-            asked = {"due": 0, "ended_before": 0}
+            calls = {"due": 0, "ended_before": 0}
 
             def refuses(name):
                 def fails(*_):
-                    asked[name] += 1
+                    calls[name] += 1
                     raise damaged
 
                 return fails
@@ -209,7 +209,7 @@ def test_cleanups_and_deletions_wait_for_a_database_that_cannot_be_used(tmp_path
             expiring = asyncio.create_task(retention.keep_expiring(jobs, 1.0))
             cleaning = asyncio.create_task(jobs._cleaner.run())
             async with asyncio.timeout(20):
-                while min(asked.values()) < 9:
+                while min(calls.values()) < 9:
                     await asyncio.sleep(0)
             for task in (expiring, cleaning):
                 assert not task.done()

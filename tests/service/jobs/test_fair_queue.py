@@ -16,14 +16,14 @@ def test_every_owner_gets_a_turn_before_anyone_gets_two(owners):
     queue = FairQueue(100)
     for number, owner in enumerate(owners):
         queue.put(f"{owner}{number}", owner)
-    taken = [queue.take() for _ in owners]
+    order = [queue.take() for _ in owners]
     assert queue.take() is None and len(queue) == 0
     for owner in "abc":
-        own = [request_id for request_id in taken if request_id[0] == owner]
+        own = [request_id for request_id in order if request_id[0] == owner]
         assert own == [f"{o}{n}" for n, o in enumerate(owners) if o == owner]
-    for position, request_id in enumerate(taken):
-        still = {later[0] for later in taken[position:]}
-        turn = taken[position : position + len(still)]
+    for position, request_id in enumerate(order):
+        still = {later[0] for later in order[position:]}
+        turn = order[position : position + len(still)]
         assert {later[0] for later in turn} == still, request_id
 
 
@@ -91,7 +91,7 @@ def victims(running, waiting, at="xyz"):
     """Return which owner's attempt each of several full servers stops when they check at the same time."""
     total = by_owner(running)
     claimed = min(waiting, key=lambda owner: (total[owner], owner))
-    found = {}
+    results = {}
     for server in at:
         now = [0.0]
         here = [owner for owner, where in running if where == server]
@@ -99,8 +99,8 @@ def victims(running, waiting, at="xyz"):
         assert preemption.victim(Claim(claimed, server, running), here) is None
         now[0] = PICKUP_SECONDS
         if (owner := preemption.victim(Claim(claimed, server, running), here)) is not None:
-            found[server] = owner
-    return found
+            results[server] = owner
+    return results
 
 
 def test_keys_with_as_many_attempts_at_all_servers_take_none_from_each_other():

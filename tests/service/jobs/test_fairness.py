@@ -134,17 +134,17 @@ def test_a_queue_holds_as_many_as_it_may_however_many_call_at_once(tmp_path):
             calls = [jobs.create(SPEC, f"key-{number % 7}") for number in range(500)]
             done = await asyncio.gather(*calls, return_exceptions=True)
             assert sum(isinstance(one, BusyError) for one in done) == 480
-            made = jobs.store.page()
-            assert len(made) == 20
+            created = jobs.store.page()
+            assert len(created) == 20
             with pytest.raises(BusyError):  # uploads that are not accepted yet hold a reservation
                 await jobs.create(SPEC, "alice")
-            await jobs.delete(made[0].request_id, made[0].owner)
-            taken, _ = await jobs.create(SPEC, "alice")
+            await jobs.delete(created[0].request_id, created[0].owner)
+            job, _ = await jobs.create(SPEC, "alice")
             with pytest.raises(BusyError):
                 await jobs.create(SPEC, "alice")
-            await jobs.delete(taken.request_id, "alice")
+            await jobs.delete(job.request_id, "alice")
             with pytest.raises(ConflictError):  # a rejected request holds none
-                await jobs.create(SPEC, "alice", request_id=made[1].request_id)
+                await jobs.create(SPEC, "alice", request_id=created[1].request_id)
             await jobs.create(SPEC, "alice")
 
     asyncio.run(scenario())

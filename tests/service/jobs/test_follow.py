@@ -24,7 +24,7 @@ class Racing:
         self.change = self.ledger.next
         self.before = before
         self.request_id = self.store.add(Job(new_id(), "alice", {}, accepted=True))[0].request_id
-        self.left = [states.started, lambda state: states.progressed(state, 50), states.finished]
+        self.changes = [states.started, lambda state: states.progressed(state, 50), states.finished]
 
     async def get(self, request_id, owner):
         if self.before:
@@ -35,8 +35,8 @@ class Racing:
         return job
 
     async def happen(self):
-        if self.left:
-            await self.ledger.change(self.request_id, self.left.pop(0))
+        if self.changes:
+            await self.ledger.change(self.request_id, self.changes.pop(0))
 
 
 @pytest.mark.parametrize("before", [True, False])
@@ -46,10 +46,10 @@ def test_every_event_is_told_once_and_no_job_is_older_than_its_event(before):
     async def scenario():
         return [item async for item in follow_events(jobs, jobs.request_id, "alice", 0)]
 
-    told = asyncio.run(asyncio.wait_for(scenario(), 60))
-    assert [event.kind for event, _ in told] == ["accepted", "processing", "progress", "done"]
+    items = asyncio.run(asyncio.wait_for(scenario(), 60))
+    assert [event.kind for event, _ in items] == ["accepted", "processing", "progress", "done"]
     order = ["pending", "processing", "done"]
-    assert all(order.index(job.state.status) >= order.index(event.status) for event, job in told)
+    assert all(order.index(job.state.status) >= order.index(event.status) for event, job in items)
     jobs.store.close()
 
 
@@ -64,15 +64,15 @@ def test_a_reader_of_a_live_job_who_is_behind_is_told_of_it_too(monkeypatch):
         log.end()
         return [item async for item in follow_live(jobs, jobs.request_id, "alice", Place(log))]
 
-    told = asyncio.run(asyncio.wait_for(scenario(), 60))
-    first, last = ([number for number, item in enumerate(told) if isinstance(item, Piece)][at] for at in (0, -1))
-    assert numbers(told) == [0, 1, 2] and any(isinstance(item, Job) for item in told[first:last])
+    items = asyncio.run(asyncio.wait_for(scenario(), 60))
+    first, last = ([number for number, item in enumerate(items) if isinstance(item, Piece)][at] for at in (0, -1))
+    assert numbers(items) == [0, 1, 2] and any(isinstance(item, Job) for item in items[first:last])
     jobs.store.close()
 
 
 def test_a_job_that_is_deleted_does_not_take_what_its_readers_have_not_read(monkeypatch):
     monkeypatch.setattr("upres.service.jobs.follow.JOB_SECONDS", 0)
-    jobs, told = Racing(before=True), []
+    jobs, items = Racing(before=True), []
 
     async def scenario():
         log = ring()
@@ -80,9 +80,9 @@ def test_a_job_that_is_deleted_does_not_take_what_its_readers_have_not_read(monk
             await log.put(picture(number))
         log.end()
         async for item in follow_live(jobs, new_id(), "alice", Place(log)):
-            told.append(item)
+            items.append(item)
 
     with pytest.raises(NotFoundError):
         asyncio.run(asyncio.wait_for(scenario(), 60))
-    assert numbers(told) == [0, 1, 2]
+    assert numbers(items) == [0, 1, 2]
     jobs.store.close()

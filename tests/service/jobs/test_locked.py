@@ -11,7 +11,7 @@ from upres.service.jobs.attempts.completion import Completion
 from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, RetryDelays
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
-HELD = {"report": "locked", "holder": "process 7 on another machine"}
+LOCKED_REPORT = {"report": "locked", "holder": "process 7 on another machine"}
 
 
 class OneSlot:
@@ -60,20 +60,20 @@ def test_a_job_whose_folder_is_held_lets_others_work_and_loses_no_attempt(
 
     def says(request_id):
         locked = request_id == jobs_seen[0] and executor.ran.count(request_id) <= 6
-        return HELD if locked else DONE
+        return LOCKED_REPORT if locked else DONE
 
     executor = OneSlot(says)
 
     async def scenario():
         async with serving(tmp_path, executor=executor) as jobs:
-            held, _ = await jobs.create(SPEC, "alice")
-            jobs_seen.append(held.request_id)
-            await jobs.write(held.request_id, 0, clip("a.mp4", 1).read_bytes())
-            await jobs.end_source(held.request_id)
+            job, _ = await jobs.create(SPEC, "alice")
+            jobs_seen.append(job.request_id)
+            await jobs.write(job.request_id, 0, clip("a.mp4", 1).read_bytes())
+            await jobs.end_source(job.request_id)
             other = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
-            job = await until(jobs, held.request_id, ended)
+            job = await until(jobs, job.request_id, ended)
             assert [each.state.status for each in (other, job)] == [Status.DONE] * 2
-            assert job.state.attempts == 1 and executor.ran.count(held.request_id) == 7
+            assert job.state.attempts == 1 and executor.ran.count(job.request_id) == 7
 
     asyncio.run(scenario())
 
@@ -82,7 +82,7 @@ def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_i
     monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.0)
 
     async def scenario():
-        async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
+        async with serving(tmp_path, executor=OneSlot(lambda request_id: LOCKED_REPORT)) as jobs:
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert job.state.failure.reason is Reason.PROCESSING_FAILED and job.state.failure.reason.retryable
             assert "holds its files and does not end" in job.state.failure.message
@@ -94,7 +94,7 @@ def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_i
 
 def test_one_that_waits_to_be_tried_again_can_be_cancelled(tmp_path, clip):
     async def scenario():
-        async with serving(tmp_path, executor=OneSlot(lambda request_id: HELD)) as jobs:
+        async with serving(tmp_path, executor=OneSlot(lambda request_id: LOCKED_REPORT)) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
             while not jobs.scheduler.delays._waiting:
                 await asyncio.sleep(0.01)

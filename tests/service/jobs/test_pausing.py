@@ -13,7 +13,7 @@ class OneHangs:
     ready, unavailable, live_room, shortages, room = True, {}, 0, (), 2
 
     def __init__(self):
-        self.ran, self.cancelled, self.left = [], [], asyncio.Event()
+        self.ran, self.cancelled, self.paused = [], [], asyncio.Event()
 
     async def start(self, on_report):
         pass
@@ -27,7 +27,7 @@ class OneHangs:
         self.cancelled.append(request_id)
 
     async def pause(self):
-        self.left.set()
+        self.paused.set()
 
     async def stop(self):
         pass
@@ -42,7 +42,7 @@ def test_an_attempt_that_cannot_be_cancelled_holds_up_no_other(tmp_path, clip):
             while len(executor.ran) < 3:
                 await asyncio.sleep(0.01)
             pausing = asyncio.create_task(jobs.scheduler.pause())
-            await executor.left.wait()
+            await executor.paused.wait()
             assert executor.cancelled == executor.ran[1:] and not pausing.done()
             assert all(attempt.yielding for attempt in jobs.scheduler.attempts.values())
             pausing.cancel()

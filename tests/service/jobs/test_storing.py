@@ -16,7 +16,7 @@ from upres.service.storage.results import Results
 pytestmark = pytest.mark.usefixtures("fake_models")
 
 
-class Held(Results):
+class BlockingStore(Results):
     """Result store whose writes wait until `turns` gets None, or an error to raise."""
 
     def __init__(self, folder):
@@ -34,7 +34,7 @@ class Held(Results):
 @pytest.mark.parametrize("delete", [False, True], ids=["cancelled", "deleted"])
 def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, clip, delete):
     async def scenario():
-        results = Held(tmp_path)
+        results = BlockingStore(tmp_path)
         async with serving(tmp_path, results=results) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
             await results.begun.wait()
@@ -49,7 +49,7 @@ def test_a_job_that_is_ended_while_its_result_is_stored_leaves_none(tmp_path, cl
 
 def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_not_the_worker(tmp_path, clip):
     async def scenario():
-        results = Held(tmp_path)
+        results = BlockingStore(tmp_path)
         for turn in (RuntimeError("a fault of ours"), None, None, None, None):
             results.turns.put_nowait(turn)
         async with serving(tmp_path, results=results) as jobs:
@@ -61,17 +61,17 @@ def test_a_result_that_cannot_be_stored_in_an_unknown_way_costs_an_attempt_and_n
     asyncio.run(scenario())
 
 
-class Away(Results):
+class UnavailableStore(Results):
     """Result store that is unavailable for the first `times` writes."""
 
     def __init__(self, folder, times):
         super().__init__(str(folder / "results"))
-        self.left, self.asked = times, asyncio.Event()
+        self.failures, self.requested = times, asyncio.Event()
 
     async def put(self, key, path):
-        if self.left:
-            self.left -= 1
-            self.asked.set()
+        if self.failures:
+            self.failures -= 1
+            self.requested.set()
             raise TargetError("the result cannot be stored (Away)")
         return await super().put(key, path)
 
@@ -80,7 +80,7 @@ def test_a_result_waits_for_a_store_that_is_away(tmp_path, clip, monkeypatch):
     monkeypatch.setattr("upres.service.storage.results.STORE_SECONDS", 0)
 
     async def scenario():
-        async with serving(tmp_path, results=Away(tmp_path, 5)) as jobs:
+        async with serving(tmp_path, results=UnavailableStore(tmp_path, 5)) as jobs:
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert (job.state.status, job.state.attempts) == (Status.DONE, 1)
             assert referee.count(await result(jobs, job.request_id, tmp_path / "out.mp4")) == 10
@@ -92,10 +92,10 @@ def test_a_job_that_waits_for_its_store_can_be_cancelled(tmp_path, clip, monkeyp
     monkeypatch.setattr("upres.service.storage.results.STORE_SECONDS", 0.01)
 
     async def scenario():
-        results = Away(tmp_path, -1)
+        results = UnavailableStore(tmp_path, -1)
         async with serving(tmp_path, results=results) as jobs:
             job = await submit(jobs, clip("a.mp4", 1))
-            await results.asked.wait()
+            await results.requested.wait()
             job = await jobs.cancel(job.request_id, "alice")
             assert (job.state.status, job.state.failure.reason) == (Status.ERROR, Reason.CANCELLED)
             await jobs.scheduler.idle()
@@ -106,7 +106,7 @@ def test_a_job_that_waits_for_its_store_can_be_cancelled(tmp_path, clip, monkeyp
 
 def test_a_store_that_is_slow_for_one_job_holds_up_no_other(tmp_path, clip):
     async def scenario():
-        results = Held(tmp_path)
+        results = BlockingStore(tmp_path)
         async with serving(tmp_path, results=results) as jobs:
             slow = await submit(jobs, clip("a.mp4", 1))
             await results.begun.wait()

@@ -180,11 +180,11 @@ def test_a_job_that_a_server_has_taken_and_does_not_know_of_is_attempted(postgre
             take, lost = jobs.store.shared_queue.take, []
 
             def loses(can_run):
-                taken = take(can_run)
-                if taken is not None and not lost:
-                    lost.append(taken)
+                dequeued = take(can_run)
+                if dequeued is not None and not lost:
+                    lost.append(dequeued)
                     raise StoreError("nobody knows")
-                return taken
+                return dequeued
 
             jobs.store.shared_queue.take = loses
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)

@@ -9,10 +9,10 @@ from upres.service.live import framing
 
 def test_a_message_without_a_payload_is_one_packet():
     """A peer that needs only the header may close its end at once: a second packet would have no receiver."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        framing.send(ours, {"confine": {}})
-        theirs.setblocking(False)
-        assert theirs.recv(4096)
+    own_end, peer_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with own_end, peer_end:
+        framing.send(own_end, {"confine": {}})
+        peer_end.setblocking(False)
+        assert peer_end.recv(4096)
         with pytest.raises(BlockingIOError):
-            theirs.recv(4096)
+            peer_end.recv(4096)

@@ -23,8 +23,8 @@ NOISE = "nullsrc=size=160x120:rate=10:duration=20,geq=random(1)*255:128:128"
 
 
 def config(when_slow=pb.WHEN_SLOW_WAIT, **settings):
-    given = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast", **settings}
-    return pb.UpscaleConfig(live=True, when_slow=when_slow, **given)
+    options = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast", **settings}
+    return pb.UpscaleConfig(live=True, when_slow=when_slow, **options)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def begin(rpc, sender):
     return call, next(call).accepted.request_id
 
 
-def left(server):
+def leftovers(server):
     """Files of jobs, and processes that write them."""
     return list((server.state / "jobs").iterdir()), processes.below("upres-attempt", pid=server.process.pid)
 
@@ -72,13 +72,13 @@ def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(se
     path = clip(name, 40, *options)  # longer than the limit on clips of this model
     data, sender, parts = path.read_bytes(), Sender(pb.UpscaleRequest(config=config())), Parts()
     sender.send(data[: len(data) // 2])
-    held, fragments, late = True, [], []
+    withheld, fragments, late = True, [], []
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
         parts.take(answer)
         if answer.WhichOneof("kind") == "fragment" and answer.fragment.track == "video":
             fragments.append(answer.fragment)
-            if held:
-                held = False
+            if withheld:
+                withheld = False
                 sender.send(data[len(data) // 2 :], len(data) // 2)
                 sender.end()
         if answer.WhichOneof("kind") == "progress" and answer.progress.HasField("live_late_seconds"):
@@ -89,17 +89,17 @@ def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(se
     assert [(f.segment, f.fragment) for f in fragments] == [(n // 5, n % 5) for n in range(400)]
     assert "audio0" in parts.data and late and all(seconds >= 0 for seconds in late)
     (tmp_path / "video.mp4").write_bytes(parts.file("video"))
-    shown, wanted = (referee.video(found) for found in (tmp_path / "video.mp4", path))
+    shown, expected = (referee.video(items) for items in (tmp_path / "video.mp4", path))
     assert [at - shown.times[0] for at in shown.times] == pytest.approx(
-        [at - wanted.times[0] for at in wanted.times], abs=1e-3
+        [at - expected.times[0] for at in expected.times], abs=1e-3
     )
-    assert left(server) == ([], [])
+    assert leftovers(server) == ([], [])
     request = pb.ReadResultRequest(request_id=answer.job.request_id, file=pb.ReadResultRequest.File())
     with pytest.raises(grpc.RpcError, match="its result could be read only while it ran"):
         list(rpc.call(rpc.jobs.ReadResult, request))
-    asked = urllib.request.Request(f"{server.base}/api/v2/jobs/{answer.job.request_id}", headers=HEADERS)
-    told = json.loads(urllib.request.urlopen(asked, timeout=10).read())["data"]
-    assert (told["status"], told["result_url"]) == ("done", None)
+    request = urllib.request.Request(f"{server.base}/api/v2/jobs/{answer.job.request_id}", headers=HEADERS)
+    job = json.loads(urllib.request.urlopen(request, timeout=10).read())["data"]
+    assert (job["status"], job["result_url"]) == ("done", None)
     metrics = urllib.request.urlopen(f"{server.base}/metrics", timeout=10).read().decode()
     count = next(line for line in metrics.splitlines() if line.startswith("upres_live_late_seconds_count"))
     assert float(count.split()[1]) >= 400
@@ -108,25 +108,25 @@ def test_frames_come_while_half_of_the_source_is_withheld_and_nothing_is_left(se
 def test_every_frame_comes_before_the_third_after_it_was_sent(rpc, clip):
     """A frame waits only for the demuxer to see the next one."""
     data = clip("each.mp4", 6, "-movflags", "frag_every_frame+empty_moov", "-an", "-tune", "zerolatency").read_bytes()
-    found = list(boxes(data))
-    head = b"".join(box for kind, box in found if kind in (b"ftyp", b"moov"))
-    each = [a + b for (kind, a), (_, b) in itertools.pairwise(found) if kind == b"moof"]
+    items = list(boxes(data))
+    head = b"".join(box for kind, box in items if kind in (b"ftyp", b"moov"))
+    each = [a + b for (kind, a), (_, b) in itertools.pairwise(items) if kind == b"moof"]
     assert len(each) == 60
-    sender, sent, got = Sender(pb.UpscaleRequest(config=config())), len(head), 0
+    sender, sent, received = Sender(pb.UpscaleRequest(config=config())), len(head), 0
     sender.send(head)
     for piece in each[:10]:
         sender.send(piece, sent)
         sent += len(piece)
     waiting = each[10:]
     for answer in rpc.call(rpc.upscale.Upscale, iter(sender)):
-        got += answer.WhichOneof("kind") == "fragment"
-        while waiting and got + 2 >= 60 - len(waiting):
+        received += answer.WhichOneof("kind") == "fragment"
+        while waiting and received + 2 >= 60 - len(waiting):
             piece = waiting.pop(0)
             sender.send(piece, sent)
             sent += len(piece)
             if not waiting:
                 sender.end()
-    assert got == 60 and answer.job.status == pb.Job.STATUS_DONE
+    assert received == 60 and answer.job.status == pb.Job.STATUS_DONE
 
 
 def test_a_sender_who_pauses_sees_how_many_frames_there_are(rpc, clip):
@@ -145,8 +145,8 @@ def test_whole_segments_come_where_they_are_asked_for(rpc, clip):
     sender.send(clip("a.ts", 2).read_bytes())
     sender.end()
     answers = list(rpc.call(rpc.upscale.Upscale, iter(sender)))
-    found = [a.fragment for a in answers if a.WhichOneof("kind") == "fragment" and a.fragment.track == "video"]
-    assert [(f.segment, f.frames, f.last_in_segment) for f in found] == [(n, 5, True) for n in range(4)]
+    items = [a.fragment for a in answers if a.WhichOneof("kind") == "fragment" and a.fragment.track == "video"]
+    assert [(f.segment, f.frames, f.last_in_segment) for f in items] == [(n, 5, True) for n in range(4)]
 
 
 def test_a_client_that_is_waited_for_gets_every_frame(rpc, noise):
@@ -198,7 +198,7 @@ def test_a_client_that_is_not_waited_for_is_told_what_it_lost(server, rpc, noise
             assert info.metadata["track"] == "video" and int(info.metadata["segment"]) > 1
         reading.cancel()
     sender.end()
-    following, lost, got, newest = None, 0, 0, -1
+    following, lost, received, newest = None, 0, 0, -1
     for answer in call:
         if answer.WhichOneof("kind") == "dropped":
             following, lost = (answer.dropped.segment, answer.dropped.fragment), lost + answer.dropped.frames
@@ -208,10 +208,10 @@ def test_a_client_that_is_not_waited_for_is_told_what_it_lost(server, rpc, noise
                 assert (fragment.segment, fragment.fragment) == following and fragment.independent
                 following = None
             assert fragment.pts > newest
-            got, newest = got + fragment.frames, fragment.pts
+            received, newest = received + fragment.frames, fragment.pts
     assert answer.job.status == pb.Job.STATUS_DONE
     totals = answer.job.totals
-    assert lost and lost + got == totals.frames_out == 200 - totals.frames_dropped  # a slow machine drops frames
+    assert lost and lost + received == totals.frames_out == 200 - totals.frames_dropped  # a slow machine drops frames
 
 
 def test_a_second_call_reads_and_only_reads(server, rpc, clip):
@@ -273,7 +273,7 @@ def test_live_does_not_wait_behind_jobs_and_a_second_one_is_told_when_to_come_ba
 def test_cancelled_it_leaves_no_file_and_no_process(server, rpc, clip):
     _, call, request_id = running(rpc, clip)
     rpc.call(rpc.jobs.CancelJob, pb.CancelJobRequest(request_id=request_id))
-    assert left(server) == ([], [])
+    assert leftovers(server) == ([], [])
     assert list(call)[-1].job.error.reason == "CANCELLED"
 
 
@@ -294,7 +294,7 @@ def test_a_sender_that_falls_silent_is_not_waited_for(impatient, clip):
 
 def test_an_attempt_that_dies_is_not_made_again(server, rpc, clip):
     _, call, _ = running(rpc, clip)
-    os.kill(left(server)[1][0].pid, signal.SIGKILL)
+    os.kill(leftovers(server)[1][0].pid, signal.SIGKILL)
     last = list(call)[-1].job
     assert (last.status, last.attempts, last.error.retryable) == (pb.Job.STATUS_ERROR, 1, True)
 
@@ -310,7 +310,7 @@ def test_a_server_that_dies_ends_its_live_jobs(tmp_path, clip):
         with Rpc(server.target) as rpc:
             job = rpc.call(rpc.jobs.GetJob, pb.GetJobRequest(request_id=request_id)).job
             assert (job.status, job.error.retryable, job.attempts) == (pb.Job.STATUS_ERROR, True, 1)
-        assert left(server) == ([], [])
+        assert leftovers(server) == ([], [])
 
 
 def test_what_cannot_be_live_is_refused(rpc, clip):

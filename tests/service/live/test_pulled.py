@@ -54,15 +54,15 @@ def rpc(server):
 
 
 def config(name, **settings):
-    given = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast", "live": True, **settings}
-    return pb.UpscaleConfig(live_source=name, **given)
+    options = {"model": "RealESRGAN_Vid_x2", "segment_seconds": 0.5, "preset": "ultrafast", "live": True, **settings}
+    return pb.UpscaleConfig(live_source=name, **options)
 
 
 def pullers(server):
     return processes.below("upres-puller", pid=server.process.pid)
 
 
-def got(data, header=b""):
+def count_frames(data, header=b""):
     with av.open(io.BytesIO(header + data)) as file:
         return len(list(file.decode(video=0)))
 
@@ -89,13 +89,13 @@ def test_a_stream_is_upscaled_over_a_break_for_its_starter_and_a_viewer(server, 
     assert answer.job.status == pb.Job.STATUS_DONE and answer.job.totals.frames_out >= 36
     assert any("interrupted and reopened 1 time" in text for text in answer.job.warnings)
     assert parts.file("video") == viewed.file("video")
-    assert got(parts.file("video")) == answer.job.totals.frames_out
+    assert count_frames(parts.file("video")) == answer.job.totals.frames_out
     assert pullers(server) == []
 
 
 def test_the_page_sees_names_and_starts_one_by_its_name(server, camera):
-    asked = urllib.request.Request(f"{server.base}/api/v2/live/sources", headers={"Authorization": f"Bearer {KEY}"})
-    with urllib.request.urlopen(asked, timeout=SECONDS) as response:
+    request = urllib.request.Request(f"{server.base}/api/v2/live/sources", headers={"Authorization": f"Bearer {KEY}"})
+    with urllib.request.urlopen(request, timeout=SECONDS) as response:
         assert json.load(response) == {"data": [{"name": "entrance"}, {"name": "off"}]}
     start = {"model": "RealESRGAN_Vid_x2", "preset": "ultrafast", "live_source": "entrance", "when_slow": "drop"}
     with connect(f"ws{server.base[4:]}/api/v2/live", max_size=None, open_timeout=SECONDS) as socket:
@@ -106,11 +106,11 @@ def test_the_page_sees_names_and_starts_one_by_its_name(server, camera):
             tracks += [message] if isinstance(message, bytes) else []
         [process] = pullers(server)
         socket.send(b"bytes of a source")
-        said = ""
-        while '"error": {' not in said:
-            said = socket.recv(timeout=SECONDS)
-            said = said if isinstance(said, str) else ""
-        assert "The server pulls this source" in said
+        text = ""
+        while '"error": {' not in text:
+            text = socket.recv(timeout=SECONDS)
+            text = text if isinstance(text, str) else ""
+        assert "The server pulls this source" in text
     process.wait(SECONDS)  # it ends with the client that started it
 
 
@@ -141,17 +141,17 @@ def test_a_stream_that_cannot_be_had_ends_its_job_with_the_reason(server):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "description"),
     [
         (config("rtsp://localhost/x"), "There is no live_source rtsp://localhost/x; there are entrance, off."),
         (config("entrance", live=False), "A live_source requires a live source."),
     ],
 )
-def test_what_is_no_stream_of_the_operators_is_refused(rpc, settings, said):
+def test_what_is_no_stream_of_the_operators_is_refused(rpc, settings, description):
     with pytest.raises(grpc.RpcError) as refused:
         list(rpc.call(rpc.upscale.Upscale, iter([pb.UpscaleRequest(config=settings)])))
     [violations] = details(refused.value, error_details_pb2.BadRequest)
-    assert [(each.field, each.description) for each in violations.field_violations] == [("live_source", said)]
+    assert [(each.field, each.description) for each in violations.field_violations] == [("live_source", description)]
 
 
 def test_who_names_a_stream_sends_none(rpc, camera):

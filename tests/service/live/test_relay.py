@@ -53,23 +53,23 @@ async def connected(path):
 def test_a_source_goes_through_and_a_log_comes_back(tmp_path):
     def attempt(path):
         feed = LiveSocket(path, lambda: None)
-        got = b""
+        received = b""
         while data := feed.read(3):
-            got += data
+            received += data
         feed.send({"track": {**asdict(TRACK), "time_base": "1/10", "init": ""}}, b"init")
         feed.send({"fragment": asdict(Fragment("video", 0, 0, 0, 1, 1, size=4)), "taken": feed.bytes_read}, b"data")
         feed.close()
-        return got
+        return received
 
     async def scenario():
         async with opened(tmp_path) as (live, relay, path):
-            made = asyncio.create_task(asyncio.to_thread(attempt, path))
+            attempt_task = asyncio.create_task(asyncio.to_thread(attempt, path))
             assert await relay.write(0, b"some") == 4
             assert await relay.write(4, b" bytes") == 10
             with pytest.raises(OffsetError, match="offset 11, expected 10"):
                 await relay.write(11, b"x")
             relay.end_source()
-            assert await made == b"some bytes"
+            assert await attempt_task == b"some bytes"
             await relay.task
             assert relay.ring.tracks == {"video": TRACK} and relay.ring[0].piece.data == b"data" and relay.ring.ended
             assert relay.late is not None and relay.late >= 0
@@ -116,15 +116,15 @@ def test_a_sender_is_held_up_while_its_attempt_takes_nothing_and_is_not_idle_the
     async def scenario():
         async with opened(tmp_path) as (live, relay, path):
             reader, writer = await connected(path)
-            held, sent = None, 0
-            while held is None or held.done():
-                held = asyncio.create_task(relay.write(sent, bytes(1 << 20)))
+            writing, sent = None, 0
+            while writing is None or writing.done():
+                writing = asyncio.create_task(relay.write(sent, bytes(1 << 20)))
                 sent += 1 << 20
-                await asyncio.wait([held], timeout=0.2)
+                await asyncio.wait([writing], timeout=0.2)
                 assert sent < 64 << 20
             assert list(live.idle(-1)) == [] and relay.received == sent
             assert len(await reader.readexactly(sent)) == sent
-            await held
+            await writing
             assert list(live.idle(-1)) == ["job"]
             relay.pause_seconds = 3600  # its source is reopened, which takes time
             assert list(live.idle(-1)) == []

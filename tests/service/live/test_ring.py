@@ -38,9 +38,9 @@ def test_it_stays_within_its_bounds_and_a_slow_reader_is_told_what_it_lost(sizes
         place, items = Place(log), []
         for number, size in enumerate(sizes):
             await log.put(picture(number, size))
-            held = [log[at].piece for at in range(log.first, log.next)]
-            assert sum(len(piece.data) for piece in held) <= most_bytes
-            assert len(held) * 0.1 <= most_seconds + 0.11
+            stored = [log[at].piece for at in range(log.first, log.next)]
+            assert sum(len(piece.data) for piece in stored) <= most_bytes
+            assert len(stored) * 0.1 <= most_seconds + 0.11
             if number in reads:
                 items += read_all(place)
         items += read_all(place)
@@ -73,14 +73,14 @@ def test_every_track_goes_on_by_itself_after_a_gap():
         for number in range(2, 9):
             await log.put(picture(number))
             await log.put(sound(number))
-        told = read_all(place)
+        items = read_all(place)
         assert [
-            (item.fragment.track, item.fragment.pts, item.frames) for item in told if isinstance(item, Dropped)
+            (item.fragment.track, item.fragment.pts, item.frames) for item in items if isinstance(item, Dropped)
         ] == [
             ("audio0", 5, 15),
             ("video", 8, 6),
         ]
-        assert numbers(told) == [8]
+        assert numbers(items) == [8]
 
     asyncio.run(scenario())
 

@@ -47,7 +47,7 @@ class Viewer:
 
     def __init__(self, door: Callable, *address) -> None:
         self.seen: list[int] = []
-        self.gone = threading.Event()
+        self.reconnected = threading.Event()
         self._visit = lambda: door(*address)
         self.thread = threading.Thread(target=self._watch, daemon=True)
         self.thread.start()
@@ -59,24 +59,24 @@ class Viewer:
             fragments.close()
         last = self._visit()
         self.seen.append(sum(kind == "fragment" for kind in islice(last, 1)))
-        self.gone.set()
+        self.reconnected.set()
         self.seen[-1] += sum(kind == "fragment" for kind in last)
 
 
 def test_ten_viewers_are_one_inference_and_who_takes_nothing_holds_up_nobody(server, noise, count):
-    sender, made = Sender(pb.UpscaleRequest(config=CONFIG)), 0
+    sender, produced = Sender(pb.UpscaleRequest(config=CONFIG)), 0
     sender.send(noise[: len(noise) // 2])
     with Rpc(server.target) as rpc:
         call = rpc.call(rpc.upscale.Upscale, iter(sender))
         request_id = next(call).accepted.request_id
         with grpc_call(server, request_id) as one, web_socket(server, request_id) as two:  # which read nothing now
             answers = iter(call)
-            while made < FRAMES // 4:
-                made += next(answers).WhichOneof("kind") == "fragment"
+            while produced < FRAMES // 4:
+                produced += next(answers).WhichOneof("kind") == "fragment"
             doors = [by_grpc, by_socket, by_hls] * 3 + [by_socket]
             viewers = [Viewer(door, server, request_id) for door in doors]
             for viewer in viewers:
-                assert viewer.gone.wait(SECONDS)
+                assert viewer.reconnected.wait(SECONDS)
             sender.send(noise[len(noise) // 2 :], len(noise) // 2)
             sender.end()
             last = list(answers)[-1].job

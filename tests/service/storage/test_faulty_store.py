@@ -38,7 +38,7 @@ def bucket(faults, tmp_path):
     return Results(f"s3://bucket/{tmp_path.name}")
 
 
-async def made(jobs, clip, tmp_path, count=1):
+async def run_jobs(jobs, clip, tmp_path, count=1):
     """Submit jobs together; return each after its end, with the frames of its result."""
     submitted = [await submit(jobs, clip("a.mp4", 1)) for _ in range(count)]
     done = [await until(jobs, job.request_id, ended) for job in submitted]
@@ -58,7 +58,7 @@ def test_results_wait_for_a_store_that_answers_503_for_a_while(tmp_path, clip, f
     async def scenario():
         async with serving(tmp_path, results=bucket) as jobs:
             faults.away = True
-            _, ends = await asyncio.gather(back(), made(jobs, clip, tmp_path, 3))
+            _, ends = await asyncio.gather(back(), run_jobs(jobs, clip, tmp_path, 3))
             assert ends == [(Status.DONE, 1, 10)] * 3
         assert faults.answered.count(503) > 3
 
@@ -69,7 +69,7 @@ def test_results_go_into_a_store_that_takes_long_for_every_answer(tmp_path, clip
     async def scenario():
         async with serving(tmp_path, results=bucket) as jobs:
             faults.delay = 0.2
-            assert await made(jobs, clip, tmp_path, 3) == [(Status.DONE, 1, 10)] * 3
+            assert await run_jobs(jobs, clip, tmp_path, 3) == [(Status.DONE, 1, 10)] * 3
 
     asyncio.run(scenario())
 
@@ -78,7 +78,7 @@ def test_a_result_that_the_store_has_in_part_is_stored_again_before_anybody_sees
     async def scenario():
         async with serving(tmp_path, results=bucket) as jobs:
             faults.loses = 1
-            assert await made(jobs, clip, tmp_path) == [(Status.DONE, 1, 10)]
+            assert await run_jobs(jobs, clip, tmp_path) == [(Status.DONE, 1, 10)]
             assert faults.loses == 0
 
     asyncio.run(scenario())
@@ -92,7 +92,7 @@ def test_a_large_result_goes_in_parts_each_signed_with_its_hash_and_comes_back_w
 
     async def scenario():
         assert await bucket.put("a.mp4", path) == LARGE
-        parts = [headers for method, asked, headers in faults.requests if method == "PUT" and "partNumber" in asked]
+        parts = [headers for method, url, headers in faults.requests if method == "PUT" and "partNumber" in url]
         assert len(parts) == 5 and len({headers["x-amz-content-sha256"] for headers in parts}) == 5
         faults.cuts = 2
         assert b"".join([chunk async for chunk in bucket.read("a.mp4")]) == path.read_bytes()
@@ -109,7 +109,7 @@ def test_parts_of_a_file_that_could_not_be_stored_are_removed_where_the_store_an
         faults.refuses = 1
         with pytest.raises(TargetError, match="the result cannot be stored"):
             await bucket.put("a.mp4", path)
-        assert any(method == "DELETE" and "uploadId" in asked for method, asked, _ in faults.requests)
+        assert any(method == "DELETE" and "uploadId" in url for method, url, _ in faults.requests)
         assert await bucket.put("a.mp4", path) == LARGE
 
     asyncio.run(scenario())

@@ -82,10 +82,10 @@ def test_another_owners_job_is_not_found(store):
 
 
 def test_lists_read_on_from_the_last(store):
-    made = [accepted(store) for _ in range(5)]
+    job_list = [accepted(store) for _ in range(5)]
     first = store.page("alice", limit=3)
     rest = store.page("alice", below=first[-1].number)
-    assert [job.number for job in first + rest] == [job.number for job in reversed(made)]
+    assert [job.number for job in first + rest] == [job.number for job in reversed(job_list)]
     assert store.page("bob") == [] and store.page(status=Status.DONE) == []
 
 

@@ -44,7 +44,7 @@ def job(**values):
 
 
 def test_what_was_committed_stands_though_nobody_said_so(store, proxy):
-    made = job(accepted=False)
+    new_job = job(accepted=False)
 
     def lost(step):
         proxy.lose_next()
@@ -53,32 +53,32 @@ def test_what_was_committed_stands_though_nobody_said_so(store, proxy):
         assert proxy.lost == before + 1
         return result
 
-    assert lost(lambda: store.add(made))[1]
-    assert lost(lambda: store.change(made.request_id, accepted=True)).accepted
-    lost(lambda: store.shared_queue.put([made.request_id]))
-    assert lost(lambda: store.shared_queue.take(lambda spec: True)).request_id == made.request_id
-    assert store.get(made.request_id).server == store.server
-    assert lost(lambda: store.change(made.request_id, states.started)).state.attempts == 1
-    assert store.get(made.request_id).state.attempts == 1
-    assert lost(lambda: store.change(made.request_id, states.finished)).state.status is Status.DONE
-    lost(lambda: store.delete(made.request_id))
+    assert lost(lambda: store.add(new_job))[1]
+    assert lost(lambda: store.change(new_job.request_id, accepted=True)).accepted
+    lost(lambda: store.shared_queue.put([new_job.request_id]))
+    assert lost(lambda: store.shared_queue.take(lambda spec: True)).request_id == new_job.request_id
+    assert store.get(new_job.request_id).server == store.server
+    assert lost(lambda: store.change(new_job.request_id, states.started)).state.attempts == 1
+    assert store.get(new_job.request_id).state.attempts == 1
+    assert lost(lambda: store.change(new_job.request_id, states.finished)).state.status is Status.DONE
+    lost(lambda: store.delete(new_job.request_id))
     with pytest.raises(NotFoundError):
-        store.get(made.request_id)
+        store.get(new_job.request_id)
 
 
 def test_jobs_that_were_taken_over_are_known_though_nobody_said_so(store, proxy, url):
     with closing(Store(url)) as other:
         lease = Lease("there", joins=True)
         assert other.acquire(lease) is None
-        left, _ = other.add(job(source_complete=False))
+        orphan, _ = other.add(job(source_complete=False))
         other.release(lease)
     proxy.lose_next()
-    assert store.ownership.take_over(()) == {left.request_id} and proxy.lost == 1
+    assert store.ownership.take_over(()) == {orphan.request_id} and proxy.lost == 1
 
 
 def test_what_was_not_committed_is_an_error(store, proxy, url):
     """The connection is cut before COMMIT."""
-    made = job()
+    new_job = job()
 
     def cut(step):
         if step == "add":
@@ -86,15 +86,15 @@ def test_what_was_not_committed_is_an_error(store, proxy, url):
 
     store._checkpoint = cut
     with pytest.raises(StoreError, match="cannot be used"):
-        store.add(made)
+        store.add(new_job)
     with pytest.raises(NotFoundError):
-        store.get(made.request_id)
+        store.get(new_job.request_id)
 
 
 def test_a_database_that_stays_away_is_waited_for_for_some_seconds(store, proxy, url, monkeypatch):
     """Afterwards it is unknown whether the transaction was committed."""
     monkeypatch.setattr(database, "DOUBT_SECONDS", 0.0)
-    made = job()
+    new_job = job()
 
     def away(step):
         if step == "add":
@@ -103,18 +103,18 @@ def test_a_database_that_stays_away_is_waited_for_for_some_seconds(store, proxy,
 
     store._checkpoint = away
     with pytest.raises(StoreError, match="cannot be used"):
-        store.add(made)
+        store.add(new_job)
     with closing(Store(url)) as other:
-        assert other.get(made.request_id).server == store.server
+        assert other.get(new_job.request_id).server == store.server
 
 
 def test_what_servers_noted_of_their_transactions_goes_with_them(store, url):
     """Otherwise they would accumulate."""
-    with closing(Store(url)) as gone, closing(Store(url)) as other:
+    with closing(Store(url)) as closed_store, closing(Store(url)) as other:
         lease = Lease("there", joins=True)
-        gone.acquire(lease)
-        gone.add(job())
-        gone.release(lease)
+        closed_store.acquire(lease)
+        closed_store.add(job())
+        closed_store.release(lease)
         store.add(job())
         assert other.acquire(Lease("there", joins=True)) is None
         other.add(job())

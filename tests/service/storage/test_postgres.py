@@ -194,8 +194,8 @@ def test_servers_work_beside_one_that_leads_and_know_where_each_job_is(three):
     assert [lease.term for lease in joining] == [1, 0, 0] and [store.leads for store in stores] == [True, False, False]
     job, _ = stores[1].add(Job(new_id(), **JOB))
     assert stores[1].ownership.peer_owners([job.request_id]) == {}
-    found = stores[2].ownership.peer_owners([job.request_id, new_id()])[job.request_id]
-    assert (found.id, found.http, found.grpc) == (joining[1].holder, "http://two:1", "two:2")
+    peer = stores[2].ownership.peer_owners([job.request_id, new_id()])[job.request_id]
+    assert (peer.id, peer.http, peer.grpc) == (joining[1].holder, "http://two:1", "two:2")
     with pytest.raises(MovedError, match="another server owns this job"):
         stores[2].change(job.request_id, states.started)
     stores[1].change(job.request_id, states.cancelled)
@@ -286,26 +286,26 @@ def test_every_server_hears_of_what_another_one_changes(three):
     stores, _ = three
 
     async def scenario():
-        async with asyncio.timeout(100), aclosing(stores[2].notices()) as heard:
-            assert await anext(heard) == ""
+        async with asyncio.timeout(100), aclosing(stores[2].notices()) as notifications:
+            assert await anext(notifications) == ""
             job, _ = await asyncio.to_thread(stores[0].add, Job(new_id(), **JOB))
-            assert await anext(heard) == job.request_id
+            assert await anext(notifications) == job.request_id
 
     asyncio.run(scenario())
 
 
 def test_what_listens_is_opened_as_every_other_connection_with_its_limits_and_the_password_apart(monkeypatch):
-    asked = []
+    connections = []
 
     async def connect(conninfo="", **named):
-        asked.append((conninfo, named))
+        connections.append((conninfo, named))
         raise psycopg.OperationalError(f"cannot connect by {conninfo}")
 
     monkeypatch.setattr(psycopg.AsyncConnection, "connect", connect)
     store = open_engine("postgresql://alice:secret@127.0.0.1:1/upres?tcp_user_timeout=7")
     with pytest.raises(StoreError, match="notifications of changed jobs are unavailable") as raised:
         asyncio.run(anext(notices(store)))
-    [(conninfo, named)] = asked
+    [(conninfo, named)] = connections
     assert conninfo == "" and "secret" not in str(raised.value)
     assert (named["host"], named["port"], named["user"], named["password"]) == ("127.0.0.1", 1, "alice", "secret")
     assert named["connect_timeout"] == 10 and named["keepalives_idle"] == 5 and named["tcp_user_timeout"] == "7"

@@ -86,40 +86,40 @@ class Broken:
 
 def read_through(monkeypatch, answers):
     """Read ten bytes from a store with these responses; return the bytes, the error, and the requested ranges."""
-    asked, answers = [], iter(answers)
+    requested_ranges, answers = [], iter(answers)
 
     async def get(store, key, options):
-        asked.append(options["range"])
+        requested_ranges.append(options["range"])
         return next(answers)
 
     monkeypatch.setattr(results_module.obstore, "get_async", get)
     monkeypatch.setattr(results_module, "READ_PAUSE", 0)
 
     async def scenario():
-        came = b""
+        received = b""
         try:
             async for chunk in Results("memory://").read("a.mp4", 0, 10):
-                came += chunk
+                received += chunk
         except UnavailableError as error:
-            return came, str(error)
-        return came, None
+            return received, str(error)
+        return received, None
 
-    return *asyncio.run(scenario()), asked
+    return *asyncio.run(scenario()), requested_ranges
 
 
 @pytest.mark.parametrize("error", [OSError("reset"), GenericError("a body that took too long"), None])
 def test_a_store_that_breaks_off_is_asked_for_the_rest(monkeypatch, error):
     answers = [Broken([b"0123"], error), Broken([], error), Broken([b"45", b"6"], error), Broken([b"789"], None)]
-    came, failed, asked = read_through(monkeypatch, answers)
-    assert (came, failed) == (b"0123456789", None)
-    assert asked == [(0, 10), (4, 10), (4, 10), (7, 10)]
+    received, failed, requested_ranges = read_through(monkeypatch, answers)
+    assert (received, failed) == (b"0123456789", None)
+    assert requested_ranges == [(0, 10), (4, 10), (4, 10), (7, 10)]
 
 
 def test_a_reader_that_gets_no_more_is_told_so_after_some_tries(monkeypatch):
     answers = [Broken([b"0123"], OSError("reset")), *(Broken([], OSError("reset")) for _ in range(READ_TRIES))]
-    came, failed, asked = read_through(monkeypatch, answers)
-    assert came == b"0123" and "does not return the rest of a result; try again later" in failed
-    assert len(asked) == 1 + READ_TRIES
+    received, failed, requested_ranges = read_through(monkeypatch, answers)
+    assert received == b"0123" and "does not return the rest of a result; try again later" in failed
+    assert len(requested_ranges) == 1 + READ_TRIES
 
 
 def test_what_the_store_has_not_whole_is_not_stored(tmp_path, monkeypatch):

@@ -43,16 +43,16 @@ def servers(postgres):
 
 def waiting(store, owner, **job):
     """Queue a job at a server; return its id."""
-    made = Job(new_id(), owner, **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **job})
-    store.add(made)
-    store.shared_queue.put([made.request_id])
-    return made.request_id
+    new_job = Job(new_id(), owner, **{"spec": {"model": "m"}, "accepted": True, "source_complete": True, **job})
+    store.add(new_job)
+    store.shared_queue.put([new_job.request_id])
+    return new_job.request_id
 
 
 def started(store):
     """Take a job, and start an attempt."""
-    taken = store.shared_queue.take(any_)
-    return None if taken is None else store.change(taken.request_id, states.started)
+    dequeued = store.shared_queue.take(any_)
+    return None if dequeued is None else store.change(dequeued.request_id, states.started)
 
 
 def test_keys_take_turns_over_all_servers(servers):
@@ -84,10 +84,10 @@ def test_no_job_is_taken_twice_and_none_is_left(servers):
         return iter(lambda: store.shared_queue.take(any_), None)
 
     with ThreadPoolExecutor(6) as threads:
-        taken = [
+        dequeued = [
             each.request_id for part in threads.map(lambda n: list(take(servers[n % 3])), range(6)) for each in part
         ]
-    assert sorted(taken) == sorted(jobs)
+    assert sorted(dequeued) == sorted(jobs)
 
 
 def test_what_is_taken_is_one_that_was_attempted_before_else_the_oldest_that_can_run(servers):
@@ -161,8 +161,8 @@ def lines(servers, monkeypatch):
 
 def under_way(store, owner, **job):
     """Create a job with a running attempt at a server."""
-    made, _ = store.add(Job(new_id(), owner, **{"spec": {}, "accepted": True, "source_complete": True, **job}))
-    return store.change(made.request_id, states.started)
+    new_job, _ = store.add(Job(new_id(), owner, **{"spec": {}, "accepted": True, "source_complete": True, **job}))
+    return store.change(new_job.request_id, states.started)
 
 
 def claim(line, **running):
@@ -195,8 +195,8 @@ def test_one_full_server_alone_gives_a_slot_to_a_job_that_waits(servers, lines):
 def test_jobs_that_gave_their_slots_back_take_no_turn(servers, lines):
     """A stream that waits for its source, and a locked job."""
     one, two, _ = servers
-    for given_back in (under_way(one, "small", source_complete=False), under_way(one, "small")):
-        one.change(given_back.request_id, states.requeued)
+    for yielded in (under_way(one, "small", source_complete=False), under_way(one, "small")):
+        one.change(yielded.request_id, states.requeued)
     for owner in ("greedy", "greedy"):
         under_way(two, owner)
     waiting(one, "greedy")
@@ -250,11 +250,11 @@ def test_the_places_of_the_queue_are_those_of_all_servers(servers):
     for store in (one, two):
         waiting(store, "greedy")
     with pytest.raises(BusyError, match="2 jobs of this key"):
-        two.add(Job(new_id(), "greedy", {}), lambda held: queue.check("greedy", held))
-    two.add(Job(new_id(), "small", {}), lambda held: queue.check("small", held))
-    two.add(Job(new_id(), "tiny", {}), lambda held: queue.check("tiny", held))
+        two.add(Job(new_id(), "greedy", {}), lambda places: queue.check("greedy", places))
+    two.add(Job(new_id(), "small", {}), lambda places: queue.check("small", places))
+    two.add(Job(new_id(), "tiny", {}), lambda places: queue.check("tiny", places))
     assert [store.shared_queue.count_places() for store in servers] == [4, 4, 4]
     with pytest.raises(BusyError, match="4 jobs are waiting"):
-        one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
+        one.add(Job(new_id(), "last", {}), lambda places: queue.check("last", places))
     assert started(one) is not None
-    one.add(Job(new_id(), "last", {}), lambda held: queue.check("last", held))
+    one.add(Job(new_id(), "last", {}), lambda places: queue.check("last", places))

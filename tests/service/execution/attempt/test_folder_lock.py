@@ -31,10 +31,10 @@ def test_one_that_holds_a_lock_is_named_to_the_next(tmp_path):
     assert not log.exists()
 
 
-@pytest.mark.parametrize("said", [None, b"", b"\xff\xfe", b"x\n" * 1000])
-def test_whatever_a_holder_says_of_itself_is_one_short_line(tmp_path, said):
-    if said is not None:
-        (tmp_path / "attempt.holder").write_bytes(said)
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"x\n" * 1000])
+def test_whatever_a_holder_says_of_itself_is_one_short_line(tmp_path, content):
+    if content is not None:
+        (tmp_path / "attempt.holder").write_bytes(content)
     with (
         FileLock(tmp_path / "attempt.lock"),
         pytest.raises(LockedError) as caught,
@@ -42,7 +42,7 @@ def test_whatever_a_holder_says_of_itself_is_one_short_line(tmp_path, said):
     ):
         pass
     assert len(caught.value.holder.splitlines()) == 1 and len(caught.value.holder) <= 200
-    assert caught.value.holder == UNKNOWN_HOLDER or said == b"x\n" * 1000
+    assert caught.value.holder == UNKNOWN_HOLDER or content == b"x\n" * 1000
 
 
 @pytest.mark.parametrize("number", [None, 3])
@@ -65,8 +65,8 @@ def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_
     with working(tmp_path / "job") as desk:
         desk.folder.source.write_bytes(clip("a.mp4", 3).read_bytes())
         desk.order(devices=0 if number is None else 2)
-        wanted = "fragment" if number is None else "ranges"
-        next(report for report in desk.reports() if report["report"] == wanted)
+        awaited = "fragment" if number is None else "ranges"
+        next(report for report in desk.reports() if report["report"] == awaited)
         desk.send({"cancel": REQUEST})
         assert desk.verdict()["report"] in ("died", "joined")  # the second if it was done before
         log = desk.folder.log if number is None else desk.folder.log / "ranges" / f"{number:05}"
@@ -86,10 +86,10 @@ def test_a_log_that_an_attempt_has_locked_still_is_given_back_and_nothing_of_it_
 
 def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
     order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
-    attempt, wanted = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
-    log = attempt._log(wanted)
+    attempt, job_ = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
+    log = attempt._log(job_)
     with pytest.raises(LogLockedError):
-        attempt._log(wanted)
+        attempt._log(job_)
     log.close()
     assert FolderLog.read_header(tmp_path / "log")
 
@@ -97,12 +97,12 @@ def test_a_log_that_is_locked_after_all_is_not_started_over(tmp_path):
 def test_a_log_that_another_build_began_is_started_over(tmp_path, caplog):
     """Segments of two builds must not be mixed in one result."""
     order = Order(REQUEST, "alice", str(tmp_path), SPEC.as_json(), asdict(Limits()), 0, None, 0, None)
-    attempt, wanted = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
-    attempt._log(wanted).close()
+    attempt, job_ = Attempt(order, None, None, Reporter(None, Progress())), job(tmp_path / "out.mp4")
+    attempt._log(job_).close()
     (tmp_path / "log" / "ranges").mkdir()
     older = {**FolderLog.read_header(tmp_path / "log"), "version": 2}
     (tmp_path / "log" / "index.jsonl").write_text(f"{json.dumps({'header': older})}\n")
-    attempt._log(wanted).close()
+    attempt._log(job_).close()
     assert FolderLog.read_header(tmp_path / "log") == {**older, "version": VERSION}
     assert not (tmp_path / "log" / "ranges").exists()
     assert "the log is restarted: " in caplog.text and "another version of upres" in caplog.text

@@ -13,12 +13,12 @@ from upres.service.execution.attempt.remote_encoder import with_memory
 
 @pytest.mark.parametrize(("name", "kept"), [("in.vob", 32 << 20), ("in.mpg", 32 << 20), ("in.ts", 0)])
 def test_packets_that_are_kept_while_tracks_are_looked_for_are_in_it(tmp_path, name, kept):
-    asked = []
-    model = SimpleNamespace(reserve=lambda width, height, media, *_, **__: asked.append(media) or 1)
+    requests = []
+    model = SimpleNamespace(reserve=lambda width, height, media, *_, **__: requests.append(media) or 1)
     with Reader(media.clip(tmp_path / name, "-c:v", "mpeg2video")) as reader:
         with_memory(model, job(tmp_path / "out.mkv"), reader)
         with_memory(model, job(tmp_path / "out.mkv"), SimpleNamespace(info=reader.info, ahead=0))
-    assert asked[0] - asked[1] == kept
+    assert requests[0] - requests[1] == kept
 
 
 @pytest.mark.parametrize("count", [1, 4])

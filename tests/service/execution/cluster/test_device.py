@@ -38,7 +38,7 @@ class Stub(PooledWorker):
 
 
 @pytest.fixture(autouse=True)
-def alone(monkeypatch):
+def without_process(monkeypatch):
     """A device without a separate process, which would end with it."""
     monkeypatch.setattr(device, "WorkerProcess", Stub)
     monkeypatch.setattr(device, "version", lambda name: VERSION)
@@ -52,15 +52,15 @@ def alone(monkeypatch):
 @asynccontextmanager
 async def serving(*servers):
     """A device that works for servers, each with its own folder."""
-    made = Device((), {}, 1, None)
+    actor = Device((), {}, 1, None)
     for server in servers:
-        assert await made.attach(server, VERSION, Mark(f"/{server}/jobs/.server-x", "")) is None
+        assert await actor.attach(server, VERSION, Mark(f"/{server}/jobs/.server-x", "")) is None
     try:
-        yield made
+        yield actor
     finally:
-        for task in made._tasks:
+        for task in actor._tasks:
             task.cancel()
-        await asyncio.gather(*made._tasks, return_exceptions=True)
+        await asyncio.gather(*actor._tasks, return_exceptions=True)
 
 
 def order(server, name="job"):
@@ -74,92 +74,92 @@ async def settled():
 
 def test_orders_of_one_name_of_two_servers_are_two(monkeypatch):
     async def scenario():
-        async with serving("a", "b") as made:
+        async with serving("a", "b") as actor:
             for server in ("a", "b"):
                 async with asyncio.timeout(20):
-                    await made.post(server, [order(server)])
-            first, second = made._worker.orders()
-            assert first != second and made._worker.sent[0]["run"]["folder"] == "/a/jobs/job"
-            await made.post("a", [{"cancel": "job"}])
-            assert made._worker.sent[2:] == [{"cancel": first}]
-            await made._worker.says(second, "progress", percent=1)
-            await made._worker.says(first, "died")
-            assert (await made.reports("b", 9))[0] == [{"report": "progress", "percent": 1, "request_id": "job"}]
-            assert (await made.reports("a", 9))[0] == [{"report": "died", "request_id": "job"}]
-            await made.detach("b")
-            assert made._worker.sent[3:] == [{"cancel": second}]
+                    await actor.post(server, [order(server)])
+            first, second = actor._worker.orders()
+            assert first != second and actor._worker.sent[0]["run"]["folder"] == "/a/jobs/job"
+            await actor.post("a", [{"cancel": "job"}])
+            assert actor._worker.sent[2:] == [{"cancel": first}]
+            await actor._worker.says(second, "progress", percent=1)
+            await actor._worker.says(first, "died")
+            assert (await actor.reports("b", 9))[0] == [{"report": "progress", "percent": 1, "request_id": "job"}]
+            assert (await actor.reports("a", 9))[0] == [{"report": "died", "request_id": "job"}]
+            await actor.detach("b")
+            assert actor._worker.sent[3:] == [{"cancel": second}]
 
     asyncio.run(scenario())
 
 
 def test_an_order_waits_for_the_end_of_an_earlier_attempt_at_the_same():
     async def scenario():
-        async with serving("a") as made:
-            await made.post("a", [order("a")])
-            again = asyncio.create_task(made.post("a", [order("a")]))
+        async with serving("a") as actor:
+            await actor.post("a", [order("a")])
+            again = asyncio.create_task(actor.post("a", [order("a")]))
             await settled()
-            [first] = made._worker.orders()
-            assert {"cancel": first} in made._worker.sent and not again.done()
-            await made._worker.says(first, "died")
+            [first] = actor._worker.orders()
+            assert {"cancel": first} in actor._worker.sent and not again.done()
+            await actor._worker.says(first, "died")
             async with asyncio.timeout(20):
                 await again
-            assert len(made._worker.orders()) == 2
-            assert made._boxes["a"].empty  # the end of the first one is not waited for
+            assert len(actor._worker.orders()) == 2
+            assert actor._boxes["a"].empty  # the end of the first one is not waited for
 
     asyncio.run(scenario())
 
 
 def test_what_a_server_gave_before_it_attached_again_is_ended_for_it_was_reported_as_died():
     async def scenario():
-        async with serving("a", "b") as made:
+        async with serving("a", "b") as actor:
             for server in ("a", "b"):
-                await made.post(server, [order(server)])
-            [first, _] = made._worker.orders()
-            assert await made.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
-            assert made._worker.sent[2:] == [{"cancel": first}]
-            await made._worker.says(first, "died")
-            assert made._boxes["a"].empty and len(made._orders) == 1
+                await actor.post(server, [order(server)])
+            [first, _] = actor._worker.orders()
+            assert await actor.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
+            assert actor._worker.sent[2:] == [{"cancel": first}]
+            await actor._worker.says(first, "died")
+            assert actor._boxes["a"].empty and len(actor._orders) == 1
 
     asyncio.run(scenario())
 
 
 def test_an_order_that_waits_is_not_run_for_a_server_that_has_attached_again_since():
     async def scenario():
-        async with serving("a") as made:
-            await made.post("a", [order("a")])
-            again = asyncio.create_task(made.post("a", [order("a")]))
+        async with serving("a") as actor:
+            await actor.post("a", [order("a")])
+            again = asyncio.create_task(actor.post("a", [order("a")]))
             await settled()
-            assert await made.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
-            [first] = made._worker.orders()
-            await made._worker.says(first, "died")
+            assert await actor.attach("a", VERSION, Mark("/a/jobs/.server-x", "")) is None
+            [first] = actor._worker.orders()
+            await actor._worker.says(first, "died")
             async with asyncio.timeout(20):
                 await again
-            assert made._worker.orders() == [first] and not made._orders
+            assert actor._worker.orders() == [first] and not actor._orders
 
     asyncio.run(scenario())
 
 
 def test_lines_of_a_log_name_the_job_and_not_what_the_device_calls_it():
     async def scenario():
-        async with serving("a") as made:
-            await made.post("a", [order("a", "job/3.14")])
-            assert Order(**made._worker.sent[0]["run"]).logged == "job/3.14"
+        async with serving("a") as actor:
+            await actor.post("a", [order("a", "job/3.14")])
+            assert Order(**actor._worker.sent[0]["run"]).logged == "job/3.14"
 
     asyncio.run(scenario())
 
 
 def test_however_much_an_attempt_reports_what_waits_for_a_server_stays_small():
     async def scenario():
-        async with serving("a") as made:
-            await made.post("a", [order("a")])
-            [name] = made._worker.orders()
+        async with serving("a") as actor:
+            await actor.post("a", [order("a")])
+            [name] = actor._worker.orders()
             for percent in range(10_000):
-                await made._worker.says(name, "progress", percent=percent)
-                await made._worker.says(name, "fragment")
-            await made._worker.says(name, "joined", totals={})
-            reports, _ = await made.reports("a", 2)
+                await actor._worker.says(name, "progress", percent=percent)
+                await actor._worker.says(name, "fragment")
+            await actor._worker.says(name, "joined", totals={})
+            reports, _ = await actor.reports("a", 2)
             assert [each["report"] for each in reports] == ["progress", "fragment"] and reports[0]["percent"] == 9999
-            reports, _ = await made.reports("a", 9)
+            reports, _ = await actor.reports("a", 9)
             assert [each["report"] for each in reports] == ["joined"]
 
     asyncio.run(scenario())
@@ -169,16 +169,16 @@ def test_a_server_that_takes_no_reports_is_answered_and_gets_them_later(monkeypa
     monkeypatch.setattr(device, "ASK_SECONDS", 0.01)
 
     async def scenario():
-        async with serving("a") as made:
-            await made.post("a", [order("a")])
-            await made._worker.says(made._worker.orders()[0], "fragment")
-            made._log("a line")
-            asked = made._boxes["a"].polled_at = 0.0
-            assert await made.reports("a", 0) == ([], ["a line"])
-            assert made._boxes["a"].polled_at > asked
-            assert [each["report"] for each in (await made.reports("a", 1))[0]] == ["fragment"]
-            made._ended = "it died"
-            assert await made.reports("a", 1) is None
+        async with serving("a") as actor:
+            await actor.post("a", [order("a")])
+            await actor._worker.says(actor._worker.orders()[0], "fragment")
+            actor._log("a line")
+            polled_at = actor._boxes["a"].polled_at = 0.0
+            assert await actor.reports("a", 0) == ([], ["a line"])
+            assert actor._boxes["a"].polled_at > polled_at
+            assert [each["report"] for each in (await actor.reports("a", 1))[0]] == ["fragment"]
+            actor._ended = "it died"
+            assert await actor.reports("a", 1) is None
 
     asyncio.run(scenario())
 
@@ -187,12 +187,12 @@ def test_servers_hear_how_busy_the_device_is(monkeypatch):
     monkeypatch.setattr(device, "CHECK_SECONDS", 0)
 
     async def scenario():
-        async with serving("a") as made:
-            await made._worker.says(None, "beat", load={"busy_seconds": 1.5, "frames": {"m": 3}})
-            [beat], _ = await made.reports("a", 9)
+        async with serving("a") as actor:
+            await actor._worker.says(None, "beat", load={"busy_seconds": 1.5, "frames": {"m": 3}})
+            [beat], _ = await actor.reports("a", 9)
             assert beat["load"]["busy_seconds"] == 1.5 and beat["load"]["frames"] == {"m": 3}
             server = Stub()
-            await server._handle(beat, made._worker.on_report)
-            assert server.state.load == made._load
+            await server._handle(beat, actor._worker.on_report)
+            assert server.state.load == actor._load
 
     asyncio.run(scenario())

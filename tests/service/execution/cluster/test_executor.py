@@ -59,7 +59,7 @@ async def watched(executor, workers):
         await executor.stop()
 
 
-async def alone(folder, source):
+async def on_one_worker(folder, source):
     """The result of one worker on this machine."""
     async with watched(LocalExecutor(ExecutorOptions(workers=1, slots=1)), 1) as here:
         return await here.result(here.executor.run, ordered(folder / "alone", source))
@@ -71,7 +71,7 @@ async def process_of(worker):
     return psutil.Process(await actor.__ray_call__.remote(lambda self: os.getpid()))
 
 
-async def none_left(running):
+async def until_ended(running):
     async with asyncio.timeout(60):
         while any(processes.runs(each) for each in running):
             await asyncio.sleep(0.05)
@@ -85,7 +85,7 @@ def attempts():
 def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(tmp_path, clip, cluster):
     async def scenario():
         source = clip("a.mp4", 6)
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         async with watched(on_ray(tmp_path), 2) as ray:
             assert await ray.result(ray.run_alone, ordered(tmp_path / "one", source)) == expected
             actor = await process_of(ray.executor._workers[1])
@@ -94,7 +94,7 @@ def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(
             ray.change(1, lambda order: order, lambda worker: actor.kill())
             assert await ray.result(ray.executor.run, ordered(tmp_path / "many", source)) == expected
             assert ray.ranges[0] and ray.ranges[1] and {*ray.ranges[0], *ray.ranges[1]} == set(range(8))
-            await none_left(below)
+            await until_ended(below)
             await ray.ready(2)
 
     asyncio.run(scenario())
@@ -103,7 +103,7 @@ def test_the_same_bytes_in_one_range_and_in_many_on_two_nodes_one_of_which_dies(
 def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp_path, clip, cluster, caplog):
     async def scenario():
         source = clip("a.mp4", 20)
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         executor = on_ray(tmp_path / "jobs")
         async with asyncio.timeout(LONGEST_SECONDS), serving(tmp_path, executor=executor) as jobs:
             node = ray_nodes.joined(cluster)
@@ -165,7 +165,7 @@ def test_what_is_cancelled_ends_on_all_nodes(tmp_path, clip, cluster):
             assert attempts()
             await ray.executor.cancel(order.request_id)
             assert (await ray.verdict())["report"] == "died"
-            await none_left(attempts())
+            await until_ended(attempts())
             assert not any(worker._running for worker in workers)
 
     asyncio.run(scenario())
@@ -174,7 +174,7 @@ def test_what_is_cancelled_ends_on_all_nodes(tmp_path, clip, cluster):
 def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, cluster, monkeypatch):
     async def scenario():
         source, folders = clip("a.mp4", 6), (tmp_path / "a", tmp_path / "b")
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         async with watched(on_ray(folders[0]), 2) as one, watched(on_ray(folders[1]), 2) as other:
             orders = [ordered(folder / "job", source) for folder in folders]
             servers = zip((one, other), orders, strict=True)
@@ -190,7 +190,7 @@ def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, clus
 
 
 def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path, cluster, monkeypatch, caplog):
-    class Elsewhere(Marked):
+    class MissingMark(Marked):
         def __init__(self, folder, term):
             super().__init__(folder, term)
             self.remove()
@@ -207,14 +207,14 @@ def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path,
     async def nobody(request_id, report):
         pass
 
-    monkeypatch.setattr("upres.service.execution.cluster.executor.Marked", Elsewhere)
+    monkeypatch.setattr("upres.service.execution.cluster.executor.Marked", MissingMark)
     asyncio.run(scenario())
 
 
 def test_a_server_whose_lease_another_took_gets_no_device_back(tmp_path, clip, cluster, monkeypatch, caplog):
     async def scenario():
         source = clip("a.mp4", 6)
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         old = on_ray(tmp_path, term=1)
         async with watched(old, 2), watched(on_ray(tmp_path, term=2), 2) as new:
             while caplog.text.count("another server has taken over what is in") < 2:
@@ -231,14 +231,14 @@ def test_a_server_whose_lease_another_took_gets_no_device_back(tmp_path, clip, c
 def test_a_server_whose_lease_is_in_doubt_leaves_its_devices_and_takes_them_again(tmp_path, clip, cluster):
     async def scenario():
         source = clip("a.mp4", 6)
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         async with watched(on_ray(tmp_path), 2) as ray:
             order = ordered(tmp_path / "job", clip("a.mp4", 60))
             await ray.executor.run(order)
             while not all(worker._ranges for worker in ray.executor._workers):
                 await asyncio.sleep(0.01)
             await ray.executor.pause()
-            await none_left(attempts())
+            await until_ended(attempts())
             assert (await ray.verdict())["report"] == "died"
             while ray.executor.ready:
                 await asyncio.sleep(0.05)
@@ -267,14 +267,14 @@ async def nothing(*_):
 def test_a_server_that_was_killed_continues_and_one_that_is_gone_leaves_nothing_running(tmp_path, clip, cluster):
     async def scenario():
         source = clip("a.mp4", 6)
-        expected = await alone(tmp_path, source)
+        expected = await on_one_worker(tmp_path, source)
         async with watched(on_ray(tmp_path), 2) as ray:
             await lost_sight_of(ray.executor, ordered(tmp_path / "job", source))
         async with watched(on_ray(tmp_path), 2) as ray:
             assert await ray.result(ray.executor.run, ordered(tmp_path / "job", source)) == expected
         async with watched(on_ray(tmp_path, models="fake:slow"), 2) as ray:
             await lost_sight_of(ray.executor, ordered(tmp_path / "slow", clip("a.mp4", 60)))
-        await none_left(attempts())
+        await until_ended(attempts())
         assert not JobFolder(tmp_path / "slow").joined.exists()
 
     asyncio.run(scenario())
@@ -290,8 +290,8 @@ def test_doctor_shows_the_nodes_and_which_can_be_used(tmp_path, cluster):
         timeout=LONGEST_SECONDS,
         check=True,
     )
-    found = [each["state"] for each in json.loads(done.stdout) if each["name"].startswith("node ")]
-    assert found == ["4 CPUs and 0 GPUs offered, usable"] * 2
+    states = [each["state"] for each in json.loads(done.stdout) if each["name"].startswith("node ")]
+    assert states == ["4 CPUs and 0 GPUs offered, usable"] * 2
 
 
 def test_doctor_says_where_there_is_no_cluster_and_what_makes_one(tmp_path):

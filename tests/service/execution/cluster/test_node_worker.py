@@ -24,10 +24,13 @@ class Method:
 
 
 class Actor:
-    """Fake actor. asked: the number of reports requested by each poll. says: the next replies."""
+    """Fake actor.
+
+    limits: the number of reports requested by each poll. detached: the servers that were detached. says: the next replies.
+    """
 
     def __init__(self):
-        self.asked, self.says, self.left = [], asyncio.Queue(), []
+        self.limits, self.says, self.detached = [], asyncio.Queue(), []
         self.reports, self.post, self.detach = Method(self._reports), Method(self._posted), Method(self._detached)
         self.attach = Method(self._attach)
 
@@ -38,10 +41,10 @@ class Actor:
         await asyncio.sleep(0)
 
     async def _detached(self, server):
-        self.left.append(server)
+        self.detached.append(server)
 
     async def _reports(self, server, most):
-        self.asked.append(most)
+        self.limits.append(most)
         if not most:
             await asyncio.sleep(0.01)
             return [], []
@@ -58,9 +61,9 @@ def worker_of(actor):
     place = Place(Node("n", "a node", 1.0, 0.0), 0, 1, 1.0, 0.0)
     allowed = asyncio.Event()
     allowed.set()
-    made = NodeWorker(place, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
-    made._actor = lambda: actor
-    return made
+    worker = NodeWorker(place, Setup(Mark("/x", ""), (), {}, None, allowed), 9, 0)
+    worker._actor = lambda: actor
+    return worker
 
 
 async def nothing(name, report):
@@ -79,12 +82,12 @@ def test_a_database_that_is_away_holds_up_no_question_and_what_was_reported_come
     monkeypatch.setattr(worker, "MAX_REPORTS", 5)
 
     async def scenario():
-        actor, heard, back = Actor(), [], asyncio.Event()
+        actor, reports, back = Actor(), [], asyncio.Event()
 
         async def hear(name, report):
             if name:
                 await back.wait()
-                heard.append(report.get("percent", report["report"]))
+                reports.append(report.get("percent", report["report"]))
 
         node = worker_of(actor)
         keeping = asyncio.create_task(node.keep(hear))
@@ -93,26 +96,26 @@ def test_a_database_that_is_away_holds_up_no_question_and_what_was_reported_come
         await node.run(Order("job", "alice", "/job", {}, {}, 1, None, 1, None))
         for percent in range(6):  # one more than are queued: the first is being handled
             actor.says.put_nowait([{**PROGRESS, "percent": percent}])
-        await soon(lambda: actor.asked.count(0) > 3)
-        assert len(actor.asked) > 8 and max(actor.asked) == 5 and not heard
+        await soon(lambda: actor.limits.count(0) > 3)
+        assert len(actor.limits) > 8 and max(actor.limits) == 5 and not reports
         actor.says.put_nowait([{"report": "joined", "request_id": "job", "totals": {}}, dict(READY)])
         actor.says.put_nowait(None)
         back.set()
         with pytest.raises(WorkerDiedError, match="gone with 0 attempts"):
             await keeping
-        assert heard == [*range(6), "joined"] and not node.ready
+        assert reports == [*range(6), "joined"] and not node.ready
 
     asyncio.run(scenario())
 
 
 def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_have_died():
     async def scenario():
-        actor, heard = Actor(), []
+        actor, reports = Actor(), []
 
         async def hear(name, report):
             if report["report"] == "progress":
                 raise RuntimeError("a fault of ours")
-            heard.append((name, report["report"]))
+            reports.append((name, report["report"]))
 
         node = worker_of(actor)
         keeping = asyncio.create_task(node.keep(hear))
@@ -124,7 +127,7 @@ def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_h
         actor.says.put_nowait([])
         with pytest.raises(WorkerDiedError, match=r"with 1 attempt: .*a fault of ours"):
             await keeping
-        assert heard == [("", "ready"), ("job", "died")] and actor.left == ["/x"]
+        assert reports == [("", "ready"), ("job", "died")] and actor.detached == ["/x"]
 
     asyncio.run(scenario())
 
@@ -132,19 +135,19 @@ def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_h
 @pytest.mark.parametrize("reached", [True, False])
 def test_a_device_whose_connection_breaks_is_left_so_that_what_ran_there_ends_at_once(reached):
     async def scenario():
-        actor, heard = Actor(), []
+        actor, reports = Actor(), []
 
         async def detach(server):
-            actor.left.append(server)
+            actor.detached.append(server)
             if not reached:
                 raise ConnectionError("it is broken still")
 
         actor.detach = Method(detach)
 
         async def hear(name, report):
-            heard.append((name, report["report"]))
+            reports.append((name, report["report"]))
             if report["report"] == "died":
-                assert actor.left == ["/x"]
+                assert actor.detached == ["/x"]
 
         node = worker_of(actor)
         keeping = asyncio.create_task(node.keep(hear))
@@ -154,23 +157,23 @@ def test_a_device_whose_connection_breaks_is_left_so_that_what_ran_there_ends_at
         actor.says.put_nowait(RayError("the connection was reset"))
         with pytest.raises(WorkerDiedError, match=r"with 1 attempt: RayError: the connection was reset"):
             await keeping
-        assert heard == [("", "ready"), ("job", "died")]
+        assert reports == [("", "ready"), ("job", "died")]
 
     asyncio.run(scenario())
 
 
 def test_a_device_that_does_not_hear_that_it_is_left_is_asked_no_more_so_that_it_ends_by_its_lease():
     async def scenario():
-        actor, heard = Actor(), []
+        actor, reports = Actor(), []
 
         async def detach(server):
-            actor.left.append(server)
+            actor.detached.append(server)
             raise ConnectionError("it is broken for the moment")
 
         actor.detach = Method(detach)
 
         async def hear(name, report):
-            heard.append((name, report["report"]))
+            reports.append((name, report["report"]))
 
         node = worker_of(actor)
         keeping = asyncio.create_task(node.keep(hear))
@@ -184,11 +187,11 @@ def test_a_device_that_does_not_hear_that_it_is_left_is_asked_no_more_so_that_it
         await soon(keeping.done)
         with pytest.raises(WorkerDiedError, match="with 1 attempt: it was detached but did not confirm that"):
             keeping.result()
-        assert heard == [("", "ready"), ("job", "died")] and actor.left and not node.ready
-        asked = len(actor.asked)
+        assert reports == [("", "ready"), ("job", "died")] and actor.detached and not node.ready
+        polls = len(actor.limits)
         again = asyncio.create_task(node.keep(nothing))
         node._setup.allowed.set()
-        await soon(lambda: len(actor.asked) > asked)
+        await soon(lambda: len(actor.limits) > polls)
         again.cancel()
         await asyncio.wait([again])
 
@@ -206,8 +209,8 @@ def test_a_live_job_keeps_its_device_while_others_leave_theirs():
         await node.leave()
         for _ in range(5):
             actor.says.put_nowait([])
-        await soon(lambda: len(actor.asked) > 5)
-        assert not actor.left and not keeping.done()
+        await soon(lambda: len(actor.limits) > 5)
+        assert not actor.detached and not keeping.done()
         keeping.cancel()
         await asyncio.wait([keeping])
 
@@ -229,15 +232,15 @@ def test_a_pause_that_comes_while_it_attaches_leaves_the_device_which_nobody_ask
         node._setup.allowed.clear()
         await node.leave()
         answer.set()
-        await soon(lambda: keeping.done() or actor.asked)
+        await soon(lambda: keeping.done() or actor.limits)
         with pytest.raises(WorkerDiedError, match="has released its devices"):
             keeping.result()
-        assert actor.left == ["/x"] and not actor.asked
+        assert actor.detached == ["/x"] and not actor.limits
         again = asyncio.create_task(node.keep(nothing))
         await asyncio.sleep(0)
-        assert not actor.asked
+        assert not actor.limits
         node._setup.allowed.set()
-        await soon(lambda: actor.asked)
+        await soon(lambda: actor.limits)
         again.cancel()
         await asyncio.wait([again])
 

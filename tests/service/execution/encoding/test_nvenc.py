@@ -58,8 +58,8 @@ def test_the_worker_encodes_to_the_bytes_that_the_engine_makes_by_itself(tmp_pat
     job = Job((fake.Nearest(),), spec.encoder(nvenc=True))
     log, progress = MemoryLog({}), Progress()
     with Reader(source) as reader:
-        alone = [log.read(fragment) for fragment in run(reader, job, log, progress) if fragment.track == "video"]
-    assert video == log.tracks["video"].init + b"".join(alone)
+        fragments = [log.read(fragment) for fragment in run(reader, job, log, progress) if fragment.track == "video"]
+    assert video == log.tracks["video"].init + b"".join(fragments)
 
 
 def test_captions_in_the_picture_are_those_of_the_source(tmp_path, nvenc):

@@ -50,10 +50,10 @@ def scenario(play, numbers=(0, 2, 3)):
     """Run a pool of two workers; the first has an attempt at a job that requests some ranges."""
 
     async def run():
-        workers, heard = [Stub(), Stub()], []
+        workers, reports = [Stub(), Stub()], []
 
         async def hear(name, report):
-            heard.append((name, report["report"]))
+            reports.append((name, report["report"]))
 
         pool = Pool(workers)
         await pool.start(hear)
@@ -61,7 +61,7 @@ def scenario(play, numbers=(0, 2, 3)):
         await pool.run(ORDER)
         await workers[0].says("job", "ranges", numbers=[*numbers])
         try:
-            await play(pool, workers, heard)
+            await play(pool, workers, reports)
         finally:
             await pool.stop()
 
@@ -69,26 +69,26 @@ def scenario(play, numbers=(0, 2, 3)):
 
 
 def test_a_verdict_comes_once_no_range_is_under_way():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         first, second = workers[0].ranges[0], workers[1].ranges[0]
         await workers[0].says("job", "joined")
-        assert heard == [] and {"cancel": first} in workers[0].sent and {"cancel": second} in workers[1].sent
+        assert reports == [] and {"cancel": first} in workers[0].sent and {"cancel": second} in workers[1].sent
         await workers[1].says(second, "died")
-        assert heard == []
+        assert reports == []
         await workers[0].says(first, "died")
-        assert heard == [("job", "joined")]
+        assert reports == [("job", "joined")]
 
     scenario(play)
 
 
 def test_who_waits_for_memory_is_named_by_device_with_those_who_hold_some_there_now_and_nobody_else():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         first, second = workers
         [waits], [makes] = first.ranges, second.ranges
         first._running |= {"here", "looks at its source"}
         second._running.add("there")
         await first.says(waits, "memory", waits=True, holding=["here@3", "gone@2"])  # with a number, as on nodes
-        assert heard == [("job", "memory")]
+        assert reports == [("job", "memory")]
         assert pool.shortages == [Shortage(frozenset({"job"}), frozenset({"here"}))]
         await second.says("there", "memory", waits=True, holding=[makes])
         assert pool.shortages[1:] == [Shortage(frozenset({"there"}), frozenset({"job"}))]
@@ -104,7 +104,7 @@ def test_who_waits_for_memory_is_named_by_device_with_those_who_hold_some_there_
 
 
 def test_who_waits_for_an_encoder_is_named_with_those_who_have_one_now_and_nobody_else():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         first = workers[0]
         first._running |= {"waits", "has one", "has none"}
         await first.says("waits", "memory", waits=True, holding=["has one@7", "gone@8"])  # with a number, as on nodes
@@ -121,7 +121,7 @@ def test_who_waits_for_an_encoder_is_named_with_those_who_have_one_now_and_nobod
 
 
 def test_what_an_earlier_attempt_leaves_does_not_count_for_the_next():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         stale = [*workers[0].ranges, *workers[1].ranges]
         pool._split.start(ORDER)
         pool._split.split("job", range(3))
@@ -135,7 +135,7 @@ def test_what_an_earlier_attempt_leaves_does_not_count_for_the_next():
 
 @pytest.mark.parametrize("refuses", [False, True])
 def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuses):
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         await workers[1].says(workers[1].ranges[0], "made")
         await workers[1].says(workers[1].ranges[0], "made")
         for _ in range(3):
@@ -147,7 +147,7 @@ def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuse
             worker._running.add("other")
         workers[0].refuses = workers[1].refuses = refuses
         await workers[0].says("job", "died")
-        assert heard == [] and [waiting.order.devices for waiting in pool._waiting] == [0]
+        assert reports == [] and [waiting.order.devices for waiting in pool._waiting] == [0]
         if refuses:
             workers[1]._running.clear()
             await workers[1].says("other", "died")
@@ -155,13 +155,13 @@ def test_a_job_whose_ranges_are_lost_goes_on_alone_unless_it_is_cancelled(refuse
             await settled()
         else:
             await pool.cancel("job")
-        assert heard == [("job", "died")] and not pool._waiting
+        assert reports == [("job", "died")] and not pool._waiting
 
     scenario(play)
 
 
 def test_a_range_that_was_not_made_though_reported_is_made_again_and_at_last_ends_its_attempt():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         for _ in range(3):
             worker = next(each for each in workers if any(name.endswith(".0") for name in each.ranges))
             await worker.says(next(name for name in worker.ranges if name.endswith(".0")), "made")
@@ -178,7 +178,7 @@ def test_a_range_that_was_not_made_though_reported_is_made_again_and_at_last_end
 
 
 def test_an_attempt_asks_for_ranges_once():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         await workers[0].says("job", "ranges", numbers=[])
         await workers[0].says("job", "ranges", numbers=list(range(9)))
         assert pool._split.next() is None
@@ -190,7 +190,7 @@ def test_a_worker_that_has_read_a_range_gets_the_next_one_and_an_idle_worker_get
     def numbers(worker):
         return [name.rpartition(".")[2] for name in sorted(worker.ranges)]
 
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         first, second = workers
         job = first.ranges[0].removesuffix("0")
         assert (numbers(first), numbers(second)) == (["0"], ["1"])
@@ -203,7 +203,7 @@ def test_a_worker_that_has_read_a_range_gets_the_next_one_and_an_idle_worker_get
         await first.says(f"{job}4", "made")
         await second.says(f"{job}3", "died")
         assert (numbers(first), numbers(second)) == (["2"], ["3"])
-        assert heard == []
+        assert reports == []
 
     scenario(play, range(5))
 
@@ -239,24 +239,24 @@ def mixed(play):
     """Run a pool of two workers; the second has NVENC."""
 
     async def run():
-        workers, heard = [Stub(), Stub()], []
+        workers, reports = [Stub(), Stub()], []
         workers[1].nvenc = True
 
         async def hear(name, report):
-            heard.append((name, report["report"]))
+            reports.append((name, report["report"]))
 
         pool = Pool(workers)
         await pool.start(hear)
         await settled()
         try:
-            await play(pool, workers, heard)
+            await play(pool, workers, reports)
         finally:
             await pool.stop()
 
     asyncio.run(run())
 
 
-def taken(worker):
+def orders_of(worker):
     return [message["run"]["request_id"] for message in worker.sent if "run" in message]
 
 
@@ -267,56 +267,56 @@ async def until(condition):
 
 
 def test_what_nvenc_began_goes_to_a_worker_that_has_it_and_waits_for_its_room(begun):
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         without, having = workers
         await pool.run(begun("first", nvenc=True))
-        await until(lambda: taken(having) == ["first"])
+        await until(lambda: orders_of(having) == ["first"])
         await pool.run(begun("second", nvenc=True))  # although the other one has room
         assert pool.room == 0
         await pool.run(begun("third", nvenc=False))
         await settled()
-        assert (taken(without), taken(having)) == (["third"], ["first"])
+        assert (orders_of(without), orders_of(having)) == (["third"], ["first"])
         await having.says("first", "joined")
-        await until(lambda: taken(having) == ["first", "second"])
-        assert having.sent[-1]["run"]["devices"] == 2 and heard == [("first", "joined")]
+        await until(lambda: orders_of(having) == ["first", "second"])
+        assert having.sent[-1]["run"]["devices"] == 2 and reports == [("first", "joined")]
         await having.says("second", "joined")
-        assert heard[-1] == ("second", "joined") and pool.room == 1
+        assert reports[-1] == ("second", "joined") and pool.room == 1
 
     mixed(play)
 
 
 def test_where_no_worker_has_nvenc_any_more_another_one_goes_on(begun, monkeypatch):
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         without, having = workers
         having.ready = False  # it is restarted
         await pool.run(begun("first", nvenc=True))
         await pool.run(begun("second", nvenc=True))
         await settled()
-        assert taken(without) == taken(having) == []
+        assert orders_of(without) == orders_of(having) == []
         await pool.cancel("second")
-        assert heard == [("second", "died")]
+        assert reports == [("second", "died")]
         monkeypatch.setattr(pool_module, "NVENC_SECONDS", 0.0)
-        await until(lambda: taken(without) == ["first"])
+        await until(lambda: orders_of(without) == ["first"])
         await without.says("first", "joined")
         having.nvenc, having.ready = False, True  # it is ready again, but its GPU has no encoder
         await pool.run(begun("third", nvenc=True))
-        assert taken(without) + taken(having) == ["first", "third"]
+        assert orders_of(without) + orders_of(having) == ["first", "third"]
 
     mixed(play)
 
 
 def test_a_worker_that_dies_tells_which_orders_had_reached_it():
-    async def play(pool, workers, heard):
+    async def play(pool, workers, reports):
         first, second = workers[0].ranges[0], workers[1].ranges[0]
-        told = []
+        lost = []
 
         async def on_report(name, report):
-            told.append((name, report["started"]))
+            lost.append((name, report["started"]))
 
         await workers[1].says(second, "started")
-        assert heard == []
+        assert reports == []
         for worker in workers:
             await worker._report_lost(on_report)
-        assert sorted(told) == sorted([(first, False), ("job", True), (second, True)])
+        assert sorted(lost) == sorted([(first, False), ("job", True), (second, True)])
 
     scenario(play)

@@ -151,15 +151,15 @@ def test_a_request_that_goes_away_leaves_no_process(tmp_path):
     async def scenario():
         async with probing() as probe:
             looking = asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice"))
-            found = []
+            running = []
             async with asyncio.timeout(60):
-                while not found:
+                while not running:
                     await asyncio.sleep(0.01)
-                    found = processes.below("upres-probe")
+                    running = processes.below("upres-probe")
             looking.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await looking
-            assert await asyncio.to_thread(psutil.wait_procs, found, 30) == (found, [])
+            assert await asyncio.to_thread(psutil.wait_procs, running, 30) == (running, [])
 
     asyncio.run(scenario())
 
@@ -186,15 +186,15 @@ def test_a_key_that_asks_for_too_much_is_told_to_come_again(tmp_path):
 
     async def scenario():
         async with probing() as probe:
-            asked = [asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice")) for _ in range(100)]
+            probes = [asyncio.create_task(probe(tmp_path / "pipe", SPEC, "alice")) for _ in range(100)]
             refused = 0
             async with asyncio.timeout(30):
                 while not refused:
-                    refused = sum(task.done() and isinstance(task.exception(), BusyError) for task in asked)
+                    refused = sum(task.done() and isinstance(task.exception(), BusyError) for task in probes)
                     await asyncio.sleep(0)
-            for task in asked:
+            for task in probes:
                 task.cancel()
-            await asyncio.gather(*asked, return_exceptions=True)
+            await asyncio.gather(*probes, return_exceptions=True)
             assert refused == 100 - AT_ONCE - MOST_WAITING_EACH + 1
 
     asyncio.run(scenario())

@@ -143,22 +143,22 @@ def test_nothing_is_pulled_where_a_process_cannot_be_kept_to_its_address(monkeyp
 def test_a_process_that_is_not_confined_connects_to_nobody(clip, monkeypatch):
     monkeypatch.setattr(process, "name_process", lambda name: None)
     monkeypatch.setattr(process, "confine_to_peer", lambda bounds: None)
-    ours, theirs = socket.socketpair()
-    with Camera(clip) as camera, ours, theirs:
+    own_end, peer_end = socket.socketpair()
+    with Camera(clip) as camera, own_end, peer_end:
         url = f"tcp://127.0.0.1:{camera.port}"
-        process.run(theirs, name="entrance", url=url, options={}, allow_unconfined=False)
-        assert ours.recv(2) == b"\0" and not camera.requested.is_set()
+        process.run(peer_end, name="entrance", url=url, options={}, allow_unconfined=False)
+        assert own_end.recv(2) == b"\0" and not camera.requested.is_set()
 
 
-@pytest.mark.parametrize(("said", "passed"), [("\ud800", "?"), ("x" * 10**5, "x" * 1000)])
-def test_what_a_process_says_is_text_of_bounded_length(said, passed):
+@pytest.mark.parametrize(("text", "passed"), [("\ud800", "?"), ("x" * 10**5, "x" * 1000)])
+def test_what_a_process_says_is_text_of_bounded_length(text, passed):
     async def scenario():
-        ours, theirs = socket.socketpair()
-        with theirs:
-            theirs.sendall(framing.encoded({"interruptions": 10**30}) + framing.encoded({"failed": said}))
+        own_end, peer_end = socket.socketpair()
+        with peer_end:
+            peer_end.sendall(framing.encoded({"interruptions": 10**30}) + framing.encoded({"failed": text}))
             counts = []
             with pytest.raises(SourceError) as failed:
-                await pull._copy(ours, None, counts.append)
+                await pull._copy(own_end, None, counts.append)
         assert str(failed.value) == passed and counts == [1]
 
     asyncio.run(scenario())
@@ -178,10 +178,10 @@ def test_what_a_process_says_is_text_of_bounded_length(said, passed):
 )
 def test_the_process_gets_a_number_for_a_host(address, name, tcurl, monkeypatch):
     async def scenario():
-        loop, found = asyncio.get_running_loop(), ("::1" if "[" in address else "127.0.0.1", 0)
+        loop, address_ = asyncio.get_running_loop(), ("::1" if "[" in address else "127.0.0.1", 0)
 
         async def lookup(*_, **__):
-            return [(0, 0, 0, "", found)]
+            return [(0, 0, 0, "", address_)]
 
         monkeypatch.setattr(loop, "getaddrinfo", lookup)
         order, _ = await pull._resolve("entrance", address)
@@ -195,12 +195,12 @@ def test_no_index_is_kept_of_what_is_passed_on(clip, monkeypatch):
     monkeypatch.setattr(process, "name_process", lambda name: None)
     monkeypatch.setattr(process, "confine_to_peer", lambda bounds: None)
     monkeypatch.setattr(NetworkOpener, "reconnect", 0)
-    ours, theirs = socket.socketpair()
-    with Camera(clip) as camera, ours, theirs:
+    own_end, peer_end = socket.socketpair()
+    with Camera(clip) as camera, own_end, peer_end:
         url = f"tcp://127.0.0.1:{camera.port}"
-        process.run(theirs, name="entrance", url=url, options={}, allow_unconfined=True)
-        theirs.close()
-        passed_on = b"".join(iter(lambda: ours.recv(1 << 16), b""))
+        process.run(peer_end, name="entrance", url=url, options={}, allow_unconfined=True)
+        peer_end.close()
+        passed_on = b"".join(iter(lambda: own_end.recv(1 << 16), b""))
     assert (
         len(times(passed_on[passed_on.index(b"nut/multimedia") :])) > 0
         and b"NX\xdd\x67\x2f\x23\xe6\x4e" not in passed_on

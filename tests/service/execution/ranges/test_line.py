@@ -21,12 +21,12 @@ LONG = 60.0
 @contextmanager
 def host(line, memory, longest=LONG):
     """The host of an attempt at a range."""
-    mine, theirs = (Channel(end) for end in socket.socketpair())
-    with closing(mine), closing(theirs):
-        made = ModelHost(theirs, fake.load, nullcontext, Claim(memory, longest=longest), line=line)
-        made._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
-        with closing(made):
-            yield made
+    attempt_end, host_end = (Channel(end) for end in socket.socketpair())
+    with closing(attempt_end), closing(host_end):
+        model_host = ModelHost(host_end, fake.load, nullcontext, Claim(memory, longest=longest), line=line)
+        model_host._do({"do": "model", "models": [("x", 2)], "content": "auto"}, None)
+        with closing(model_host):
+            yield model_host
 
 
 @contextmanager
@@ -82,11 +82,11 @@ def test_a_range_behind_another_takes_memory_that_nobody_needs_or_waits_and_is_i
     with host(line, memory) as first, host(line, memory) as second:
         reserved(first, TOTAL // 2)
         session = opened(first)
-        held = memory._reserved.total()
+        reserved_bytes = memory._reserved.total()
         with started(lambda: reserved(second, media)) as (ended, errors):
             if media:
                 waiting(second, ended)
-                assert memory.counts == (held, TOTAL, 0)
+                assert memory.counts == (reserved_bytes, TOTAL, 0)
                 first._do({"do": "close", "session": session}, None)
                 assert not ended.wait(0.01)
                 first.close()

@@ -23,16 +23,16 @@ def test_workers_make_ranges_of_one_job_to_the_result_of_one_worker_whatever_die
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 await watched.start()
-                alone = await watched.result(watched.run_alone, ordered(tmp_path / "one", source))
-                assert alone[1] == 60
+                expected = await watched.result(watched.run_alone, ordered(tmp_path / "one", source))
+                assert expected[1] == 60
                 watched.change(0, lambda order: order)
                 watched.change(1, lambda order: order, lambda worker: os.kill(worker._process.pid, signal.SIGKILL))
-                assert await watched.result(executor.run, ordered(tmp_path / "killed", source)) == alone
+                assert await watched.result(executor.run, ordered(tmp_path / "killed", source)) == expected
                 first, second = watched.ranges[0], watched.ranges[1]
                 assert first and second and {*first, *second} == set(range(8))
                 for number in (0, 1):
                     watched.change(number, lambda order: replace(order, range_number=99))
-                assert await watched.result(executor.run, ordered(tmp_path / "failed", source)) == alone
+                assert await watched.result(executor.run, ordered(tmp_path / "failed", source)) == expected
         finally:
             await executor.stop()
 
@@ -45,14 +45,14 @@ def test_a_job_that_goes_on_alone_is_fitted_to_its_source_again(tmp_path, fake_m
 
     async def scenario():
         executor = LocalExecutor(ExecutorOptions(workers=2, slots=2, models="fake:load", memory_bytes=4 << 30))
-        watched, wanted = Watched(executor), {"prefilters": ("denoise-strong",)}
+        watched, options = Watched(executor), {"prefilters": ("denoise-strong",)}
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 await watched.start()
-                alone = await watched.result(watched.run_alone, ordered(tmp_path / "one", source, **wanted))
+                expected = await watched.result(watched.run_alone, ordered(tmp_path / "one", source, **options))
                 watched.change(0, lambda order: order)
                 watched.change(1, lambda order: order)
-                assert await watched.result(executor.run, ordered(tmp_path / "two", source, **wanted)) == alone
+                assert await watched.result(executor.run, ordered(tmp_path / "two", source, **options)) == expected
                 assert watched.ranges[0] or watched.ranges[1]
         finally:
             await executor.stop()
@@ -76,8 +76,8 @@ def test_ranges_come_front_first_and_what_fails_comes_again(tmp_path, clip, coun
     assert jobs.next().request_id == "0/0.0"
     assert jobs.ended("0/0.0", {"report": "died"}) == "0"
     assert jobs.close("0", {"report": "died"}) == set()
-    _, alone = jobs.settled("0")
-    assert (alone.devices, alone.request_id) == (0, "0")
+    _, expected = jobs.settled("0")
+    assert (expected.devices, expected.request_id) == (0, "0")
     assert "0" not in jobs and jobs.settled("0") is None
 
 

@@ -49,7 +49,7 @@ def forked(server):
         assert not child.ended.wait(0.05)
 
 
-def gone(process):
+def until_ended(process):
     try:
         process.wait(SECONDS)
     except psutil.TimeoutExpired:
@@ -97,10 +97,10 @@ def test_a_child_that_is_killed_has_ended(server):
 def test_a_child_holds_nothing_but_its_socket_and_runs_one_thread(server):
     others = [server.fork() for _ in range(3)]
     child, process = forked(server)
-    held = Path(f"/proc/{process.pid}/fd")
-    while len(list(held.iterdir())) > 4:  # and stdin, stdout, stderr; it closes the rest when it starts to run
+    descriptors = Path(f"/proc/{process.pid}/fd")
+    while len(list(descriptors.iterdir())) > 4:  # and stdin, stdout, stderr; it closes the rest when it starts to run
         assert not child.ended.wait(0.05)
-    assert len(list(held.iterdir())) == 4
+    assert len(list(descriptors.iterdir())) == 4
     assert process.num_threads() == 1
     for each in (*others, child):
         each.end.close()
@@ -109,7 +109,7 @@ def test_a_child_holds_nothing_but_its_socket_and_runs_one_thread(server):
 def test_a_server_that_dies_takes_its_children_and_starts_again(server):
     child, process = forked(server)
     os.kill(process.ppid(), signal.SIGKILL)
-    assert child.ended.wait(SECONDS) and gone(process)
+    assert child.ended.wait(SECONDS) and until_ended(process)
     child.end.close()
     assert exchanged(server.fork(), {"confine": {}})
 
@@ -117,7 +117,7 @@ def test_a_server_that_dies_takes_its_children_and_starts_again(server):
 def test_closing_a_server_ends_its_children(server):
     child, process = forked(server)
     server.close()
-    assert child.ended.wait(SECONDS) and gone(process)
+    assert child.ended.wait(SECONDS) and until_ended(process)
     child.end.close()
 
 
@@ -139,7 +139,7 @@ def test_no_child_outlives_an_owner_that_is_killed():
             children = psutil.Process(owner.pid).children(recursive=True)
         owner.kill()
         owner.wait()
-    assert all(gone(process) for process in children)
+    assert all(until_ended(process) for process in children)
 
 
 def test_a_header_that_is_too_long_ends_the_child(server):

@@ -36,16 +36,16 @@ print(asking.recv(100).decode(), asking.getpeername()[1])
 @contextmanager
 def confined(attempt):
     """A confined process, and the descriptor of its supervisor."""
-    ours, theirs = socket.socketpair()
-    command = [sys.executable, "-c", CONFINED.format(attempt=attempt), str(theirs.fileno())]
+    own_end, peer_end = socket.socketpair()
+    command = [sys.executable, "-c", CONFINED.format(attempt=attempt), str(peer_end.fileno())]
     with (
-        ours,
+        own_end,
         subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, pass_fds=[peer_end.fileno()], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process,
     ):
-        theirs.close()
-        [listener] = socket.recv_fds(ours, 1, 1)[1]
+        peer_end.close()
+        [listener] = socket.recv_fds(own_end, 1, 1)[1]
         try:
             yield process, listener
         finally:
