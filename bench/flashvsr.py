@@ -77,7 +77,7 @@ def main() -> None:
             result: dict[str, Any] = {"device": device_name(device), "matrix_peak": peak, "floor": floors}
             try:
                 result |= run(name, layout, weights, graphs, arguments)
-                result["share_of_floor"] = {how: count / (result["seconds"] * peak) for how, count in floors.items()}
+                result["share_of_floor"] = {kind: count / (result["seconds"] * peak) for kind, count in floors.items()}
             except Exception as error:  # any error: the others still run
                 result["error"] = f"{type(error).__name__}: {error}"
             print_line(f"{name}: {result.get('error') or line(result)}")
@@ -87,8 +87,8 @@ def main() -> None:
 
 def line(result: dict[str, Any]) -> str:
     """Format a result as one line for people."""
-    parts = ", ".join(f"{name} {1e3 * once:.1f} ms" for name, once in result["parts"].items())
-    shares = ", ".join(f"{share:.0%} of the floor ({how})" for how, share in result["share_of_floor"].items())
+    parts = ", ".join(f"{name} {1e3 * part:.1f} ms" for name, part in result["parts"].items())
+    shares = ", ".join(f"{share:.0%} of the floor ({kind})" for kind, share in result["share_of_floor"].items())
     memory = f"{result['peak_memory'] / 1e9:.2f} GB"
     return f"{result['frames_a_second']:.2f} frames/s, {memory}, {shares}; a step: {parts}; {result['runs_on']}"
 

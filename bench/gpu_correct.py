@@ -20,9 +20,9 @@ from upres.engine.models.tuned import Choice
 if TYPE_CHECKING:
     from gpu import Options
 
-LEAST = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # minimum PSNR to the reference, in dB
-MOST = {"fp32": 1, "fp16": 3}  # maximum difference of a value, in levels of 255
-LEAST_ON_PLANES, MOST_ON_PLANES = 55.0, 4  # the network amplifies differences of one level in its input
+MIN_PSNR = {"fp32": 85.0, "fp16": 58.0, "bf16": 50.0}  # minimum PSNR to the reference, in dB
+MAX_DIFFERENCE = {"fp32": 1, "fp16": 3}  # maximum difference of a value, in levels of 255
+MIN_PSNR_ON_PLANES, MAX_DIFFERENCE_ON_PLANES = 55.0, 4  # the network amplifies differences of one level in its input
 DISTINCT = 5  # number of different frames that are repeated in the test of their order
 SANITIZER_SECONDS = 40
 
@@ -53,12 +53,12 @@ def _compare(network: str, choice: Choice, sample: list[Pixels], reference: list
     except ModelError as error:
         return {"right": False, "problem": str(error)}
     differences = [np.abs(a.astype(int) - b) for a, b in zip(results, reference, strict=True)]
-    most, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
+    largest, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
     psnr = 10 * math.log10(255**2 / error) if error else None
-    near = psnr is None or psnr >= LEAST.get(choice.precision, LEAST["bf16"])
-    right = near and most <= MOST.get(choice.precision, 255) and not misplaced
+    near = psnr is None or psnr >= MIN_PSNR.get(choice.precision, MIN_PSNR["bf16"])
+    right = near and largest <= MAX_DIFFERENCE.get(choice.precision, 255) and not misplaced
     return {
-        "runs_on": model.report, "psnr": psnr, "max_difference": most, "frames": count, "misplaced": misplaced, "right": right
+        "runs_on": model.report, "psnr": psnr, "max_difference": largest, "frames": count, "misplaced": misplaced, "right": right
     }  # fmt: skip
 
 
@@ -76,10 +76,10 @@ def _compare_on_planes(network: str, choice: Choice, pixels: Pixels) -> dict[str
     exact = upscale_one(load_choice(network, EXACT), ToRGB(COLOR)(picture))
     expected = planes_of(ToPlanes(COLOR)(FromRGB(COLOR, "yuv420p")(exact)))
     differences = [np.abs(a.astype(int) - b) for a, b in zip(result, expected, strict=True)]
-    most, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
+    largest, error = max(int(each.max()) for each in differences), float(np.mean([np.mean(d**2) for d in differences]))
     psnr = 10 * math.log10(255**2 / error) if error else None
-    right = most <= MOST_ON_PLANES and (psnr is None or psnr >= LEAST_ON_PLANES)
-    return {"runs_on": model.report, "psnr": psnr, "max_difference": most, "right": right}
+    right = largest <= MAX_DIFFERENCE_ON_PLANES and (psnr is None or psnr >= MIN_PSNR_ON_PLANES)
+    return {"runs_on": model.report, "psnr": psnr, "max_difference": largest, "right": right}
 
 
 def _misplaced(network: str, choice: Choice, count: int) -> int:

@@ -58,9 +58,9 @@ def _measure(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict
     for _ in video.pieces(iter(results), resolved_encoding, upscaled, at_shots=False):
         pass
     encoding_cpu = (time.process_time() - start) / len(results)
-    wall, progress = _whole(clip, target, job)
+    wall, progress = _upscale_file(clip, target, job)
     engine, _ = video_engines()
-    gpu_encoder = engine.problem or 1 / _whole(clip, target, replace(job, encoder=Encoder(nvenc=True)))[0]
+    gpu_encoder = engine.problem or 1 / _upscale_file(clip, target, replace(job, encoder=Encoder(nvenc=True)))[0]
     return {
         "runs_on": model.report,
         "fps_without_encoder": without,
@@ -76,7 +76,7 @@ def _measure(model: PerFrameModel, clip: Path, target: Path, count: int) -> dict
     }
 
 
-def _whole(clip: Path, target: Path, job: Job) -> tuple[float, Progress]:
+def _upscale_file(clip: Path, target: Path, job: Job) -> tuple[float, Progress]:
     """Upscale from file to file; returns the seconds per frame and the progress."""
     progress, ticks = Progress(), []
     upscale(str(clip), target, job, overwrite=True, progress=progress, tick=lambda: ticks.append(time.perf_counter()))

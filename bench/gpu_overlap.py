@@ -27,8 +27,8 @@ WHOLE = 1 << 16  # side of a tile in pixels: larger than any frame
 DEPTHS = (1, 2, 3, 4)
 SECONDS = 1.0  # of each measurement, at most RUNS runs
 RUNS = 200
-MOST_OVER_SLOWEST = 1.1  # goal: maximum time of the ring relative to the slowest of copy in, computing and copy out
-LEAST_OVER_PLAIN = 1.3  # goal: minimum speedup over sequential runs
+MAX_OVER_SLOWEST = 1.1  # goal: maximum time of the ring relative to the slowest of copy in, computing and copy out
+MIN_OVER_PLAIN = 1.3  # goal: minimum speedup over sequential runs
 
 
 def overlap(options: "Options") -> dict[str, Any]:
@@ -64,8 +64,8 @@ def _graphs(device: str) -> Iterator[tuple[str, Callable[[], DeviceGraph]]]:
 def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], seconds: float) -> dict[str, Any]:
     tiles = cut(tensors.facts, tensors.width, tensors.height, WHOLE, on_device=True)
     inputs = tensors.inputs(tiles)
-    if instead := graph.prepare(inputs, width=tensors.width, height=tensors.height):
-        raise ModelError(instead)
+    if note := graph.prepare(inputs, width=tensors.width, height=tensors.height):
+        raise ModelError(note)
     specs = inputs, tensors.between(tiles), tensors.outputs(tiles)
     sources = [feeds for each in pictures for feeds in tensors.cut(tiles, each)]
     once = _seconds(lambda: graph.run(sources[0]), 1)
@@ -78,9 +78,9 @@ def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], 
         "runs": runs,
         "seconds": {**parts, "plain": plain, **{f"ring of {depth}": seconds for depth, seconds in rings.items()}},
         "over_slowest_part": rings[DEPTH] / max(parts.values()),
-        "goal_over_slowest_part": MOST_OVER_SLOWEST,
+        "goal_over_slowest_part": MAX_OVER_SLOWEST,
         "faster_than_plain": plain / rings[DEPTH],
-        "goal_faster_than_plain": LEAST_OVER_PLAIN,
+        "goal_faster_than_plain": MIN_OVER_PLAIN,
     }
 
 

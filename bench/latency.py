@@ -37,7 +37,7 @@ from upres.export.measurements import record
 
 SETTLE_SECONDS = 2.0
 LAST = 5  # last frames that do not count: some interfaces return a frame only after the next has arrived
-APART_MS = 40.0  # allowed offset of sound from its picture
+MAX_SOUND_OFFSET_MS = 40.0  # allowed offset of sound from its picture
 COLUMNS = (
     "door",
     "size",
@@ -104,13 +104,15 @@ def row(name: str, size: str, result: dict[str, Any]) -> tuple[str, ...]:
     """Format a result as a row of COLUMNS; added latency is in frame intervals."""
     if "problem" in result:
         return (name, size, *["?"] * (len(COLUMNS) - 3), result["problem"])
-    added, oldest, allowed, apart = (
+    added, oldest, allowed, sound_offset = (
         result[key] for key in ("added_intervals", "oldest_intervals", "most_intervals", "sound_ms")
     )
     figures = [result["fps"], result["dropped"], added["p50"], added["p95"], added["p99"], oldest, allowed]
-    kept = ("yes" if oldest <= allowed else f"no, {result['older']} of {result['counted'] - result['dropped']}",)
-    sound = ("none", "") if apart is None else (str(apart), "yes" if apart <= APART_MS else "no")
-    return (name, size, *map(str, figures), *kept, *sound)
+    on_time = "yes" if oldest <= allowed else f"no, {result['older']} of {result['counted'] - result['dropped']}"
+    sound = ("none", "")
+    if sound_offset is not None:
+        sound = (str(sound_offset), "yes" if sound_offset <= MAX_SOUND_OFFSET_MS else "no")
+    return (name, size, *map(str, figures), on_time, *sound)
 
 
 def inference(model: Model, width: int, height: int) -> float:

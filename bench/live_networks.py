@@ -15,7 +15,7 @@ from upres.export.measurements import record
 
 WIDTH, HEIGHT = 640, 360
 NETWORKS = ("realesr-live-x2", "realesr-animevideov3-x2", "realesr-live-x4", "realesr-animevideov3-x4")
-HOW = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
+RUNTIMES = (("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32"))
 ROUNDS = 9
 TEACHER_ROUNDS = 3
 """A teacher takes a hundred times as long, so its time varies less."""
@@ -25,7 +25,7 @@ def main(target: Path) -> None:
     """Run the networks alternately, and record the median and the minimum time of each."""
     frame = np.random.default_rng(1).integers(0, 256, (1, HEIGHT, WIDTH, 3), np.uint8)
     results: dict[str, dict[str, float]] = {}
-    for runtime, precision in HOW:
+    for runtime, precision in RUNTIMES:
         chosen = runtimes.choose(runtime)
         if precision not in chosen.precisions():
             continue

@@ -271,9 +271,9 @@ def against_goals(title: str, rows: Mapping[str, Mapping[str, Any]], figure: str
     kind, ratios = title.split(",")[0], {}
     figures = {name: row[figure] for name, row in rows.items() if row.get(figure)}
     for name in (*GOALS[kind], "upres exact, ncnn"):
-        goal, like = GOALS[kind][name.split(",")[0]], kind == "raw" and CANDIDATES[name].fp32
+        goal, fp32_only = GOALS[kind][name.split(",")[0]], kind == "raw" and CANDIDATES[name].fp32
         others = {other: value for other, value in figures.items() if CANDIDATES[other].environment}
-        others = {other: value for other, value in others.items() if CANDIDATES[other].fp32 or not like}
+        others = {other: value for other, value in others.items() if CANDIDATES[other].fp32 or not fp32_only}
         if others and name in figures:
             best = min(others, key=lambda other: others[other])
             ratios[name] = f"{others[best] / figures[name]:.2f} times as fast as {best}; the goal is {goal}"

@@ -34,10 +34,10 @@ CLIPS = {
     "cityCC0.mpg": 3.0,
 }
 """Files and start times of their frames in seconds; none was used for calibration, but the last for the choice of int8 layers."""
-SIDES = (320, 180)
+CROP = (320, 180)
 FRAMES = 5
-PICTURES = 2
-STILL = 2
+BACKGROUNDS = 2  # clips whose frames pictures are drawn over
+STILL_LEVELS = 2  # maximum change of a pixel that counts as still
 OUT = Path(__file__).parent / "results" / f"qualities-{datetime.now(UTC):%Y-%m-%d}.json"
 
 
@@ -73,21 +73,23 @@ def main() -> None:
 
 def frames(path: Path, start: float) -> list[Pixels]:
     """Read consecutive frames, cropped to the center."""
-    return [window(frame, SIDES) for frame in video.frames(path, start=start, count=FRAMES)]
+    return [window(frame, CROP) for frame in video.frames(path, start=start, count=FRAMES)]
 
 
 def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict[str, dict[str, float]]:
     """Upscale pictures drawn over the clips, which were not used for calibration; returns each kind's lowest PSNR."""
     rng = np.random.default_rng(2)
-    under = [window(video.frames(media / name, start=at)[0], DRAWN) for name, at in list(CLIPS.items())[:PICTURES]]
+    under = [window(video.frames(media / name, start=at)[0], DRAWN) for name, at in list(CLIPS.items())[:BACKGROUNDS]]
     every = held_out(media, under, rng)
     every["noise"] = [rng.integers(0, 256, under[0].shape, np.uint8)]
     every["checkerboard"] = [(255 * (np.indices(under[0].shape).sum(axis=0) % 2)).astype(np.uint8)]
     result: dict[str, dict[str, float]] = {}
     for kind, each in every.items():
-        exact = [once(models["exact"], frame) for frame in each]
+        exact = [upscale_one(models["exact"], frame) for frame in each]
         result[kind] = {
-            quality: round(min(psnr(once(model, frame), right) for frame, right in zip(each, exact, strict=True)), 2)
+            quality: round(
+                min(psnr(upscale_one(model, frame), right) for frame, right in zip(each, exact, strict=True)), 2
+            )
             for quality, model in models.items()
         }
     sys.stdout.write(f"{result}\n")
@@ -103,7 +105,7 @@ def measure(
     for frame in clip:
         for quality, model in models.items():
             start = sum(os.times()[:2])
-            results[quality].append(once(model, frame))
+            results[quality].append(upscale_one(model, frame))
             seconds[quality].append(sum(os.times()[:2]) - start)
     exact = results["exact"]
     if worst is not None:
@@ -115,7 +117,7 @@ def measure(
             "worst_psnr": round(min(psnr(*pair) for pair in zip(each, exact, strict=True)), 2),
             "ssim": round(mean(ssim, each, exact), 5),
             "flicker": round(flicker(clip, each), 4),
-            "still_flicker": round(flicker(clip, each, STILL), 4),
+            "still_flicker": round(flicker(clip, each, STILL_LEVELS), 4),
             "cpu_seconds": round(float(np.median(seconds[quality])), 3),
         }
         for quality, each in results.items()
@@ -124,7 +126,7 @@ def measure(
     return {"size": clip[0].shape[1::-1], **result}
 
 
-def once(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
+def upscale_one(model: per_frame.PerFrameModel, pixels: Pixels) -> Pixels:
     """Upscale a single frame."""
     return next(iter(model.open(pixels.shape[1], pixels.shape[0]).push(Frame(pixels, 0, 1)))).pixels
 
@@ -135,7 +137,7 @@ def ramps(models: Mapping[str, per_frame.PerFrameModel]) -> dict[str, dict[str, 
     A band is a run of columns with the same level; one that is longer than those of `exact` is visible as banding.
     """
     slow = (ramp(256)[:48] // 4 + 60).astype(np.uint8)
-    results = {quality: once(model, slow).astype(int) for quality, model in models.items()}
+    results = {quality: upscale_one(model, slow).astype(int) for quality, model in models.items()}
     edge = 12 * len(results["exact"]) // len(slow)
     inner = {quality: each[edge:-edge, edge:-edge] for quality, each in results.items()}
     return {
@@ -166,9 +168,9 @@ def ssim(result: Pixels, exact: Pixels) -> float:
     a, b = (windows(each.astype(np.float32).mean(axis=2)) for each in (result, exact))
     means = a.mean(axis=1), b.mean(axis=1)
     covariance = (a * b).mean(axis=1) - means[0] * means[1]
-    small, less = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    like = (2 * means[0] * means[1] + small) * (2 * covariance + less)
-    return float(np.mean(like / ((means[0] ** 2 + means[1] ** 2 + small) * (a.var(axis=1) + b.var(axis=1) + less))))
+    c1, c2 = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    numerator = (2 * means[0] * means[1] + c1) * (2 * covariance + c2)
+    return float(np.mean(numerator / ((means[0] ** 2 + means[1] ** 2 + c1) * (a.var(axis=1) + b.var(axis=1) + c2))))
 
 
 def windows(plane: np.ndarray) -> np.ndarray:
@@ -177,11 +179,11 @@ def windows(plane: np.ndarray) -> np.ndarray:
     return plane[: height * 8, : width * 8].reshape(height, 8, width, 8).swapaxes(1, 2).reshape(-1, 64)
 
 
-def flicker(clip: list[Pixels], results: list[Pixels], most: int = 255) -> float:
-    """Compute the mean change between results, in levels, where the source changes by at most `most` levels; 0 if nowhere."""
+def flicker(clip: list[Pixels], results: list[Pixels], max_change: int = 255) -> float:
+    """Compute the mean change between results, in levels, where the source changes by at most `max_change` levels; 0 if nowhere."""
     scale, changes = len(results[0]) // len(clip[0]), []
     for index in range(1, len(clip)):
-        still = (abs(clip[index].astype(int) - clip[index - 1]) <= most).all(axis=2)
+        still = (abs(clip[index].astype(int) - clip[index - 1]) <= max_change).all(axis=2)
         still = still.repeat(scale, axis=0).repeat(scale, axis=1)
         changes.append(abs(results[index].astype(int) - results[index - 1])[still])
     every = np.concatenate(changes)

@@ -129,15 +129,15 @@ class Fleet:
         self.most_waiting = max(self.most_waiting, len(self._jobs) - len(self._works))
 
     def _work(self, name: str, job: Job) -> Iterator[simpy.Event]:
-        began = self.env.now
+        start = self.env.now
         try:
             yield self.env.timeout(job.remaining)
         except simpy.Interrupt:
-            job.remaining = min(job.remaining, job.remaining - (self.env.now - began) + self.range_seconds / 2)
+            job.remaining = min(job.remaining, job.remaining - (self.env.now - start) + self.range_seconds / 2)
             self.queue.put(name, job.owner, again=True)
         else:
             self.done.append(self._jobs.pop(name))
-        self.busy += self.env.now - began
+        self.busy += self.env.now - start
         self._running[job.owner] -= 1
         self._running += Counter()  # removes entries that are not positive
         del self._works[name]
@@ -148,9 +148,9 @@ def arrivals(fleet: Fleet, jobs: float, assumed: Assumed, rng: random.Random) ->
     """Submit a day's jobs at random times, most of them around noon."""
     shares = [1 / (1 + number) for number in range(assumed.tenants)]
     owners = [f"tenant {number}" for number in range(assumed.tenants)]
-    most = jobs / DAY * (1 + assumed.swing)
+    peak_rate = jobs / DAY * (1 + assumed.swing)
     while True:
-        yield fleet.env.timeout(rng.expovariate(most))
+        yield fleet.env.timeout(rng.expovariate(peak_rate))
         now = 1 - assumed.swing * math.cos(2 * math.pi * fleet.env.now / DAY)
         if rng.random() * (1 + assumed.swing) < now:
             fleet.submit(rng.choices(owners, shares)[0], seconds_of_work(assumed, rng))

@@ -178,5 +178,5 @@ def slug_of(name: str) -> Slug:
         if name == slug.slug or name in slug.networks:
             return slug
     is_scale = re.fullmatch(r"x?\d+(\.\d+)?x?", name)
-    others = "`height` resamples to any other size" if is_scale else f"or a network: {', '.join(NETWORKS)}"
-    raise ModelError(f"unknown model {name!r}; there are: {', '.join(SLUGS)} (or {', '.join(SHORT)}); {others}")
+    alternatives = "`height` resamples to any other size" if is_scale else f"or a network: {', '.join(NETWORKS)}"
+    raise ModelError(f"unknown model {name!r}; there are: {', '.join(SLUGS)} (or {', '.join(SHORT)}); {alternatives}")

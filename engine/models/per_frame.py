@@ -164,10 +164,10 @@ class PerFrameModel:
 
     def _tiles(self, width: int, height: int, pixels: int | None = None) -> Plan:
         """Plan the tiles of a padded frame. pixels: limit per tile, if lower than what memory allows."""
-        most = max(1, int(self._tile_memory / self._tile_bytes))
+        limit = max(1, int(self._tile_memory / self._tile_bytes))
         on_device = isinstance(self._graph, DeviceGraph)
         return cut_padded(
-            self._facts, width, height, self._tile_limit, on_device=on_device, pixels=min(most, pixels or most)
+            self._facts, width, height, self._tile_limit, on_device=on_device, pixels=min(limit, pixels or limit)
         )
 
 

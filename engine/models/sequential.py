@@ -11,7 +11,7 @@ from upres.engine.runtime.by_shape import ByShape
 from .manifest import Manifest
 from .padding import pad, unpad
 from .tiling import Plan, upscale
-from .unchanged import apart, boxes, changes
+from .unchanged import boxes, changes, min_gap_of
 
 
 class PerFrameSession:
@@ -28,14 +28,14 @@ class PerFrameSession:
         self._facts = facts
         self._cut = cut
         self._in_boxes = in_boxes
-        self._before: Pixels | None = None
+        self._previous: Pixels | None = None
         self._result: Pixels | None = None
 
     def push(self, frame: Frame) -> Iterator[Frame]:
         """Upscale a frame."""
         pixels = pad(frame.pixels, self._facts)
         self._result = self._upscaled(pixels)
-        self._before = pixels
+        self._previous = pixels
         result = unpad(self._result, frame.width, frame.height, self._facts)
         yield Frame(result, frame.pts, frame.duration, frame.shot)
 
@@ -50,17 +50,17 @@ class PerFrameSession:
     def _upscaled(self, pixels: Pixels) -> Pixels:
         """Upscale a padded frame, reusing the previous result where possible."""
         height, width, _ = pixels.shape
-        if self._before is None or self._result is None:
+        if self._previous is None or self._result is None:
             return self._tiled(pixels)
-        changed = changes(self._before, pixels, apart(self._facts))
+        changed = changes(self._previous, pixels, min_gap_of(self._facts))
         if not changed:
             return self._result
         parts = boxes(changed, height, width, self._facts)
         if parts is None or not self._in_boxes():
             return self._tiled(pixels)
         result, scale = self._result.copy(), self._facts.scale  # the encoder may not have read the previous result yet
-        for shown, needed in parts:
-            shown.of(result, scale)[:] = shown.within(needed).of(self._tiled(needed.of(pixels)), scale)
+        for affected, inputs in parts:
+            affected.of(result, scale)[:] = affected.within(inputs).of(self._tiled(inputs.of(pixels)), scale)
         return result
 
     def _tiled(self, pixels: Pixels) -> Pixels:

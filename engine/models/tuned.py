@@ -29,7 +29,7 @@ from .planar import COLORS_TOO
 from .tiling import TILE_LIMIT
 
 FORMAT = 2
-LEAST = {"fp32": 80.0, "int8": 35.0}
+MIN_PSNR = {"fp32": 80.0, "int8": 35.0}
 """Minimum PSNR in dB of a precision on the frame used for measuring, whose noise degrades int8 more than video does."""
 
 
@@ -61,7 +61,7 @@ class Row:
     @property
     def right(self) -> bool:
         """Whether the result is as close to the reference as its precision allows."""
-        return self.psnr is None or self.psnr >= LEAST.get(self.choice.precision, QUALITIES["high"])
+        return self.psnr is None or self.psnr >= MIN_PSNR.get(self.choice.precision, QUALITIES["high"])
 
     def reaches(self, quality: str) -> bool:
         """Report whether this satisfies a quality: for `fast` any correct result does, otherwise `serves` decides too."""
@@ -81,9 +81,9 @@ class Table:
 
     def usable(self) -> "Table":
         """Return the table without rows whose runtime is no longer available: a driver or package may have been removed."""
-        named = {row.choice.runtime for row in self.rows} & {*runtimes.names()}
-        here = {name for name in named if runtimes.load(name).unavailable() is None}
-        return replace(self, rows=tuple(row for row in self.rows if row.choice.runtime in here))
+        names = {row.choice.runtime for row in self.rows} & {*runtimes.names()}
+        available = {name for name in names if runtimes.load(name).unavailable() is None}
+        return replace(self, rows=tuple(row for row in self.rows if row.choice.runtime in available))
 
     def best(self, quality: str) -> Row | None:
         """Return the fastest row that satisfies the quality, or None."""
@@ -118,8 +118,8 @@ def stamp() -> dict[str, Any]:
 
 def document(table: Table) -> dict[str, Any]:
     """Return a table as JSON values, with what it is valid for. Vulkan is queried for its GPUs only if they were measured."""
-    shown = {"vulkan": ncnn_vulkan.drivers()} if any(map(_on_vulkan, table.rows)) else {}
-    return {**stamp(), **shown, **asdict(table)}
+    vulkan = {"vulkan": ncnn_vulkan.drivers()} if any(map(_on_vulkan, table.rows)) else {}
+    return {**stamp(), **vulkan, **asdict(table)}
 
 
 def _on_vulkan(row: Row) -> bool:
@@ -173,8 +173,8 @@ def pick(network: str, quality: str, resumed: Collection[str] = ()) -> tuple[Cho
     if table is None or not (table := table.usable()).rows:
         return None
     resumed = {name.removesuffix(COLORS_TOO) for name in resumed}
-    again = next((row for row in table.rows if f"{network} on {row.report}" in resumed), None)
-    if again is not None:
-        return again.choice, f"runtime auto is {again.choice.runtime}, as in the run that is resumed"
+    previous = next((row for row in table.rows if f"{network} on {row.report}" in resumed), None)
+    if previous is not None:
+        return previous.choice, f"runtime auto is {previous.choice.runtime}, as in the run that is resumed"
     best = table.best(quality)
     return None if best is None else (best.choice, table.why(best))

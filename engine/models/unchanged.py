@@ -13,7 +13,7 @@ from upres.engine.runtime.by_shape import ByShape
 from .manifest import Manifest
 
 STEP = 32  # alignment of box edges in pixels; runtimes prepare for each new size, so there should be few sizes
-MOST_SHARE = 0.7  # limit on the boxes' share of a frame; beyond it, upscaling the whole frame is as fast
+MAX_SHARE = 0.7  # limit on the share of a frame that boxes may cover; beyond it, upscaling the whole frame is as fast
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +45,22 @@ class Box:
         return Box(self.top - outer.top, self.bottom - outer.top, self.left - outer.left, self.right - outer.left)
 
 
-def changes(before: Pixels, now: Pixels, apart: int) -> list[Box]:
-    """Return boxes that contain all differences between two frames; differences less than `apart` pixels apart share one."""
-    different = before != now
+def changes(previous: Pixels, current: Pixels, min_gap: int) -> list[Box]:
+    """Return boxes that contain all differences between two frames; differences less than `min_gap` pixels apart share one."""
+    different = previous != current
     return [
         Box(top, bottom, left, right)
-        for top, bottom in _spans(different.reshape(len(now), -1).any(axis=1), apart)
+        for top, bottom in _spans(different.reshape(len(current), -1).any(axis=1), min_gap)
         # Reducing both axes in one call takes NumPy a hundred times as long.
-        for left, right in _spans(different[top:bottom].any(axis=0).any(axis=1), apart)
+        for left, right in _spans(different[top:bottom].any(axis=0).any(axis=1), min_gap)
     ]
 
 
-def _spans(different: NDArray[np.bool_], apart: int) -> Iterator[tuple[int, int]]:
-    """Yield the ranges in which something differs, merging those separated by a gap of at most `apart`."""
+def _spans(different: NDArray[np.bool_], min_gap: int) -> Iterator[tuple[int, int]]:
+    """Yield the ranges in which something differs, merging those separated by a gap of at most `min_gap`."""
     places = np.flatnonzero(different)
     if places.size:
-        cuts = np.flatnonzero(np.diff(places) > apart)
+        cuts = np.flatnonzero(np.diff(places) > min_gap)
         yield from zip(places[[0, *(cuts + 1)]].tolist(), (places[[*cuts, -1]] + 1).tolist(), strict=True)
 
 
@@ -69,14 +69,14 @@ def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> l
 
     Return None if the areas are too large together. height, width: of the padded frame.
     """
-    shown = [change.grown(facts.halo, height, width) for change in changed]
-    needed = [box.grown(facts.halo, height, width, step=_step(facts)) for box in shown]
-    if sum(box.area for box in needed) > MOST_SHARE * height * width:
+    affected = [change.grown(facts.halo, height, width) for change in changed]
+    inputs = [box.grown(facts.halo, height, width, step=_step(facts)) for box in affected]
+    if sum(box.area for box in inputs) > MAX_SHARE * height * width:
         return None
-    return list(zip(shown, needed, strict=True))
+    return list(zip(affected, inputs, strict=True))
 
 
-def apart(facts: Manifest) -> int:
+def min_gap_of(facts: Manifest) -> int:
     """Return the distance in pixels at which two changes no longer affect the same output pixels."""
     return 2 * facts.halo
 

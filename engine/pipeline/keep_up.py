@@ -188,8 +188,8 @@ class KeepUp(Stage[Frame]):
 
     def _due_offset(self) -> float:
         """Return how many seconds after its timestamp a frame is due."""
-        greatest, least = self._greatest_offset(), min(offset for _, offset in self._offsets)
-        return greatest if greatest - least > STEADY_SPREAD_INTERVALS * self._interval else least
+        greatest, smallest = self._greatest_offset(), min(offset for _, offset in self._offsets)
+        return greatest if greatest - smallest > STEADY_SPREAD_INTERVALS * self._interval else smallest
 
     def _fits(self, item: Frame) -> bool:
         return len(self._queue) == self._next_is_fixed or super()._fits(item)

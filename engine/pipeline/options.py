@@ -101,9 +101,8 @@ class Job:
             "split": self.split,
             "cut": cut,
             "tonemap": self.tonemap,
-            **(
-                {"nvdec": True} if self.nvdec else {}
-            ),  # damaged frames, and codecs older than H.264, differ from the CPU's
+            # NVDEC decodes damaged frames, and codecs older than H.264, differently from the CPU.
+            **({"nvdec": True} if self.nvdec else {}),
         }
 
 

@@ -21,9 +21,9 @@ def cut_by_work(job: Job, prediction: Prediction, rate: Fraction, resumes: Path 
     A model that remembers earlier frames restarts its shot after an interruption, so its segment length is not changed.
     Raises LogError if that log is damaged.
     """
-    kept = _segment_seconds(resumes) if resumes else None
-    if kept is not None:
-        return _with_segments(job, kept)
+    recorded = _segment_seconds(resumes) if resumes else None
+    if recorded is not None:
+        return _with_segments(job, recorded)
     if any(model.warmup != 0 for model in job.models):
         return job
     seconds = max(SHORTEST_SECONDS, int(WORK_SECONDS / max(1e-9, prediction.frame_seconds)) / float(rate))

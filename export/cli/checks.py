@@ -78,7 +78,7 @@ def flashvsr_measure(
     else:
         costs = list(run_steps(folder, device))
     for cost in costs:
-        seconds = ", then ".join(f"{once:.2f} s" for once in cost.seconds)
+        seconds = ", then ".join(f"{value:.2f} s" for value in cost.seconds)
         typer.echo(f"{cost.name:34} {seconds}   peak so far {cost.peak / 1e9:6.2f} GB")
     if results is not None:
         part = f"{'verify' if verify else 'export' if export else f'steps on {device}'}, {folder.name}"

@@ -143,9 +143,11 @@ def _entry(network: str) -> Network:
     name = full_name(network)
     name = SLUGS[name].networks[0] if name in SLUGS else name
     if name not in pullable:
-        how = "is unknown" if name not in NETWORKS else f"cannot be downloaded; create it with: {NETWORKS[name].remedy}"
-        how = "comes with the package" if name in NETWORKS and NETWORKS[name].ships else how
-        raise ModelError(f"{network} {how}; `upres pull` can download: {', '.join(pullable)}")
+        entry = NETWORKS.get(name)
+        reason = "is unknown" if entry is None else f"cannot be downloaded; create it with: {entry.remedy}"
+        if entry is not None and entry.ships:
+            reason = "comes with the package"
+        raise ModelError(f"{network} {reason}; `upres pull` can download: {', '.join(pullable)}")
     return NETWORKS[name]
 
 

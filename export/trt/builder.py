@@ -39,19 +39,19 @@ def find(target: Target, driver: Driver, capability: str | None = None) -> Build
     """
     if importlib.util.find_spec(MODULES[target]) is None:
         raise ModelError(f"{target} is not installed; get it with: {INSTALL[target]}")
-    here = capability_of(driver.gpus[0]) if driver.gpus and not driver.problem else None
+    local = capability_of(driver.gpus[0]) if driver.gpus and not driver.problem else None
     if target == "tensorrt":
         # Without a driver, creating the builder returns None, and its runtime crashes.
-        if here is None:
+        if local is None:
             raise ModelError(
                 f"tensorrt must build on the GPU that will run the engine, but {driver.problem}; "
                 "to build without a GPU, use: --target tensorrt-rtx"
             )
-        if capability not in (None, here):
-            raise SettingsError(f"tensorrt builds for the local GPU only, which is {here}, not {capability}")
-        return Builder(target, _load(target).__version__, here)
+        if capability not in (None, local):
+            raise SettingsError(f"tensorrt builds for the local GPU only, which is {local}, not {capability}")
+        return Builder(target, _load(target).__version__, local)
     trt = _load(target)
-    requested = capability or here or DEFAULT_CAPABILITY
+    requested = capability or local or DEFAULT_CAPABILITY
     known = [name for name in trt.ComputeCapability.__members__ if name.startswith("SM")]
     if requested not in known:
         raise SettingsError(
@@ -114,8 +114,8 @@ def plan(trt: Any, name: str, capability: str | None, sizes: Mapping[str, int]) 
     for value in (network.get_input(index) for index in range(network.num_inputs)):
         dynamic = [axis for axis, size in enumerate(value.shape) if size < 0]
         if dynamic:
-            named = {axis: sizes[value.get_dimension_name(axis)] for axis in dynamic}
-            value.shape = tuple(named.get(axis, size) for axis, size in enumerate(value.shape))
+            fixed = {axis: sizes[value.get_dimension_name(axis)] for axis in dynamic}
+            value.shape = tuple(fixed.get(axis, size) for axis, size in enumerate(value.shape))
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # it keeps 10 of float32's 23 bits
     if capability is not None:

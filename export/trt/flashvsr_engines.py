@@ -22,7 +22,7 @@ def build_engines(
     """
     manifest = read(folder)
     check(folder, manifest)
-    for profile in _chosen(manifest, size):
+    for profile in _profiles_of_size(manifest, size):
         tile, sizes = f"{profile.height}x{profile.width}", _sizes(profile)
         for graph in (manifest.projector, manifest.decoder, profile.first, profile.following):
             part = f"{manifest.network}-{Path(graph).stem.removesuffix(f'-{tile}')}"
@@ -42,7 +42,7 @@ def build_engines(
             yield built
 
 
-def _chosen(manifest: FlashVSRManifest, size: tuple[int, int] | None) -> tuple[Profile, ...]:
+def _profiles_of_size(manifest: FlashVSRManifest, size: tuple[int, int] | None) -> tuple[Profile, ...]:
     """Return the tiles to build for; raises SettingsError if the export has no tile of this size."""
     chosen = tuple(each for each in manifest.profiles if size in (None, (each.width, each.height)))
     if not chosen:

@@ -64,7 +64,7 @@ class LiveNetworks(Networks):
         super().__init__(graphs, layout, tiles=len(layout.tiles))
         with ExitStack() as resources:
             resources.callback(super().close)
-            self.whole = resources.enter_context(closing(self.projector(layout.height, layout.width)))
+            self.frame_projector = resources.enter_context(closing(self.projector(layout.height, layout.width)))
             self.tokens = resources.enter_context(closing(self.cut(layout.width)))
             self.blend = resources.enter_context(closing(Blend(graphs.decoder.beside, layout, self.decoder.parts)))
             self._live = resources.pop_all()

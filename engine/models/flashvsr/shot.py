@@ -92,12 +92,12 @@ class LiveShot:
     def push(self, pixels: Pixels) -> Iterator[Pixels]:
         """Add the next source frame; yield the results that are ready."""
         self._frames.append(self._canvas.threads.submit(self._canvas.prepare, pixels))
-        if len(self._frames) == needed(self._latents):
+        if len(self._frames) == required_frames(self._latents):
             yield from self._step()
 
     def finish(self) -> Iterator[Pixels]:
         """Yield the remaining results."""
-        while decoded(self._latents) < len(self._frames):
+        while decoded_frames(self._latents) < len(self._frames):
             yield from self._step()
 
     def close(self) -> None:
@@ -107,14 +107,14 @@ class LiveShot:
     def _step(self) -> Iterator[Pixels]:
         networks = self._networks
         if self._latents == 0:
-            networks.whole.start(self._frames.clip([0])[0])
+            networks.frame_projector.start(self._frames.clip([0])[0])
             networks.decoder.start()
-        latents = range(self._latents, self._latents + step(self._latents))
+        latents = range(self._latents, self._latents + step_length(self._latents))
         clean = self._clean(latents)
         self._latents = latents.stop
         numbered = self._paced(zip(latents, clean, strict=True))
         yield from decode(self._canvas, networks.decoder, self._frames, numbered, check=networks.blend.check)
-        self._frames.forget(decoded(latents.stop))
+        self._frames.forget(decoded_frames(latents.stop))
 
     def _paced(self, latents: Iterable[Latent]) -> Iterator[Latent]:
         for latent in latents:
@@ -126,7 +126,7 @@ class LiveShot:
         layout, networks = self._canvas.layout, self._networks
         rows, columns = layout.height // LATENT_PIXELS, layout.width // LATENT_PIXELS
         noise = np.stack([self._noise(latent, rows, columns) for latent in latents], 1)[None]
-        tokens = [networks.whole.push(self._frames.clip(seen(latent))) for latent in latents]
+        tokens = [networks.frame_projector.push(self._frames.clip(projected_frames(latent))) for latent in latents]
         targets = networks.blend.clean(len(latents))
         for tile, clean, transformer in zip(layout.tiles, targets, networks.transformers, strict=True):
             self._pause()
@@ -161,22 +161,22 @@ class Window:
             self._forgotten += 1
 
 
-def step(first: int) -> int:
+def step_length(first: int) -> int:
     """Return the number of latent frames in the step that starts with this one."""
     return FIRST if first == 0 else NEXT
 
 
-def needed(latents: int) -> int:
+def required_frames(latents: int) -> int:
     """Return the number of frames required by the step that follows this many latent frames."""
-    return CLIP * (latents + step(latents)) + 1
+    return CLIP * (latents + step_length(latents)) + 1
 
 
-def decoded(latents: int) -> int:
+def decoded_frames(latents: int) -> int:
     """Return the number of frames that a shot's first `latents` latent frames are decoded to."""
     return max(0, CLIP * latents - 3)
 
 
-def seen(latent: int) -> range:
+def projected_frames(latent: int) -> range:
     """Return the numbers of the frames that the projector processes for a latent frame."""
     return range(CLIP * latent + 1, CLIP * latent + 5)
 

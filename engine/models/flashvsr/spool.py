@@ -15,7 +15,7 @@ from upres.engine.runtime.base import Tensor
 
 from .networks import FIRST, LATENT, NEXT
 from .session_parts import Networks
-from .shot import Canvas, Latent, Noise, decode, decoded, seen, step
+from .shot import Canvas, Latent, Noise, decode, decoded_frames, projected_frames, step_length
 from .tiles import LATENT_PIXELS, REACH, Layout, Tile
 
 
@@ -104,8 +104,8 @@ class SpooledShot:
             first = 0
             while first < len(latents):
                 self._pause()
-                steps = range(first, first + step(first))
-                tokens = [projector.push(frames.clip(seen(latent))) for latent in steps]
+                steps = range(first, first + step_length(first))
+                tokens = [projector.push(frames.clip(projected_frames(latent))) for latent in steps]
                 noise = np.stack([tile.cut(self._noise(at, *latents.shape[2:]), LATENT_PIXELS) for at in steps], 1)[
                     None
                 ]
@@ -136,7 +136,7 @@ class Prepared:
 def latent_frames(frames: int) -> int:
     """Return the number of latent frames that a shot of this many frames is made from."""
     count = FIRST
-    while decoded(count) < frames:
+    while decoded_frames(count) < frames:
         count += NEXT
     return count
 

@@ -85,10 +85,10 @@ def _differences(name: str, outcomes: list[Outcome], golden: Golden) -> Iterator
             yield _mask_difference(f"{name} c{chunk}.mask", outcome.masks, mask)
         decoded.append(outcome.frames)
     if "out" in golden.expected:
-        shown, index = np.concatenate(decoded)[3:], golden.expected["out_index"]
-        matched = np.stack([match_color(shown[at], golden.frames[at]) for at in index]).transpose(3, 0, 1, 2)
+        frames, index = np.concatenate(decoded)[3:], golden.expected["out_index"]
+        matched = np.stack([match_color(frames[at], golden.frames[at]) for at in index]).transpose(3, 0, 1, 2)
         worst = float(np.abs(matched - golden.expected["out"]).max())
-        yield Difference(f"{name} out", worst, FRAME_TOLERANCE, f"{len(shown)} frames, {len(index)} of them compared")
+        yield Difference(f"{name} out", worst, FRAME_TOLERANCE, f"{len(frames)} frames, {len(index)} of them compared")
 
 
 def _mask_difference(name: str, masks: list[tuple[Array, Array, Array]], expected: Array) -> Difference:

@@ -80,9 +80,9 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
     decoder.start()
     outcomes = []
     for (_, _, frames), part, outputs in zip(steps, tokens, results, strict=True):
-        clean, shown = outputs["clean"][0].transpose(1, 0, 2, 3), frames.reshape(-1, 4, *frames.shape[1:])
+        clean, conditions = outputs["clean"][0].transpose(1, 0, 2, 3), frames.reshape(-1, 4, *frames.shape[1:])
         decoded = np.concatenate(
-            [decoder.push(latent[None], four).copy() for latent, four in zip(clean, shown, strict=True)]
+            [decoder.push(latent[None], four).copy() for latent, four in zip(clean, conditions, strict=True)]
         )
         keys = outputs.get("keys", np.empty(0, np.float32)).reshape(-1, c.heads, 2, c.head_dim // 2).swapaxes(2, 3)
         cached = keys.reshape(-1, 128, c.dim)[-height * width // 128**2 * 3 :]
