@@ -104,7 +104,7 @@ def onnxruntime_steps(layout: Layout, graphs: Path, device: DeviceKind) -> Steps
     one, resident = networks.projector(layout.height, layout.width), Resident(decoder)
     tile = layout.tiles[0]
     count = NEXT * tile.height * tile.width // GRID**2
-    tokens = resident.put(DRAW.standard_normal((1, count, manifest.dim), np.float32))
+    tokens = resident.upload(DRAW.standard_normal((1, count, manifest.dim), np.float32))
     shape = (1, LATENT, NEXT, tile.height // LATENT_PIXELS, tile.width // LATENT_PIXELS)
     noise = DRAW.standard_normal(shape, np.float32)
 

@@ -104,7 +104,7 @@ def _ring_seconds(
 
 def _parts(graph: DeviceGraph, inputs: Specs, between: Specs, outputs: Specs, runs: int) -> dict[str, float]:
     """Measure the seconds of each part alone, queued all at once and waited for once."""
-    device, stream, specs = graph.on, graph.on.stream(), {**inputs, **between, **outputs}
+    device, stream, specs = graph.device, graph.device.stream(), {**inputs, **between, **outputs}
     host = {name: device.host_memory(spec.nbytes) for name, spec in specs.items()}
     on_device = {name: device.memory(spec.nbytes) for name, spec in specs.items()}
     for name in inputs:  # zeros, so that row and column indices are valid

@@ -125,8 +125,8 @@ class _Writer(Nodes):
             chroma = self.add("Conv", chroma, self.constant(kernel), strides=strides, group=2)
         for index, name in enumerate(UPSCALED[1:]):
             bounds = (self.constant(np.array([place])) for place in (index, index + 1, 1))
-            one = self.add("Slice", chroma, *bounds)
-            self.add("Cast", self._levels(one), to=TensorProto.UINT8, name=name)
+            plane = self.add("Slice", chroma, *bounds)
+            self.add("Cast", self._levels(plane), to=TensorProto.UINT8, name=name)
 
     def _doubled(self, planes: str, scales: tuple[int, ...], mode: str) -> str:
         """Double one axis by interpolation. mode: Resize's coordinate transformation mode, which depends on the siting."""

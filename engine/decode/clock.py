@@ -116,10 +116,10 @@ class Clock:
             waited = Fraction(self._waited())
             if waited >= PAUSE:
                 self._pause = self.now, min(waited, STEADY_LIMIT)
-            yield from self._take(packet)
+            yield from self._place_packet(packet)
         yield from self._settle()
 
-    def _take(self, packet: MediaPacket) -> Iterator[MediaPacket]:
+    def _place_packet(self, packet: MediaPacket) -> Iterator[MediaPacket]:
         track = self._tracks[packet.stream.index]
         if packet.is_discard:  # hidden by an edit list, which may lead back to an earlier position in the file
             yield self._moved(packet, track)
@@ -196,7 +196,7 @@ class Clock:
         again = index in jump.starts and not jump.newest - BUFFER_SECONDS / 2 <= raw <= jump.newest + self._limit
         if again or self._is_enough(jump):
             yield from self._settle()
-            yield from self._take(packet)
+            yield from self._place_packet(packet)
             return
         end = track.end if track.end is not None else track.top
         before = abs(raw + track.shift - end) if end is not None else self._limit
@@ -237,7 +237,7 @@ class Clock:
                 track.jump, track.shift = joined
                 yield self._shifted(packet, track)
             else:
-                yield from self._take(packet)
+                yield from self._place_packet(packet)
 
     def _continuing(self, index: int, decoded: Fraction, shown: Fraction) -> Fraction:
         """Return the shift with which a track continues exactly where it ended."""

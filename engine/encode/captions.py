@@ -39,7 +39,7 @@ class Captions:
         if side_data(frame, "A53_CC"):
             self._carriers[frame.pts or 0] = frame.reformat(CARRIER_SIDE, CARRIER_SIDE, "yuv420p", threads=1)
 
-    def take(self, pts: int) -> VideoFrame | None:
+    def pop(self, pts: int) -> VideoFrame | None:
         """Remove and return the carrier of a time; None if there is none. All earlier carriers are discarded."""
         carrier = self._carriers.pop(pts, None)
         # Of frames that are not encoded in this run.

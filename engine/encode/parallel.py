@@ -73,7 +73,7 @@ def _oldest(segments: "deque[_Segment]") -> Generator[Piece]:
 
 
 class _Room:
-    """Limit on the bytes of waiting frames. Once closed, `take` no longer blocks."""
+    """Limit on the bytes of waiting frames. Once closed, `reserve` no longer blocks."""
 
     def __init__(self, most: int) -> None:
         self.open = True
@@ -81,12 +81,12 @@ class _Room:
         self._used = 0
         self._changed = threading.Condition()
 
-    def take(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         with self._changed:
             self._changed.wait_for(lambda: not self.open or not self._used or self._used + size <= self._most)
             self._used += size
 
-    def free(self, size: int) -> None:
+    def release(self, size: int) -> None:
         with self._changed:
             self._used -= size
             self._changed.notify_all()
@@ -114,7 +114,7 @@ class _Segment:
 
     def push(self, captioned: Captioned) -> None:
         """Add a frame; blocks until there is room."""
-        self._room.take(captioned[0].pixels.nbytes)
+        self._room.reserve(captioned[0].pixels.nbytes)
         self._waiting.put(captioned)
 
     def end(self) -> None:
@@ -142,7 +142,7 @@ class _Segment:
             while (waiting := self._waiting.get()) is not None and not self._dropped:
                 frame, carrier = waiting
                 self._encoder.encode(convert(frame, carrier), frame)
-                self._room.free(frame.pixels.nbytes)
+                self._room.release(frame.pixels.nbytes)
                 del waiting, frame
             if self._dropped:
                 raise CancelledError

@@ -52,7 +52,7 @@ def pieces(
         start = partial(_fresh, open_encoder, encoding, shape)
         return in_parallel(marked, start, encoders=encoders, queue_bytes=queue_bytes)
     convert = _converter(encoding)
-    converted = ((convert(frame, captions.take(frame.pts)), frame) for frame in frames)
+    converted = ((convert(frame, captions.pop(frame.pts)), frame) for frame in frames)
     if encoding.encoder.live:
         return _with_one_encoder(converted, open_encoder, encoding, shape, following)
     return _with_fresh_encoders(converted, open_encoder, encoding, shape, at_shots)
@@ -86,7 +86,7 @@ def _marked(
     for frame in frames:
         first = start is None or _starts(frame, start, length, at_shots)
         start = frame.pts if first or start is None else start
-        yield first, (frame, captions.take(frame.pts))
+        yield first, (frame, captions.pop(frame.pts))
 
 
 Converted = Iterator[tuple[VideoFrame, Frame]]

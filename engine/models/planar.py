@@ -30,9 +30,9 @@ class PlanarGraph:
     def __init__(self, network: DeviceGraph, layout: Layout) -> None:
         """Load the conversions onto the network's device. Raises ModelError if nothing on it can run them."""
         self._network = network
-        self._to_rgb = network.beside(yuv_graph.to_rgb(layout))
-        self._from_rgb = network.beside(yuv_graph.from_rgb(layout.color))
-        self.on = network.on
+        self._to_rgb = network.load_another(yuv_graph.to_rgb(layout))
+        self._from_rgb = network.load_another(yuv_graph.from_rgb(layout.color))
+        self.device = network.device
         self.compute = network.compute
         self.memory_factor = network.memory_factor
         self.report = f"{network.report}{COLORS_TOO}"
@@ -48,9 +48,9 @@ class PlanarGraph:
         rows, columns = (inputs[name].shape[0] for name in PLACES)
         return self._network.prepare({"frame": Spec((1, rows, columns, 3), LEVEL)}, width=width, height=height)
 
-    def beside(self, model: bytes) -> DeviceGraph:
+    def load_another(self, model: bytes) -> DeviceGraph:
         """Load another graph on the same stream."""
-        return self._network.beside(model)
+        return self._network.load_another(model)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Enqueue one run."""

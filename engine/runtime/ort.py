@@ -111,7 +111,7 @@ class OnnxRuntimeGraph:
         self._outputs = [output.name for output in self._session.get_outputs()]
         self._unsynchronized = onnxruntime.RunOptions()
         self._unsynchronized.add_run_config_entry("disable_synchronize_execution_providers", "1")
-        self.device = device
+        self._device_kind = device
         self.report = f"ONNX Runtime {onnxruntime.__version__} {provider.removesuffix('ExecutionProvider')} {precision}"
 
     def run(self, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -128,7 +128,7 @@ class OnnxRuntimeGraph:
         for name, each in bound.items():
             bind = binding.bind_input if name in self._inputs else binding.bind_output
             kind = TensorProto.BFLOAT16 if each.spec.dtype == BFLOAT16 else each.spec.dtype
-            bind(name, self.device, 0, kind, each.spec.shape, each.memory.address)
+            bind(name, self._device_kind, 0, kind, each.spec.shape, each.memory.address)
         with _memory_errors():
             self._session.run_with_iobinding(binding, self._unsynchronized)
 

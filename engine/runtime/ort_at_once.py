@@ -13,12 +13,12 @@ class GraphAtOnce(OnnxRuntimeGraph):
 
     def __init__(self, model: Path | bytes, threads: int, *, mapped: bool = False) -> None:
         """Load a graph, as OnnxRuntimeGraph does."""
-        self.on = HostAtOnce()
-        self.compute = self.on.stream()
+        self.device = HostAtOnce()
+        self.compute = self.device.stream()
         self._threads = threads
         super().__init__(model, threads, mapped=mapped)
 
-    def beside(self, model: bytes) -> "GraphAtOnce":
+    def load_another(self, model: bytes) -> "GraphAtOnce":
         """Load another graph."""
         return GraphAtOnce(model, self._threads)
 

@@ -36,21 +36,27 @@ class CudaGraph(OnnxRuntimeGraph):
     """A graph on ONNX Runtime's CUDA provider, whose runs are enqueued on `compute`."""
 
     def __init__(
-        self, model: Path | bytes, precision: str, on: Device, compute: Stream | None = None, *, mapped: bool = False
+        self,
+        model: Path | bytes,
+        precision: str,
+        device: Device,
+        compute: Stream | None = None,
+        *,
+        mapped: bool = False,
     ) -> None:
         """Load a float32 graph to run in fp32, without TensorFloat-32, or in fp16. Raises ModelError if that fails.
 
         model: its file, or a graph as bytes, which runs in its own precision.
         compute: the stream to run on; a new one by default. mapped: as in OnnxRuntimeGraph.
         """
-        self.on = on
-        self.compute = compute or on.stream()
+        self.device = device
+        self.compute = compute or device.stream()
         stream = {"user_compute_stream": str(self.compute.handle)}
         super().__init__(model, cpus(), mapped=mapped, device="cuda", precision=precision, settings=stream)
 
-    def beside(self, model: bytes) -> "CudaGraph":
+    def load_another(self, model: bytes) -> "CudaGraph":
         """Load another graph on the same stream."""
-        return CudaGraph(model, "fp32", self.on, self.compute)
+        return CudaGraph(model, "fp32", self.device, self.compute)
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Return None: any shape is accepted without preparation."""

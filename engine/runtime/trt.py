@@ -69,7 +69,7 @@ class TensorRTGraph:
 
     memory_factor = 0.25  # layers are fused, mostly in 16 bits; an estimate, because no GPU has run this yet
 
-    def __init__(self, path: Path, precision: str, target: Target, driver: nvidia.Driver, on: Device) -> None:
+    def __init__(self, path: Path, precision: str, target: Target, driver: nvidia.Driver, device: Device) -> None:
         self._module = importlib.import_module(MODULES[target])
         self._runtime = self._module.Runtime(self._module.Logger(self._module.Logger.ERROR))
         self._path = path
@@ -81,8 +81,8 @@ class TensorRTGraph:
         self._contexts: OrderedDict[tuple[int, ...], tuple[Any, RuntimeCache | None]] = OrderedDict()
         self._fallback: CudaGraph | None = None
         self._notes: dict[tuple[int, ...], str] = {}
-        self.on = on
-        self.compute = on.stream()
+        self.device = device
+        self.compute = device.stream()
         self.report = f"{PRODUCTS[target]} {self._module.__version__} {precision}"
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
@@ -92,7 +92,7 @@ class TensorRTGraph:
         """
         shape = inputs["frame"].shape
         if shape not in self._contexts and shape not in self._notes:
-            self.on.use()
+            self.device.use()
             try:
                 self._load(inputs, f"{width}x{height}")
             except MemoryShortError:
@@ -102,15 +102,15 @@ class TensorRTGraph:
                 self._contexts.pop(shape, None)
                 if Cuda().unavailable():
                     raise
-                self._fallback = self._fallback or CudaGraph(self._path, self._precision, self.on, self.compute)
+                self._fallback = self._fallback or CudaGraph(self._path, self._precision, self.device, self.compute)
                 self._notes[shape] = f"{self._fallback.report} runs in place of {self.report}: {error}"
         return self._notes.get(shape)
 
-    def beside(self, model: bytes) -> CudaGraph:
+    def load_another(self, model: bytes) -> CudaGraph:
         """Load another graph on the same stream, with ONNX Runtime's CUDA provider, which needs no engine."""
         if reason := Cuda().unavailable():
             raise ModelError(reason)
-        return CudaGraph(model, "fp32", self.on, self.compute)
+        return CudaGraph(model, "fp32", self.device, self.compute)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Enqueue one run of the engine for these shapes."""

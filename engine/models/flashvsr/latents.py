@@ -26,9 +26,9 @@ class Blend:
         self._tile = layout.profile.height, layout.profile.width
         with ExitStack() as resources:
             resident = resources.enter_context(closing(Resident(graphs[FIRST])))
-            self._clean = [resident.take(self._clean_spec(FIRST)) for _ in layout.tiles]
+            self._clean = [resident.allocate(self._clean_spec(FIRST)) for _ in layout.tiles]
             self._latents = [
-                [resident.take(_latents(1, LATENT, size=(part.height, part.width))) for part in parts]
+                [resident.allocate(_latents(1, LATENT, size=(part.height, part.width))) for part in parts]
                 for _ in range(FIRST)
             ]
             self._rings = {

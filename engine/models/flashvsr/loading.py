@@ -39,4 +39,4 @@ class Loader:
 
 def load_token_cuts(graph: DeviceGraph) -> Mapping[int, DeviceGraph]:
     """Load the graphs that cut out the tokens of tiles onto a graph's device."""
-    return {count: graph.beside(cutting(count)) for count in (FIRST, NEXT)}
+    return {count: graph.load_another(cutting(count)) for count in (FIRST, NEXT)}

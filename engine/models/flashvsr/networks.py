@@ -35,7 +35,7 @@ class Projector:
         with ExitStack() as resources:
             self._state = resources.enter_context(closing(State([graph], sizes)))
             tokens = resources.enter_context(closing(Resident(graph)))
-            self._tokens = cycle([tokens.take(outputs["tokens"]) for _ in range(FIRST)])
+            self._tokens = cycle([tokens.allocate(outputs["tokens"]) for _ in range(FIRST)])
             self._ring = resources.enter_context(closing(Ring(graph, {"frames": inputs["frames"]}, {}, depth)))
             self._resources = resources.pop_all()
         self.nbytes = self._state.nbytes

@@ -66,7 +66,9 @@ class LiveNetworks(Networks):
             resources.callback(super().close)
             self.frame_projector = resources.enter_context(closing(self.projector(layout.height, layout.width)))
             self.tokens = resources.enter_context(closing(self.cut(layout.width)))
-            self.blend = resources.enter_context(closing(Blend(graphs.decoder.beside, layout, self.decoder.parts)))
+            self.blend = resources.enter_context(
+                closing(Blend(graphs.decoder.load_another, layout, self.decoder.parts))
+            )
             self._live = resources.pop_all()
 
     def close(self) -> None:

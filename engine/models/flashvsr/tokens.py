@@ -32,13 +32,13 @@ class TokenCut:
         f: 6 or 2, as many as a step has. Raises MemoryShortError if the device lacks memory for them.
         """
         if tile not in self._places:
-            self._places[tile] = self._resident.put(self._indices(tile))
+            self._places[tile] = self._resident.upload(self._indices(tile))
         places, dim = self._places[tile], tokens[0].spec.shape[-1]
         if self._part is None:
-            self._part = self._resident.take(_part(FIRST * places.spec.shape[0], dim))
+            self._part = self._resident.allocate(_part(FIRST * places.spec.shape[0], dim))
         part = Bound(_part(len(tokens) * places.spec.shape[0], dim), self._part.memory)
         graph = self._graphs[len(tokens)]
-        graph.on.use()
+        graph.device.use()
         graph.enqueue({"places": places, "part": part, **{f"tokens.{at}": each for at, each in enumerate(tokens)}})
         return part
 

@@ -1,1 +1,1 @@
-"""Asynchronous runs on a device: while one computes, the next is copied in and the previous one is copied out."""
+"""Asynchronous runs of a graph on a device: while one is computed, the next is copied in and the previous one is copied out."""

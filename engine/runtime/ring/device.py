@@ -81,7 +81,7 @@ class Stream(Protocol):
 
 
 class Device(Protocol):
-    """A device, or the host in its place."""
+    """A device, or a simulation of one on the host."""
 
     def use(self) -> None:
         """Make this the calling thread's current device. Call it before anything else a thread does with the device."""
@@ -92,11 +92,11 @@ class Device(Protocol):
         ...
 
     def memory(self, nbytes: int) -> Memory:
-        """Allocate device memory. Raises MemoryShortError if there is none left."""
+        """Allocate device memory. Raises MemoryShortError if not enough is free."""
         ...
 
     def host_memory(self, nbytes: int) -> HostMemory:
-        """Allocate host memory for copies to and from the device. Raises MemoryShortError if there is none left."""
+        """Allocate host memory for copies to and from the device. Raises MemoryShortError if not enough is free."""
         ...
 
 
@@ -110,21 +110,21 @@ class Bound:
 
 @runtime_checkable
 class DeviceGraph(Graph, Protocol):
-    """A graph whose runs are enqueued on a stream of its device. compute: that stream."""
+    """A graph whose runs are enqueued on a stream of its device. device: where its tensors are. compute: the stream."""
 
     @property
-    def on(self) -> Device: ...  # noqa: D102
+    def device(self) -> Device: ...  # noqa: D102
     @property
     def compute(self) -> Stream: ...  # noqa: D102
 
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Prepare for inputs of these shapes, the tiles of frames of width x height. Raises ModelError if that fails.
 
-        Returns a message for the user if something other than what `report` states will run them.
+        Returns a message for the user if another runtime or device than `report` states will run them.
         """
         ...
 
-    def beside(self, model: bytes) -> "DeviceGraph":
+    def load_another(self, model: bytes) -> "DeviceGraph":
         """Load another graph, a float32 ONNX file, whose runs use the same stream. Raises ModelError if that fails."""
         ...
 

@@ -1,7 +1,7 @@
-"""The host as a device whose streams run late, in an order drawn from a seed. For checks on machines without a GPU.
+"""Simulated device on the host, whose streams execute late and in a random order. For tests on machines without a GPU.
 
-It does whatever a real device may do: work stays pending until something waits for it, and any of several streams may run ahead
-of the others as far as their waits allow.
+It behaves in every way that a real device may: work stays pending until something waits for it, and any stream may run ahead of
+the others, as far as its waits allow.
 """
 
 import random
@@ -19,11 +19,11 @@ from upres.engine.runtime.base import Graph, Tensor
 
 from .device import Bound, Event, Memory, Spec
 
-EAGER = 3  # limit on the pieces of work that are done spontaneously when another is enqueued
+EAGER = 3  # maximum number of pending pieces of work that are done whenever another one is enqueued
 
 
 class HostDevice:
-    """Device on the host. seed: of the execution order. memory: total bytes. in_use: bytes that are allocated."""
+    """Simulated device. seed: of the execution order. memory: total size in bytes. in_use: allocated bytes."""
 
     def __init__(self, seed: int = 0, *, memory: int = 1 << 40) -> None:
         self._random = random.Random(seed)
@@ -67,10 +67,10 @@ class HostDevice:
         """Do pending work, in any order that the waits allow, until an event has occurred."""
         while not event.occurred:
             if not self._step():
-                raise RuntimeError("an event is awaited that no pending work leads to")
+                raise RuntimeError("no pending work leads to the awaited event")
 
     def remove(self, stream: "HostStream") -> None:
-        """Remove a stream after its work is done."""
+        """Finish the work of a stream and remove it."""
         self.run_until(stream.record())
         self._streams.remove(stream)
 
@@ -120,7 +120,7 @@ class _Work:
 
 
 class HostStream:
-    """A queue of work."""
+    """Queue of work that is executed in order."""
 
     def __init__(self, device: HostDevice, handle: int) -> None:
         self._device = device
@@ -138,7 +138,7 @@ class HostStream:
         self.call(lambda: memory.array.fill(0), memory)
 
     def call(self, work: Callable[[], None], *memory: Memory) -> None:
-        """Enqueue any work. memory: that it uses."""
+        """Enqueue a function. memory: all memory that it uses."""
         self._queue.append(_Work(work, memory))
         self._device.run_some()
 
@@ -159,22 +159,22 @@ class HostStream:
 
     @property
     def ready(self) -> bool:
-        """Whether its next work may start."""
+        """Whether the next piece of work may start: the stream does not wait for an event of another one."""
         return bool(self._queue) and not (isinstance(head := self._queue[0], HostEvent) and not head.occurred)
 
     def step(self) -> None:
-        """Do its next work."""
+        """Do the next piece of work."""
         work = self._queue.popleft()
         if isinstance(work, _Work):
             work.do()
 
     def close(self) -> None:
-        """Finish its work and remove it from the device."""
+        """Finish the pending work and remove the stream from its device."""
         self._device.remove(self)
 
 
 class GraphInPlace(Graph, Protocol):
-    """A graph that runs synchronously on the memory it is given, as ONNX Runtime's do."""
+    """A graph that runs synchronously on the memory that is passed to it, as ONNX Runtime's graphs do on the CPU."""
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Run once."""
@@ -199,7 +199,7 @@ class HostGraph:
         """load: loads another graph from an ONNX file. compute: the stream to run on; a new one by default."""
         self._graph = graph
         self._load = load
-        self.on = device
+        self.device = device
         self.compute = compute or device.stream()
         self.memory_factor = graph.memory_factor
         self.report = f"{graph.report}, queued"
@@ -211,9 +211,9 @@ class HostGraph:
     def prepare(self, inputs: Mapping[str, Spec], *, width: int, height: int) -> str | None:
         """Return None: any shape is accepted without preparation."""
 
-    def beside(self, model: bytes) -> "HostGraph":
+    def load_another(self, model: bytes) -> "HostGraph":
         """Load another graph on the same stream."""
-        return HostGraph(self._load(model), self.on, load=self._load, compute=self.compute)
+        return HostGraph(self._load(model), self.device, load=self._load, compute=self.compute)
 
     def enqueue(self, bound: Mapping[str, Bound]) -> None:
         """Enqueue one run."""

@@ -1,4 +1,4 @@
-"""Tensors that stay on a device: graphs on one stream write and read them, and they never pass through the host."""
+"""Tensors that stay in device memory: the graphs of one stream write and read them, and they are never copied to the host."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,26 +13,26 @@ from .device import Bound, DeviceGraph, Spec, StateGraph
 
 
 class Resident:
-    """Owner of memory for such tensors, which is released together. nbytes: its total size."""
+    """Owner of the memory of such tensors, which is released all at once. nbytes: its total size."""
 
     def __init__(self, graph: DeviceGraph) -> None:
-        """graph: any of those that use the tensors; all must be on its device and run on its stream."""
-        self._on, self._compute = graph.on, graph.compute
+        """graph: any of the graphs that use the tensors; all must be on the same device and run on the same stream."""
+        self._device, self._compute = graph.device, graph.compute
         self._resources = ExitStack()
         self.nbytes = 0
 
-    def take(self, spec: Spec) -> Bound:
+    def allocate(self, spec: Spec) -> Bound:
         """Allocate memory for a tensor. Raises MemoryShortError if the device has none left. Its contents are undefined."""
-        self._on.use()
-        memory = self._on.memory(spec.nbytes)
+        self._device.use()
+        memory = self._device.memory(spec.nbytes)
         self._resources.callback(memory.close)
         self.nbytes += spec.nbytes
         return Bound(spec, memory)
 
-    def put(self, values: Tensor) -> Bound:
-        """Allocate memory for a tensor on the host, copy it there and wait for the copy."""
-        bound = self.take(Spec(values.shape, values.dtype))
-        host = self._on.host_memory(values.nbytes)
+    def upload(self, values: Tensor) -> Bound:
+        """Copy an array to newly allocated memory, and wait for the copy."""
+        bound = self.allocate(Spec(values.shape, values.dtype))
+        host = self._device.host_memory(values.nbytes)
         try:
             host.array[:] = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
             self._compute.copy(host, bound.memory)
@@ -43,19 +43,19 @@ class Resident:
 
     def clear(self, bound: Bound) -> None:
         """Enqueue filling a tensor with zeros."""
-        self._on.use()
+        self._device.use()
         self._compute.clear(bound.memory)
 
     def close(self) -> None:
         """Wait for work in flight and release all memory. May be called twice."""
-        self._on.use()
+        self._device.use()
         with self._resources:
             self._compute.record().wait()
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A state of a graph. past, new: number of tensors that the graph reads and writes."""
+    """A state of a graph. past, new: number of tensors that one run reads and writes."""
 
     spec: Spec
     past: int
@@ -63,15 +63,15 @@ class _Part:
 
     @property
     def length(self) -> int:
-        """Number of tensors needed so that none is read and written in the same run."""
+        """Number of tensors needed, so that no run reads a tensor that it also writes."""
         return self.past + self.new
 
 
 class State:
-    """Tensors that one run leaves for the next, allocated once and used in rotation. nbytes: their total size.
+    """Tensors that a run writes for later runs to read, allocated once and used in rotation. nbytes: their total size.
 
-    The tensors of each state form a ring: a run overwrites the oldest ones. Graphs that are passed together share their states,
-    so one graph may start what another continues.
+    The tensors of each state form a ring: a run overwrites the oldest ones. The graphs of one State share them,
+    so that one graph may start what another continues.
     """
 
     def __init__(self, graphs: Sequence[StateGraph], sizes: Mapping[str, int]) -> None:
@@ -84,10 +84,10 @@ class State:
             self._resident = Resident(graphs[0])
             undo.callback(self._resident.close)
             self._rings = {
-                name: [self._resident.take(part.spec) for _ in range(part.length)] for name, part in longest.items()
+                name: [self._resident.allocate(part.spec) for _ in range(part.length)] for name, part in longest.items()
             }
             undo.pop_all()
-        self._turn = dict.fromkeys(self._rings, 0)
+        self._positions = dict.fromkeys(self._rings, 0)
         self.nbytes = self._resident.nbytes
 
     def clear(self) -> None:
@@ -99,10 +99,10 @@ class State:
         """Return the tensors that the graph's next run reads and writes, by the names of its inputs and outputs."""
         bound: dict[str, Bound] = {}
         for name, part in self._parts[graph].items():
-            ring, turn = self._rings[name], self._turn[name]
-            bound |= {f"{name}.past.{at}": ring[(turn - part.past + at) % len(ring)] for at in range(part.past)}
-            bound |= {f"{name}.new.{at}": ring[(turn + at) % len(ring)] for at in range(part.new)}
-            self._turn[name] = (turn + part.new) % len(ring)
+            ring, position = self._rings[name], self._positions[name]
+            bound |= {f"{name}.past.{at}": ring[(position - part.past + at) % len(ring)] for at in range(part.past)}
+            bound |= {f"{name}.new.{at}": ring[(position + at) % len(ring)] for at in range(part.new)}
+            self._positions[name] = (position + part.new) % len(ring)
         return bound
 
     def close(self) -> None:
@@ -112,8 +112,8 @@ class State:
 
 def state_of(name: str) -> str | None:
     """Return the state that an input or output belongs to: K for "K.past.0" and for "K.new.0"; None for other tensors."""
-    for way in ("past", "new"):
-        state, _, index = name.rpartition(f".{way}.")
+    for role in ("past", "new"):
+        state, _, index = name.rpartition(f".{role}.")
         if state and index.isdigit():
             return state
     return None

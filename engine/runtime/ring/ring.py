@@ -28,9 +28,10 @@ Resource = TypeVar("Resource", bound=_Resource)
 
 @dataclass(slots=True)
 class _Slot:
-    """Memory of one run. host: by tensor, what is copied from or to. done: event after its copy out, while it is in flight.
+    """Memory of one run.
 
-    out: names of the outputs that are copied.
+    host: host memory of each tensor that is copied in or out. bound: device memory of all tensors. out: names of the outputs that
+    are copied out. done: event after the copies out; set once the run was submitted.
     """
 
     host: dict[str, HostMemory]
@@ -45,19 +46,19 @@ class Ring:
     def __init__(
         self, graph: DeviceGraph, inputs: Specs, outputs: Specs, depth: int, *, between: Specs = NOTHING
     ) -> None:
-        """Allocate the memory for `depth` runs. Raises MemoryShortError, keeping none, if host or device has too little.
+        """Allocate the memory for `depth` runs. Raises MemoryShortError, and keeps nothing, if host or device memory is short.
 
-        between: tensors on the device that the graph writes and then reads within a run. Runs compute one after another, so all of
-        them use the same memory.
+        between: intermediate tensors, which the graph writes and then reads within a run. Runs are computed one after the other,
+        so all of them use the same memory.
         """
         self._graph = graph
         self._inputs = inputs
         self._outputs = outputs
-        graph.on.use()
+        graph.device.use()
         with ExitStack() as resources:
-            self._in, self._out = (_close_with(resources, graph.on.stream()) for _ in range(2))
-            shared = _bound(graph.on, between, resources)
-            self._free = deque(_slot(graph.on, {**inputs, **outputs}, shared, resources) for _ in range(depth))
+            self._in, self._out = (_close_with(resources, graph.device.stream()) for _ in range(2))
+            shared = _bound(graph.device, between, resources)
+            self._free = deque(_slot(graph.device, {**inputs, **outputs}, shared, resources) for _ in range(depth))
             self._resources = resources.pop_all()
         self._in_flight: deque[_Slot] = deque()
         self._closed = False
@@ -77,7 +78,7 @@ class Ring:
         resident: inputs and outputs that stay on the device, which only the graph's own stream may read and write. Errors of the
         graph propagate; this run is then discarded, and those before it remain in flight.
         """
-        self._graph.on.use()
+        self._graph.device.use()
         slot = self._free.popleft()
         try:
             self._queue(slot, feeds, resident)
@@ -103,7 +104,7 @@ class Ring:
 
         Raises ModelError if the device failed.
         """
-        self._graph.on.use()
+        self._graph.device.use()
         slot = self._in_flight.popleft()
         self._free.append(slot)
         assert slot.done is not None
@@ -115,7 +116,7 @@ class Ring:
         if self._closed:
             return
         self._closed = True
-        self._graph.on.use()
+        self._graph.device.use()
         self._in_flight.clear()
         with self._resources:
             for stream in (self._in, self._graph.compute, self._out):

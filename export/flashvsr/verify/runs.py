@@ -72,7 +72,7 @@ def run_onnx(weights: WeightSet, golden: Golden, folder: Path) -> list[Outcome]:
     results = []
     for (latents, _, _), part in zip(steps, tokens, strict=True):
         with closing(Resident(following)) as resident:
-            results.append(transformer.push(golden.noise[:, :, latents], resident.put(part), latents.start))
+            results.append(transformer.push(golden.noise[:, :, latents], resident.upload(part), latents.start))
         if latents.start == 0:
             first.close()  # two graphs that map the same file keep its pages twice
     following.close()

@@ -52,7 +52,7 @@ def test_the_tokens_of_a_tile_are_cut_from_those_of_the_frame(folder, count):
     graph = GraphAtOnce(folder / "decoder.onnx", 1)
     tokens, resident = np.random.default_rng(0).standard_normal((count, 1, 5 * 7, 3), np.float32), Resident(graph)
     cut = TokenCut(load_token_cuts(graph), 7 * 16)
-    part = cut([resident.put(each) for each in tokens], Tile(16, 32, 48, 64))
+    part = cut([resident.upload(each) for each in tokens], Tile(16, 32, 48, 64))
     expected = tokens.reshape(count, 5, 7, 3)[:, 1:4, 2:6].reshape(1, -1, 3)
     cut_tokens = part.memory.array.view(np.float32)[: expected.size].reshape(part.spec.shape)
     np.testing.assert_array_equal(cut_tokens, expected)

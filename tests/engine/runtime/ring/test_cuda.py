@@ -124,7 +124,7 @@ class Direct:
     """A graph on ONNX Runtime's CPU provider and host memory, in place of a GPU's."""
 
     def __init__(self, graph, device):
-        self.graph, self.on, self.compute = graph, device, device.stream()
+        self.graph, self.device, self.compute = graph, device, device.stream()
 
     def enqueue(self, bound):
         memory = [each.memory.buffer for each in bound.values()]

@@ -80,7 +80,7 @@ def test_what_is_put_there_is_there(tmp_path, seed):
     device = HostDevice(seed)
     resident = Resident(LateGraph(OnnxRuntimeGraph(write(tmp_path / "g.onnx"), 1), device))
     values = np.arange(12, dtype=np.int64).reshape(3, 4).T  # not in C order
-    bound = resident.put(values)
+    bound = resident.upload(values)
     stored = bound.memory.array.view(bound.spec.dtype).reshape(bound.spec.shape)
     np.testing.assert_array_equal(stored, values)
     assert device.in_use == resident.nbytes == values.nbytes
