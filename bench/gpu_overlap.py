@@ -68,8 +68,8 @@ def _measure(graph: DeviceGraph, tensors: RGB | Planes, pictures: list[Pixels], 
         raise ModelError(note)
     specs = inputs, tensors.between(tiles), tensors.outputs(tiles)
     sources = [feeds for each in pictures for feeds in tensors.cut(tiles, each)]
-    once = _seconds(lambda: graph.run(sources[0]), 1)
-    runs = min(RUNS, max(DEPTHS[-1], int(seconds / once)))
+    run_seconds = _seconds(lambda: graph.run(sources[0]), 1)
+    runs = min(RUNS, max(DEPTHS[-1], int(seconds / run_seconds)))
     parts = _parts(graph, *specs, runs)
     plain = _seconds(lambda: [graph.run(sources[number % 4]) for number in range(runs)], runs)
     rings = {depth: _ring_seconds(graph, *specs, depth, sources, runs) for depth in DEPTHS}

@@ -21,7 +21,7 @@ from upres.engine.models.manifest import QUALITIES
 from upres.export.distill import sources, video
 from upres.export.measurements import record
 from upres.export.quantize import drawn
-from upres.export.quantize.samples import DRAWN, held_out, ramp, window
+from upres.export.quantize.samples import DRAWN, evaluation_pictures, ramp, window
 
 NETWORKS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")
 TITLES = sources.Media("gradio==6.31.0", "a.mp4")
@@ -80,7 +80,7 @@ def pictures(models: Mapping[str, per_frame.PerFrameModel], media: Path) -> dict
     """Upscale pictures drawn over the clips, which were not used for calibration; returns each kind's lowest PSNR."""
     rng = np.random.default_rng(2)
     under = [window(video.frames(media / name, start=at)[0], DRAWN) for name, at in list(CLIPS.items())[:BACKGROUNDS]]
-    every = held_out(media, under, rng)
+    every = evaluation_pictures(media, under, rng)
     every["noise"] = [rng.integers(0, 256, under[0].shape, np.uint8)]
     every["checkerboard"] = [(255 * (np.indices(under[0].shape).sum(axis=0) % 2)).astype(np.uint8)]
     result: dict[str, dict[str, float]] = {}

@@ -46,7 +46,7 @@ def search(folder: Path, seed: int) -> dict[str, Pixels]:
     return {name: np.stack(crops) for name, crops in crops_by_medium.items()}
 
 
-def held_out(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) -> dict[str, list[Pixels]]:
+def evaluation_pictures(folder: Path, under: Sequence[Pixels], rng: np.random.Generator) -> dict[str, list[Pixels]]:
     """Draw each kind of picture over each frame, uncompressed and compressed, in the folder's fonts and Pillow's own."""
     fonts = [None if font is None else folder / font.name for font in drawn.FONTS]
     return {

@@ -70,9 +70,9 @@ def test_a_machine_that_lacks_something_is_found_out_at_once(tmp_path):
     done = bench("--out", tmp_path / "results.json")
     assert done.returncode == 0, done.stderr
     assert "this machine is not ready" in done.stdout and "correct" not in done.stdout
-    found = json.loads((tmp_path / "results.json").read_text())["results"]
-    assert list(found) == ["ready, cuda"] and not found["ready, cuda"]["ready"]
-    assert "no runtime runs on cuda here" in found["ready, cuda"]["skipped"]
+    results = json.loads((tmp_path / "results.json").read_text())["results"]
+    assert list(results) == ["ready, cuda"] and not results["ready, cuda"]["ready"]
+    assert "no runtime runs on cuda here" in results["ready, cuda"]["skipped"]
 
 
 def test_a_part_that_is_stopped_leaves_the_results_that_it_had(parts, monkeypatch):
