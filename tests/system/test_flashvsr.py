@@ -157,7 +157,7 @@ def test_disk_for_a_shot_is_told_before_the_start_and_has_to_be_there(model, tmp
     assert f"{decimal(needed)} per shot in {tmp_path / 'cache' / 'spool'}" in predicted["text"]
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed - 1))
     with pytest.raises(
-        TargetError, match=r"of disk and .* are free: .* the log, and twice the result, .* for a shot that"
+        TargetError, match=r"of disk and .* are free: .* the log, and twice the result, .* for the shot being upscaled"
     ):
         upres(*words, "--overwrite")
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=predicted["disk"] + needed))
