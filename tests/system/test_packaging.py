@@ -19,6 +19,9 @@ NAMESPACE = FOLDERS.pop("upres")  # not a package: it holds what `python -m upre
 MOST_MODULES = 14  # per folder
 MOST_LINES = 60  # per function
 MEDIAN_FUNCTION, MEDIAN_FILE = 6, 99
+# Names that leave the reader to guess what a value is.
+VAGUE = {"told", "given", "found", "held", "made", "asked", "said", "got", "had", "wanted", "heard", "taken", "gone"}
+VAGUE |= {"come", "came", "ours", "theirs", "ways", "things"}
 
 
 def packages():
@@ -83,6 +86,22 @@ def test_functions_and_files_are_read_in_one_sitting():
                         functions[name] = node.end_lineno - node.lineno + 1
     assert {name: lines for name, lines in functions.items() if lines > MOST_LINES} == {}
     assert median(functions.values()) <= MEDIAN_FUNCTION and median(files) <= MEDIAN_FILE
+
+
+def bound(tree):
+    """Yield the names that a module gives to values, arguments, attributes, functions and classes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Name(ctx=ast.Store(), id=name) | ast.Attribute(ctx=ast.Store(), attr=name) | ast.arg(arg=name):
+                yield name
+            case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name) | ast.ClassDef(name=name):
+                yield name
+
+
+@pytest.mark.parametrize(("package", "path"), list(modules()))
+def test_names_say_what_a_value_is(package, path):
+    names = {name.strip("_") for name in bound(ast.parse(path.read_text()))}
+    assert names & VAGUE == set(), f"{path}: name what the value is, such as `response`, `options` or `owners`"
 
 
 def test_the_namespace_has_no_init():

@@ -91,10 +91,10 @@ async def download_log(
 
 async def _download_ranges(objects: Results, key_prefix: str, folder: Path, kept: Generations, pieces: Path) -> int:
     """Download the ranges of a log into a folder, each up to its first damaged part; return how many. pieces: for the parts."""
-    found = object_keys.range_chains(await list_parts(objects, key_prefix), kept)
-    if found is None:
+    chains = object_keys.range_chains(await list_parts(objects, key_prefix), kept)
+    if chains is None:
         return 0
-    plan, ranges = found
+    plan, ranges = chains
     folder.mkdir()
     if await _download_parts(objects, [plan], folder / PLAN) != plan.size:
         await asyncio.to_thread(remove_tree, folder)  # they cannot be used without a plan, so they are processed again
