@@ -166,7 +166,7 @@ def test_a_source_that_returns_with_other_video_ends_with_the_reason(reopened):
 
 def test_a_source_that_returns_with_other_audio_keeps_its_video_and_says_so(reopened):
     demuxer = reopened(("libx264", "aac"), ("libx264", "mp2"))
-    found = counts(demuxer)
+    packet_counts = counts(demuxer)
     alone = counts(reopened(("libx264", "aac")))
-    assert found == alone | {"video": 2 * alone["video"]}
+    assert packet_counts == alone | {"video": 2 * alone["video"]}
     assert "audio is left out since the source was reopened: it was aac before, and is mp2 now" in demuxer.notes

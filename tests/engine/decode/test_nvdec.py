@@ -38,8 +38,8 @@ def facts(frame):
 
 
 def nvdec_job(target, **settings):
-    made = job(target, **settings)
-    return Job(made.models, made.encoder, made.container, nvdec=True)
+    usual = job(target, **settings)
+    return Job(usual.models, usual.encoder, usual.container, nvdec=True)
 
 
 @pytest.mark.parametrize("kind", ["h264", "interlaced", "full_range", "hevc10", "hevc12"])
@@ -52,8 +52,8 @@ def test_its_frames_equal_the_cpus(tmp_path, monkeypatch, kind):
     assert fake.frames == 0
     with Reader(source, nvdec=True, eight_bits=None) as reader:
         assert (reader.info.shape, reader.info.layout) == (shape, layout) and not reader.warnings
-        found = [facts(frame) for frame in reader.frames()]
-    assert fake.frames == len(found) and found == expected
+        frames = [facts(frame) for frame in reader.frames()]
+    assert fake.frames == len(frames) and frames == expected
 
 
 def test_a_result_is_the_same_and_is_not_continued_with_the_other_decoder(tmp_path, monkeypatch):

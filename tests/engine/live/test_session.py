@@ -15,7 +15,7 @@ import referee
 from camera import Camera, recorded
 from fake import Nearest
 from live_runs import FRAMES, ffmpeg, free_port, packets, run
-from live_runs import clip as made
+from live_runs import clip as make_clip
 
 from upres.engine.core.errors import SourceError, TargetError
 from upres.engine.decode.live.bridge import Program
@@ -33,7 +33,7 @@ pytestmark = pytest.mark.referee
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("live"))
+    return make_clip(tmp_path_factory.mktemp("live"))
 
 
 def test_every_kind_of_file_gets_all_of_it(clip, tmp_path):

@@ -7,7 +7,7 @@ import subprocess
 import media
 import pytest
 from live_runs import FRAMES, ffmpeg, free_port, packets, run
-from live_runs import clip as made
+from live_runs import clip as make_clip
 from paths import SAMPLE
 
 from upres.engine.core.errors import TargetError
@@ -20,7 +20,7 @@ if SRT is None or "srt" not in subprocess.run([SRT, "-protocols"], capture_outpu
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
-    return made(tmp_path_factory.mktemp("srt"))
+    return make_clip(tmp_path_factory.mktemp("srt"))
 
 
 def test_srt_is_sent_and_received_by_way_of_ffmpeg(clip, tmp_path):

@@ -46,8 +46,8 @@ def test_a_stage_lies_within_its_attempt_whatever_is_claimed(spans):
 def test_a_range_that_died_is_an_error_with_its_device(spans):
     tracing, finished = spans
     trace = AttemptTrace(tracing, None, {})
-    made = {"report": "range", "number": 3, "outcome": "died", "seconds": 0.0, "device": "n/0", "stages": []}
-    trace.record(made)
+    report = {"report": "range", "number": 3, "outcome": "died", "seconds": 0.0, "device": "n/0", "stages": []}
+    trace.record(report)
     trace.end("stopped")
     range_, attempt = finished()
     assert (range_.name, range_.status.is_ok, range_.attributes["upres.device"]) == ("range", False, "n/0")

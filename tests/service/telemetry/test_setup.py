@@ -40,7 +40,7 @@ def test_they_are_sent_where_that_is_asked_for(environment, on, caplog):
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "message"),
     [
         (
             {**ENDPOINT, "OTEL_EXPORTER_OTLP_PROTOCOL": "http/json"},
@@ -52,10 +52,10 @@ def test_they_are_sent_where_that_is_asked_for(environment, on, caplog):
         ),
     ],
 )
-def test_what_cannot_be_done_is_said(environment, said, caplog):
+def test_what_cannot_be_done_is_said(environment, message, caplog):
     assert make_tracing(environment).on is False
     [record] = caplog.records
-    assert re.search(said, record.getMessage())
+    assert re.search(message, record.getMessage())
 
 
 @contextmanager
