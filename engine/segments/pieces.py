@@ -1,8 +1,8 @@
 """Transfer of a log in pieces: cut from its folder while it is written, and assembled in another folder.
 
 A piece is a line of JSON with a checksum, some complete lines of the log's index, and the bytes of the fragments that these lines
-record, in the same order. Consecutive pieces from the first on form a log as a crash between two records would leave it, so that
-any such prefix can be resumed.
+record, in the same order. The first pieces of a log, up to any one of them, form a valid log, as a crash between two records would
+leave it, so that a run can resume it.
 """
 
 import json
@@ -19,7 +19,7 @@ import google_crc32c
 from upres.engine.core.errors import LogError
 
 from .model import DAMAGED, Fragment, Track
-from .tail import PIECE, Tail
+from .tail import INDEX_READ, Tail
 from .whole_file import sync_folder
 
 HEAD = 256  # maximum length of a piece's first line, in bytes
@@ -29,10 +29,10 @@ DAMAGED_PIECE = "a piece of the log is damaged"
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a log.
+    """One piece of a log.
 
-    start, end: byte range of its records in the index. size: total size in bytes.
-    chunks: yields its bytes; raises LogError if the log is damaged there.
+    start, end: byte range of its records in the index. size: total size in bytes, including the fragments.
+    chunks: reads the piece and yields its bytes; raises LogError if the log is damaged in this part.
     """
 
     start: int
@@ -49,12 +49,15 @@ class Cutter(Tail):
         self._start = start
 
     def next(self, most: int) -> Piece | None:
-        """Return the next piece of about `most` bytes, the same until `advance`; None if nothing more was published."""
+        """Return the next piece, of about `most` bytes; None if nothing more was published.
+
+        Returns the same records again until `advance` is called.
+        """
         self._skip()
         lines: list[bytes] = []
         fragments: list[Fragment] = []
-        size, read = 0, self._piece()
-        for line in read[: read.rfind(b"\n") + 1].splitlines(keepends=True):
+        size, data = 0, self._read_index()
+        for line in data[: data.rfind(b"\n") + 1].splitlines(keepends=True):
             lines.append(line)
             added = [item for item in self.parsed(line) if isinstance(item, Fragment)]
             fragments += added
@@ -62,8 +65,8 @@ class Cutter(Tail):
             if size >= most:
                 break
         if not lines:
-            if len(read) == PIECE:
-                raise LogError(f"{self._index} is damaged (a line of more than {PIECE} bytes)")
+            if len(data) == INDEX_READ:
+                raise LogError(f"{self._index} is damaged (a line of more than {INDEX_READ} bytes)")
             return None
         text = b"".join(lines)
         head = json.dumps({"crc32c": google_crc32c.value(text)}).encode() + b"\n" + text
@@ -80,10 +83,10 @@ class Cutter(Tail):
         self._offset = piece.end
 
     def _skip(self) -> None:
-        """Read the tracks in the part of the index that was cut earlier."""
+        """Advance to the start offset, and register the tracks recorded before it."""
         while self._offset < self._start:
-            read = self._piece()[: self._start - self._offset]
-            lines = read[: read.rfind(b"\n") + 1]
+            data = self._read_index()[: self._start - self._offset]
+            lines = data[: data.rfind(b"\n") + 1]
             if not lines:
                 raise LogError("the log was restarted: it is shorter than the part already read")
             self.parsed(lines)
@@ -117,7 +120,7 @@ class PieceWriter(Tail):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        self._ends: dict[str, int] = {}  # end offset of the fragments written so far, by track
+        self._ends: dict[str, int] = {}  # by track: offset at which the next fragment must start
         folder.mkdir(parents=True)
 
     def add(self, path: Path, length: int) -> None:

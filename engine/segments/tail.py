@@ -11,8 +11,8 @@ from upres.engine.core.errors import LogError
 
 from .model import DAMAGED, Fragment, Track, parse
 
-# Bytes of the index per read, and the maximum length of a line (the longest holds a track's init section).
-PIECE = 1 << 20
+# Bytes of the index per read, which is also the maximum length of a line; the longest lines hold a track's init section.
+INDEX_READ = 1 << 20
 
 
 class Records:
@@ -59,22 +59,22 @@ class Tail(Records):
         items: list[Track | Fragment] = []
         more = True
         while more:
-            piece = self._piece()
-            lines = piece[: piece.rfind(b"\n") + 1]
-            more = len(piece) == PIECE
+            data = self._read_index()
+            lines = data[: data.rfind(b"\n") + 1]
+            more = len(data) == INDEX_READ
             if more and not lines:
-                raise LogError(f"{self._index} is damaged (a line of more than {PIECE} bytes)")
+                raise LogError(f"{self._index} is damaged (a line of more than {INDEX_READ} bytes)")
             self._offset += len(lines)
             items += self.parsed(lines)
         return items
 
-    def _piece(self) -> bytes:
-        """Read at most PIECE bytes of the index, from the current offset."""
+    def _read_index(self) -> bytes:
+        """Read at most INDEX_READ bytes of the index, from the current offset; return nothing if there is no index yet."""
         try:
             with self._index.open("rb") as file:
                 self._check_same(self._index.stat().st_ino)
                 file.seek(self._offset)
-                return file.read(PIECE)
+                return file.read(INDEX_READ)
         except FileNotFoundError:
             return b""
 

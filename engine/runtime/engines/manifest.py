@@ -77,7 +77,7 @@ def manifest_path(engine: Path) -> Path:
 
 
 def first_run_file(engine: Path) -> Path:
-    """Return the path of an engine's first run: its inputs and expected outputs."""
+    """Return the path of the file that holds the expected outputs of an engine's first run."""
     return engine.with_suffix(".npz")
 
 

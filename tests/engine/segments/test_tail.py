@@ -7,7 +7,7 @@ import pytest
 from upres.engine.core.errors import LogError
 from upres.engine.segments.folder import FolderLog
 from upres.engine.segments.model import Fragment, Track
-from upres.engine.segments.tail import PIECE, Tail
+from upres.engine.segments.tail import INDEX_READ, Tail
 
 TRACK = Track("video", "h264", Fraction(1, 10), 0, b"init")
 
@@ -38,13 +38,13 @@ def test_an_index_is_read_in_pieces_and_a_line_without_end_is_an_error(tmp_path)
     log.close()
     index = folder / "index.jsonl"
     line = index.read_bytes().splitlines(keepends=True)[-1]
-    count = 2 * PIECE // len(line)
+    count = 2 * INDEX_READ // len(line)
     with index.open("ab") as file:
         file.write(line * count)
     tail = Tail(folder)
     assert tail.news() == [TRACK, *[fragment] * (1 + count)]
     with index.open("r+b") as file:
-        file.truncate(index.stat().st_size + 2 * PIECE)
+        file.truncate(index.stat().st_size + 2 * INDEX_READ)
     with pytest.raises(LogError, match="a line of more than"):
         tail.news()
 
