@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from fractions import Fraction
 
 import av
 from av import CodecContext, VideoCodecContext, VideoFrame, VideoStream
@@ -138,6 +139,20 @@ class Decoder:
 
 def _format(frame: VideoFrame) -> tuple[int, int, str]:
     return frame.width, frame.height, frame.format.name
+
+
+def first_keyframe(
+    frames: Iterator[VideoFrame], video: VideoStream, second: Fraction, repairs: Repairs
+) -> VideoFrame | None:
+    """Return the first keyframe; frames before it lack their references. None if it is after `second` of the source's clock."""
+    for frame in frames:
+        pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
+        if pts is None or pts * (video.time_base or Fraction(1)) > second:
+            return None
+        if frame.key_frame:
+            repairs.concealed = int(frame.is_corrupt)  # frames before it do not count
+            return frame
+    return None
 
 
 def _alpha_decoder(video: VideoStream) -> VideoCodecContext | None:

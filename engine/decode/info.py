@@ -1,10 +1,10 @@
-"""Properties of a source, according to its container and its first frame."""
+"""Properties of a source, according to its container and its first frame, and what it lacks in comparison with them."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 
 import av
-from av import VideoFrame
+from av import VideoFrame, VideoStream
 from av.container import InputContainer
 
 from upres.engine.color.convert import HDR, depth_of, resolve
@@ -13,14 +13,18 @@ from upres.engine.color.orientation import Orientation, orientation
 from upres.engine.color.planes import layout_of
 from upres.engine.core.errors import SourceError
 from upres.engine.core.frame import Layout, Shape
-from upres.engine.core.text import number
+from upres.engine.core.text import counted, number
+from upres.engine.core.timeline import Repairs
 
-from .container import Tracks, codec_name
+from .container import CLOCK_MAY_JUMP, LIMIT, Tracks, codec_name, listed
+from .cut import Cut
+from .demuxer import Demuxer
 from .packets.survey import Survey, declared_rate
 
 HDR_BITS = 10  # minimum bits per channel of high dynamic range
 DEFAULT_RATE = Fraction(25)
 LONGEST_TICK = 3600  # seconds; the slowest plausible video is a time lapse with one frame per hour
+SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # a smaller difference from the declared duration may be due to rounding
 FINEST_TICKS = 10_000_000  # maximum ticks per second of a time base that is rounded to a fraction
 
 
@@ -120,3 +124,48 @@ def _representable(time_base: Fraction) -> Fraction:
     if time_base < Fraction(1, FINEST_TICKS):  # the nearest fraction with such a denominator may be 0
         return Fraction(1, round(1 / time_base))
     return time_base.limit_denominator(FINEST_TICKS)
+
+
+def start_of(tracks: Tracks) -> Fraction:
+    """Return the second of a container's clock at which its earliest video or audio track starts."""
+    starts = [
+        s.start_time * s.time_base for s in (tracks.video, *tracks.audio) if s.start_time is not None and s.time_base
+    ]
+    return min(starts, default=Fraction(0))
+
+
+def missing_frames(info: Info, accounted: int) -> str | None:
+    """Return a message if a source read to its end has fewer frames than it announces. accounted: frames decoded or hidden."""
+    announced = info.frames or 0
+    if accounted >= announced:
+        return None
+    return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
+
+
+def missing_seconds(
+    container: InputContainer, tracks: Tracks, info: Info, demuxer: Demuxer, origin: Fraction
+) -> str | None:
+    """Return a message if a source read to its end is shorter than it announces, unless it announces a number of frames.
+
+    demuxer: which has read it. origin: second of its clock at which it starts.
+    """
+    if container.format.flags & CLOCK_MAY_JUMP:  # the duration there only describes the data read at opening
+        return None
+    announced, end = announced_seconds(container, tracks), demuxer.end
+    if info.frames or announced is None or end is None:
+        return None
+    read = float(end - origin)
+    missing = announced - read - float(demuxer.removed)  # removed gaps have a separate note
+    if missing <= max(SHORT_SECONDS, SHORT_SHARE * announced):
+        return None
+    return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
+
+
+def why_no_frame(container: InputContainer, video: VideoStream, repairs: Repairs, cut: Cut) -> str:
+    """Return what is known about a source from which no frame could be decoded."""
+    damaged = f"{counted(repairs.damaged, 'damaged packet')}; " if repairs.damaged else ""
+    size = "" if video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
+    animated = "if it is an animated WebP, save it as a file: FFmpeg decodes still ones only; "
+    webp = animated if codec_name(video) == "webp" else ""
+    late = f"the cut begins at {number(cut.start)} s; " if cut.start else ""
+    return f"{damaged}{webp or size}{late}found: {listed(container)}"

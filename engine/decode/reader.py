@@ -6,32 +6,30 @@ from fractions import Fraction
 from functools import partial
 from typing import Self
 
-import av
 from av import VideoFrame
 from av.stream import Stream
 
 from upres.engine.color.convert import HDR
 from upres.engine.core.channels import channels_of
 from upres.engine.core.errors import SourceError
-from upres.engine.core.text import counted, number
+from upres.engine.core.text import number
 from upres.engine.core.timeline import Repairs, Timeline, with_durations, with_nominal
 from upres.engine.machine import video_engines
 
 from .clock import LAG
 from .connection import Connection
-from .container import CLOCK_MAY_JUMP, LIMIT, MediaPacket, check_size, codec_name, listed
+from .container import MediaPacket, check_size, codec_name
 from .cut import WHOLE, Cut
-from .decoder import Decoder
+from .decoder import Decoder, first_keyframe
 from .dolby_vision import check_dolby_vision
-from .info import announced_seconds, describe
+from .info import describe, missing_frames, missing_seconds, start_of, why_no_frame
 from .inventory import take_inventory
-from .packets.scan import Scan, scan
+from .packets.scan import Scan, scan, seek_landing
 from .packets.survey import Survey, is_needed, survey
 from .source import Source
 
 # Seconds before a cut at which a keyframe is searched; the last one leads to the beginning.
 SEEK_BACK = (0, 5, 30, 10**9)
-SHORT_SECONDS, SHORT_SHARE = 0.5, 0.02  # a smaller difference from the declared duration may be due to rounding
 
 OnPacket = Callable[[MediaPacket], None]
 
@@ -69,9 +67,7 @@ class Reader:
         self.another = partial(
             Reader, source, cut=cut, tonemap=tonemap, formats=formats, live=live, nvdec=nvdec, eight_bits=eight_bits
         )
-        self.cut = cut
-        self.tonemap = tonemap
-        self.nvdec = nvdec
+        self.cut, self.tonemap, self.nvdec = cut, tonemap, nvdec
         self.repairs = Repairs()
         self.warnings: list[str] = []
         self.fresh = True
@@ -86,7 +82,7 @@ class Reader:
             self.video, self.audio, self.subtitles = self._tracks.video, self._tracks.audio, self._tracks.subtitles
             self.channels = {stream.index: channels_of(stream) for stream in self.audio}
             self._surveyed = self._survey()
-            self.origin = self._origin()
+            self.origin = start_of(self._tracks) + self.cut.start
             self._first = self._decode_first(self.origin if self.cut.start else None)
             check_size(self._name, self._first.width, self._first.height)
             self.info = describe(self.container, self._tracks, self._first, self._surveyed)
@@ -153,13 +149,8 @@ class Reader:
     def seek_lands_after(self, second: Fraction, earliest: Fraction) -> bool:
         """Report whether a seek to `second` in the newly opened source lands at or after `earliest`, in the frames' times."""
         with self._connection.open_second() as (container, tracks):
-            try:
-                container.seek(max(0, round((self.origin + second) * av.time_base)))
-                first = next(packet for packet in container.demux(tracks.video) if packet.size)
-            except (av.FFmpegError, StopIteration):
-                return False
-            stamp = first.dts if first.pts is None else first.pts
-            return stamp is not None and stamp * first.time_base - self.origin >= earliest
+            landed = seek_landing(container, tracks, self.origin + second)
+        return landed is not None and landed - self.origin >= earliest
 
     @property
     def again(self) -> bool:
@@ -230,10 +221,8 @@ class Reader:
     @property
     def closing_notes(self) -> list[str]:
         """Messages for the user after the source was read to its end: `notes`, and what is missing."""
-        missing = self._missing_frames() or self._missing_seconds()
-        notes = [*([missing] if missing else []), *self.notes]
         other = self._demuxer.other_identifiers if self.again and self.cut == WHOLE else None
-        return [*notes, other] if other else notes
+        return [note for note in (self._missing(), *self.notes, other) if note]
 
     def _survey(self) -> Survey | None:
         """Survey the packets if the container's declared duration or rate is unreliable and the source can be read twice."""
@@ -241,11 +230,6 @@ class Reader:
             return None
         with self._connection.open_second() as (container, tracks):
             return survey(container, tracks)
-
-    def _origin(self) -> Fraction:
-        tracks = (self.video, *self.audio)
-        starts = [s.start_time * s.time_base for s in tracks if s.start_time is not None and s.time_base]
-        return min(starts, default=Fraction(0)) + self.cut.start
 
     @property
     def _until(self) -> Fraction | None:
@@ -268,61 +252,29 @@ class Reader:
             self._packets = iter(self._demuxer)
             self._decoder = Decoder(self.video, self.container.format.name, self.repairs, like)
             self._decoding = self._decoder.frames(self._packets, lambda packet: self._on_packet(packet))
-            first = self._key_frame(second) if second is not None and seeked else next(self._decoding, None)
+            if second is not None and seeked:
+                first = first_keyframe(self._decoding, self.video, second, self.repairs)
+            else:
+                first = next(self._decoding, None)
             if first is not None or not seeked:
                 break
         if first is None:
-            raise SourceError(f"{self._name}: not a single frame can be decoded ({self._why_no_frame()})")
+            why = why_no_frame(self.container, self.video, self.repairs, self.cut)
+            raise SourceError(f"{self._name}: not a single frame can be decoded ({why})")
         return first
 
     def _seek(self, second: Fraction) -> bool:
         """Seek; return whether that succeeded. Streams, and sources whose clock jumps, are decoded from the beginning instead."""
-        jumps = self._surveyed is not None and self._surveyed.jumps
-        return not jumps and self._connection.seek(second)
+        return not (self._surveyed and self._surveyed.jumps) and self._connection.seek(second)
 
-    def _key_frame(self, second: Fraction) -> VideoFrame | None:
-        """Return the first keyframe; frames before it lack their references. None if it is later than a second."""
-        for frame in self._decoding:
-            if (at := self._seconds(frame)) is None or at > second:
-                return None
-            if frame.key_frame:
-                self.repairs.concealed = int(frame.is_corrupt)  # frames before it do not count
-                return frame
-        return None
-
-    def _seconds(self, frame: VideoFrame) -> Fraction | None:
-        """Return a frame's presentation time in seconds of the source's clock."""
-        pts = frame.pts if frame.dts is None or frame.pts is None else max(frame.pts, frame.dts)
-        return None if pts is None else pts * (self.video.time_base or Fraction(1))
-
-    def _missing_frames(self) -> str | None:
-        announced = self.info.frames or 0
+    def _missing(self) -> str | None:
+        """Return a message about announced frames or seconds that could not be read; None if none are missing."""
+        if self.cut != WHOLE:
+            return None
         # AVI counts chunks, including the empty ones that repeat a frame.
         accounted = self._decoder.chunks if self.info.container == "avi" else self._decoder.accounted
-        if self._carries or self.cut != WHOLE or accounted >= announced:
-            return None
-        return f"the source announces {counted(announced, 'frame')}, {accounted} of them could be read"
-
-    def _missing_seconds(self) -> str | None:
-        if self.container.format.flags & CLOCK_MAY_JUMP:  # the duration there only describes the data read at opening
-            return None
-        announced, end = announced_seconds(self.container, self._tracks), self._demuxer.end
-        if self.cut != WHOLE or self.info.frames or announced is None or end is None:
-            return None
-        read = float(end - self.origin)
-        missing = announced - read - float(self._demuxer.removed)  # removed gaps have a separate note
-        if missing <= max(SHORT_SECONDS, SHORT_SHARE * announced):
-            return None
-        return f"the source announces {announced:.1f} s, {read:.1f} s of them could be read"
-
-    def _why_no_frame(self) -> str:
-        """Return what is known about a source from which no frame could be decoded."""
-        damaged = f"{counted(self.repairs.damaged, 'damaged packet')}; " if self.repairs.damaged else ""
-        size = "" if self.video.width else f"its header names no frame size that can be held: at most {LIMIT}; "
-        animated = "if it is an animated WebP, save it as a file: FFmpeg decodes still ones only; "
-        webp = animated if codec_name(self.video) == "webp" else ""
-        late = f"the cut begins at {number(self.cut.start)} s; " if self.cut.start else ""
-        return f"{damaged}{webp or size}{late}found: {listed(self.container)}"
+        frames = None if self._carries else missing_frames(self.info, accounted)
+        return frames or missing_seconds(self.container, self._tracks, self.info, self._demuxer, self.origin)
 
     def _with_times(self) -> Iterator[VideoFrame]:
         time_base = self.info.shape.time_base

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+import av
 from av.container import InputContainer
 
 from upres.engine.core.timeline import Repairs
@@ -55,3 +56,14 @@ def scan(container: InputContainer, tracks: Tracks, origin: Fraction, until: Fra
     if not ticks:
         repairs.missing += 1
     return Scan(times, key_times, count, str(repairs) if repairs else None)
+
+
+def seek_landing(container: InputContainer, tracks: Tracks, second: Fraction) -> Fraction | None:
+    """Return the time of the first video packet after a seek, both in seconds of the container's clock; None if there is none."""
+    try:
+        container.seek(max(0, round(second * av.time_base)))
+        first = next(packet for packet in container.demux(tracks.video) if packet.size)
+    except (av.FFmpegError, StopIteration):
+        return None
+    stamp = first.dts if first.pts is None else first.pts
+    return None if stamp is None else stamp * first.time_base
