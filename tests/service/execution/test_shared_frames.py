@@ -197,13 +197,20 @@ from upres.service.execution.sandbox.limits import die_with_parent
 worker, attempt = map(Channel, socket.socketpair())
 child = os.fork()
 if not child:
+    worker.close()
     die_with_parent()
     attempt.attach(attempt.receive()[0]["shared"])
     attempt.send({"report": "active"})
 else:
+    attempt.close()
     worker.share((3000, 12000))
     worker.receive()
     print(child, flush=True)
+    try:
+        worker.receive()
+    except (EOFError, ConnectionError):
+        worker.close()
+        print("closed", flush=True)
 signal.pause()
 """
 
@@ -226,3 +233,14 @@ def test_a_worker_that_is_killed_leaves_none_of_it():
     attempt.wait(30)
     assert not any(inode in memory_of(pid) for pid in psutil.pids())
     assert not any("upres-frames" in path.name for path in Path("/dev/shm").iterdir())
+
+
+def test_an_attempt_that_is_killed_leaves_none_of_it_to_its_worker():
+    with subprocess.Popen([sys.executable, "-c", DYING], stdout=subprocess.PIPE, text=True) as worker:
+        attempt = psutil.Process(int(worker.stdout.readline()))
+        (inode,) = memory_of(worker.pid)
+        attempt.kill()
+        assert worker.stdout.readline() == "closed\n"
+        assert inode not in memory_of(worker.pid)
+        worker.kill()
+    assert not any(inode in memory_of(pid) for pid in psutil.pids())
