@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from av import AudioStream
 
-# libavutil's channels in native order, which is the sample order of any layout that is given only as a set of channels.
+# libavutil's channels in native order, which is the sample order of any layout that is specified only as a set of channels.
 NATIVE = (
     *(
         "FL",

@@ -18,7 +18,7 @@ class Session(Protocol):
         ...
 
     def flush(self) -> Iterable[Frame]:
-        """Yield the frames still held back, so that as many frames were yielded as pushed. A later push starts a new run."""
+        """Yield the remaining frames, so that as many frames were yielded as pushed. A later push starts a new run."""
         ...
 
     def close(self) -> None:

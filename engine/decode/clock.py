@@ -9,8 +9,8 @@ camera whose clock wrapped) has one discontinuity, which each track reaches at a
    shifted so that the video continues where it ended, unless another track would overlap its earlier part by more than TOLERANCE.
 4. A track that reaches the jump later gets the same shift; one that never reaches it keeps its own.
 A gap in one track that other tracks fill is kept, regardless of its length. A gap in all tracks is kept up to the limit.
-At a jump before which a live source had to be waited for, as after it was restarted, the gap lasts as long as that wait, but no
-longer than the jump.
+If the reader had to wait for a live source before a jump, as after a restart of the source, the gap lasts as long as that wait,
+but no longer than the jump.
 Thresholds: those of ffmpeg (-dts_delta_threshold, and 0.1 s backward), except for containers with absolute times.
 """
 

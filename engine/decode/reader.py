@@ -37,7 +37,7 @@ OnPacket = Callable[[MediaPacket], None]
 class Reader:
     """An open source. Leaving its `with` block closes it.
 
-    source: the source that was opened. info, inventory: its properties and contents. repairs: repairs made so far.
+    source: the source that was opened. info, inventory: its properties and contents. repairs: counts of the repairs so far.
     warnings: messages for the user. channels: channel layout of each audio track, by the track's index.
     origin: the second of the source's own clock that is 0 in the frames' times: the earliest start of a video or audio track, plus
     the start of the cut.
@@ -169,7 +169,7 @@ class Reader:
 
     @property
     def waits(self) -> int:
-        """How often the reader had to wait for data; 0 if unknown."""
+        """Number of times that the reader waited for data; 0 if unknown."""
         return 0
 
     @property

@@ -15,7 +15,7 @@ HINTS = {"fp32": "f32", "bf16": "bf16"}
 """OpenVINO's names of precisions. Layers that an int8 graph does not quantize run in the fastest other precision."""
 
 MANY_WEIGHTS = 8 << 20
-"""File size of a graph above which compiling for a shape saves next to nothing, because each frame takes so long."""
+"""File size of a graph above which compiling for a shape saves almost nothing, because each frame takes so long."""
 
 
 class OpenVINO:

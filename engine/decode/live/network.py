@@ -10,7 +10,7 @@ PLAYLIST = re.compile(r"hls\+(?=https?://)", re.IGNORECASE)
 WAIT_SECONDS = 10.0  # timeout for a connection and for its next data
 SEGMENT_SECONDS = 30.0  # same for HLS, whose segments last several seconds and arrive as a whole
 RECONNECT = 5  # consecutive attempts; the pause before each is one second longer than the previous one
-# Maximum time until a source that broke off is given up, if all attempts time out.
+# Maximum time until reconnecting to a source is abandoned, if all attempts time out.
 GONE_SECONDS = (2 * RECONNECT + 1) * WAIT_SECONDS + sum(range(RECONNECT))
 OPTIONS: Mapping[str, Mapping[str, str]] = {
     # Interleaved in one connection: this works through routers and firewalls, and packets are neither lost nor reordered.

@@ -32,7 +32,7 @@ class PacedReader(Reader):
 class Pace:
     """Schedule of frames. After a stall, the schedule is kept if the source catches up, and is moved back if it does not.
 
-    A server that has buffered frames during a stall sends them faster than real time. They are not held back:
+    A server that has buffered frames during a stall sends them faster than real time. They are not delayed:
     the pipeline drops late frames, and the delay returns to its previous value. If the publisher itself had stopped, there is
     nothing to catch up with, and all later frames are delayed by the length of the stall.
     start: time of the first frame, by the clock that `early` is called with.

@@ -1,4 +1,4 @@
-"""Byte streams as sources. An MP4 stream whose index comes last is spooled into a temporary file."""
+"""Byte streams as sources. An MP4 stream whose index is at its end is spooled into a temporary file."""
 
 import io
 import shutil

@@ -51,7 +51,7 @@ class EncodedAudio(AudioTrack):
             self._encode(frame)
 
     def _encode(self, frame: AudioFrame) -> None:
-        if frame.pts is None and self._next is not None:  # a frame that the decoder held back
+        if frame.pts is None and self._next is not None:  # a frame that the decoder had delayed
             frame.pts = self._next
         elif (at := self._place(frame.pts, frame.dts, 0)) is not None:
             frame.pts = self._aligned(round(at * frame.sample_rate))

@@ -18,7 +18,7 @@ class RuntimeCache:
     """
 
     def __init__(self, engine: Any, file: Path) -> None:  # noqa: ANN401 - the package has no types
-        """Load the file of an earlier run if TensorRT recognizes it as made by itself for this GPU and driver."""
+        """Load the file of an earlier run if TensorRT recognizes it as its own, for this GPU and driver."""
         self._file = file
         self._config = engine.create_runtime_config()
         self._cache = self._config.create_runtime_cache()

@@ -13,12 +13,12 @@ class Pressed:
     """A source during whose reading Ctrl-C is pressed, after this number of reads."""
 
     def __init__(self, data, reads):
-        self._file, self._left = io.BytesIO(data), reads
+        self._file, self._reads = io.BytesIO(data), reads
 
     def read(self, size):
-        if not self._left:
+        if not self._reads:
             raise KeyboardInterrupt
-        self._left -= 1
+        self._reads -= 1
         return self._file.read(size)
 
 

@@ -167,6 +167,6 @@ def test_a_source_that_returns_with_other_video_ends_with_the_reason(reopened):
 def test_a_source_that_returns_with_other_audio_keeps_its_video_and_says_so(reopened):
     demuxer = reopened(("libx264", "aac"), ("libx264", "mp2"))
     packet_counts = counts(demuxer)
-    alone = counts(reopened(("libx264", "aac")))
-    assert packet_counts == alone | {"video": 2 * alone["video"]}
+    uninterrupted = counts(reopened(("libx264", "aac")))
+    assert packet_counts == uninterrupted | {"video": 2 * uninterrupted["video"]}
     assert "audio is left out since the source was reopened: it was aac before, and is mp2 now" in demuxer.notes

@@ -45,14 +45,14 @@ def test_a_result_is_what_was_made_and_the_same_with_any_number_of_encoders(
     source, tmp_path, codec, suffix, name, least
 ):
     encoder = Encoder(codec, CODECS[codec].crf or 0, segment_seconds=0.5)
-    one, two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
-    upscaled(source, one, encoder=encoder)
-    upscaled(source, two, encoder=encoder, encoders=2)
-    assert one.read_bytes() == two.read_bytes()
-    assert referee.streams(one, "video")[0]["codec_name"] == name
+    result, by_two = tmp_path / f"one.{suffix}", tmp_path / f"two.{suffix}"
+    upscaled(source, result, encoder=encoder)
+    upscaled(source, by_two, encoder=encoder, encoders=2)
+    assert result.read_bytes() == by_two.read_bytes()
+    assert referee.streams(result, "video")[0]["codec_name"] == name
     tolerance = 0.0005 if suffix == "mkv" else 1e-6
-    assert referee.packets(one) == pytest.approx(referee.packets(source), abs=tolerance)
-    actual, expected = (referee.pictures(path).astype(np.float64) for path in (one, source))
+    assert referee.packets(result) == pytest.approx(referee.packets(source), abs=tolerance)
+    actual, expected = (referee.pictures(path).astype(np.float64) for path in (result, source))
     error = np.mean((actual - np.stack([repeated(frame, 2) for frame in expected])) ** 2)
     assert 10 * np.log10(255**2 / max(error, 1e-9)) > least
 

@@ -46,11 +46,11 @@ def fragment(stream, data, start, spans, time_base, number):
 def test_decode_times_beyond_31_and_32_bits_are_exact(tmp_path, start, first, second, rate):
     time_base = Fraction(1, rate)
     _container, stream, data = encoded(time_base)
-    init, one = fragment(stream, data, start, first, time_base, 1)
-    same, two = fragment(stream, data, start + sum(first), second, time_base, 2)
+    init, earlier = fragment(stream, data, start, first, time_base, 1)
+    same, later = fragment(stream, data, start + sum(first), second, time_base, 2)
     assert init == same
-    assert renumbered(fragment(stream, data, start + sum(first), second, time_base, 1)[1], 1) == two
-    (tmp_path / "out.mp4").write_bytes(init + one + two)
+    assert renumbered(fragment(stream, data, start + sum(first), second, time_base, 1)[1], 1) == later
+    (tmp_path / "out.mp4").write_bytes(init + earlier + later)
     ticks = list(accumulate([start, *first, *second]))[:-1]
     assert referee.video(tmp_path / "out.mp4").times == [tick * time_base for tick in ticks]
 

@@ -28,7 +28,7 @@ def test_it_makes_the_same_fragments(tmp_path, codec, unit):
     clip = media.clip(tmp_path / "in.mp4", "-c:v", "libx264", picture=picture)
     encoder = Encoder(codec, segment_seconds=0.4, fragment=unit)
     jobs = [job(tmp_path / "out.mkv", Nearest(3), encoder=encoder, split=True, encoders=count) for count in (1, 2, 5)]
-    results = [[(track.init, fragment, data) for track, fragment, data in stream(clip, one)] for one in jobs]
+    results = [[(track.init, fragment, data) for track, fragment, data in stream(clip, each)] for each in jobs]
     assert len({fragment.segment for _, fragment, _ in results[0]}) == 7
     assert results[0] == results[1] == results[2]
 
@@ -76,7 +76,7 @@ def segments(count):
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left():
+def no_thread_remains():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
@@ -138,7 +138,7 @@ def test_an_error_upstream_comes_after_every_segment_that_is_whole():
     assert yielded == segments(6) and encoders.open == 0
 
 
-def with_the_first_held(until, going=None):
+def with_the_first_waiting(until, going=None):
     """Return encoders whose first segment waits until this number of frames has arrived; the others wait for `going`, if set."""
     enough = threading.Event()
 
@@ -158,7 +158,7 @@ def with_the_first_held(until, going=None):
 
 
 def test_a_segment_that_waits_for_the_one_before_it_still_counts():
-    encoders, frames = with_the_first_held(2 * LENGTH)
+    encoders, frames = with_the_first_waiting(2 * LENGTH)
     assert list(encoders.run(frames)) == segments(60)
     assert encoders.most == 2
 
@@ -166,7 +166,7 @@ def test_a_segment_that_waits_for_the_one_before_it_still_counts():
 def test_closing_it_leaves_out_what_is_not_encoded_yet(monkeypatch):
     """Segments after the first continue with their first frames once only their ends are waited for."""
     going, close = threading.Event(), parallel._Segment.close
-    encoders, frames = with_the_first_held(2 * LENGTH, going=going)
+    encoders, frames = with_the_first_waiting(2 * LENGTH, going=going)
     pieces = encoders.run(frames, encoders=3)
     assert next(pieces) == [0, 1, 2]
     monkeypatch.setattr(parallel._Segment, "close", lambda segment: going.set() or close(segment))

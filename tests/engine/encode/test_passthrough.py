@@ -231,8 +231,8 @@ def test_what_a_cut_begins_or_ends_in_is_cut_with_it(rich, tmp_path):
     """A subtitle visible at the start of the cut keeps its end, and the chapter at its end is cut off there."""
     cut = Cut(Fraction(1, 5), Fraction(1, 2))
     upscaled(rich("rich.mkv", "srt"), tmp_path / "out.mkv", cut=cut)
-    [(one, shown), (two, _)] = [(each.pts, each.duration) for each in referee.stored(tmp_path / "out.mkv", "s:0")]
-    assert (float(one), float(shown), float(two)) == (0, 0.2, 0.3)
+    [(first, shown), (second, _)] = [(each.pts, each.duration) for each in referee.stored(tmp_path / "out.mkv", "s:0")]
+    assert (float(first), float(shown), float(second)) == (0, 0.2, 0.3)
     chapters = [(start, end) for start, end, _ in referee.listing(tmp_path / "out.mkv").chapters]
     assert chapters == [(0, 0.2), (0.2, 0.5)]
 

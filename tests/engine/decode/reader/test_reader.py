@@ -181,9 +181,9 @@ def test_openers_are_looked_up_once_however_many_sources_are_opened(monkeypatch)
     assert len({type(kind) for kind in kinds}) == 3 and lookups == [GROUP]
 
 
-@pytest.mark.skipif(os.cpu_count() == 1, reason="libavcodec takes one thread for anything here")
-@pytest.mark.parametrize(("size", "alone"), [("640x480", True), ("656x480", False)])
-def test_frames_that_one_thread_decodes_fast_enough_get_one(tmp_path, size, alone):
+@pytest.mark.skipif(os.cpu_count() == 1, reason="libavcodec uses one thread for everything here")
+@pytest.mark.parametrize(("size", "single"), [("640x480", True), ("656x480", False)])
+def test_frames_that_one_thread_decodes_fast_enough_get_one(tmp_path, size, single):
     clip = media.clip(tmp_path / "in.mp4", *H264, picture=f"testsrc2=size={size}:rate=10:duration=0.2")
     with Reader(clip) as reader:
-        assert (reader.video.codec_context.thread_count == 1) is alone
+        assert (reader.video.codec_context.thread_count == 1) is single

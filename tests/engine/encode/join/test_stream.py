@@ -225,9 +225,9 @@ def test_subtitles_that_mp4_cannot_hold_in_fragments_are_named(source, tmp_path)
 
 
 def test_the_same_source_gives_the_same_bytes(source, tmp_path):
-    one, _, _ = piped(source, tmp_path / "out.mkv")
-    two, _, _ = piped(source, tmp_path / "again.mkv")
-    assert one.read_bytes() == two.read_bytes()
+    first, _, _ = piped(source, tmp_path / "out.mkv")
+    second, _, _ = piped(source, tmp_path / "again.mkv")
+    assert first.read_bytes() == second.read_bytes()
 
 
 def test_a_reader_that_goes_away_ends_the_run_with_one_sentence(source, tmp_path):

@@ -176,10 +176,10 @@ def test_a_ring_that_is_closed_behind_a_copy_waits_for_that_too(network, monkeyp
 
 def test_memory_that_work_under_way_uses_is_not_given_back():
     device = HostDevice(2)  # whose first piece of work is late
-    one, other = device.memory(8), device.memory(8)
-    device.stream().copy(one, other)
+    source, target = device.memory(8), device.memory(8)
+    device.stream().copy(source, target)
     with pytest.raises(RuntimeError, match="memory is freed while work in flight uses it"):
-        other.close()
+        target.close()
 
 
 @pytest.mark.parametrize("seed", range(20))
