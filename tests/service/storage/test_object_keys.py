@@ -6,7 +6,7 @@ from upres.service.storage.kept import object_keys
 from upres.service.storage.kept.object_keys import Part, chain, key, log_chain, parts, truncated
 
 
-def found(*ends, name="a"):
+def chain_of(*ends, name="a"):
     return parts((key(f"p/j/log/{name}/", start, end), end - start) for start, end in ends)
 
 
@@ -28,7 +28,7 @@ def edges(line):
     ],
 )
 def test_a_chain_goes_as_far_as_its_parts_touch(ends, limit, expected):
-    assert edges(chain(found(*ends), end=limit)) == expected
+    assert edges(chain(chain_of(*ends), end=limit)) == expected
 
 
 def test_other_keys_are_no_parts():
@@ -37,7 +37,7 @@ def test_other_keys_are_no_parts():
 
 
 def test_a_log_goes_from_generation_to_generation_where_its_row_says_so():
-    there = [*found((0, 5), (5, 9), (9, 12)), *found((5, 8), (8, 11), name="b")]
+    there = [*chain_of((0, 5), (5, 9), (9, 12)), *chain_of((5, 8), (8, 11), name="b")]
     assert edges(log_chain(there, [("a", None)])) == [(0, 5), (5, 9), (9, 12)]
     assert edges(log_chain(there, [("a", 5), ("b", None)])) == [(0, 5), (5, 8), (8, 11)]
     assert edges(log_chain(there, [("a", 6), ("b", None)])) == [(0, 5)]  # a gap ends it

@@ -45,7 +45,7 @@ def count(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def wanted(clip, tmp_path_factory):
+def undisturbed(clip, tmp_path_factory):
     """Return the bytes of the result of one device, without a store."""
     folder = tmp_path_factory.mktemp("undisturbed")
 
@@ -73,7 +73,7 @@ async def ahead(folder, path, kept):
         log = jobs.folder(job.request_id).log
         await until_stored(kept, "/log/")
         kept.away = True
-        while not rest_made(log):
+        while not unfinished_ranges(log):
             await asyncio.sleep(0.02)
         kept.away = False
         while not await all_stored(kept, log, f"{jobs.store.result_prefix}{job.request_id}/ranges/"):
@@ -87,7 +87,7 @@ async def until_stored(kept, part):
         await asyncio.sleep(0.02)
 
 
-def rest_made(log):
+def unfinished_ranges(log):
     """Report whether every range is complete, except the one that pauses and the one that waits for the same device."""
     ranges = Ranges(log, {})
     return ranges.plan and sum(not ranges.is_made(number) for number in range(len(ranges.plan.spans))) <= 2
@@ -103,7 +103,7 @@ async def all_stored(kept, log, key_prefix):
     return {name: chained[-1].end for name, chained in ends.items()} == indexes
 
 
-async def finished_by_successor(folder, kept, request_id, wanted):
+async def finished_by_successor(folder, kept, request_id, undisturbed):
     """Let a server without the first one's disk complete a job; nothing of the ranges is left in the store."""
     shutil.rmtree(folder / "jobs")
     (folder / "gate").touch()
@@ -111,15 +111,15 @@ async def finished_by_successor(folder, kept, request_id, wanted):
     async with serving(folder, kept=kept, workers=2, models="fake:ahead") as jobs:
         done = await until(jobs, request_id, ended)
         assert (done.state.status, done.state.attempts) == (Status.DONE, 1)
-        assert (await result(jobs, request_id, folder / "out.mp4")).read_bytes() == wanted
+        assert (await result(jobs, request_id, folder / "out.mp4")).read_bytes() == undisturbed
         await removed(folder / "store" / jobs.store.result_prefix / request_id / "ranges")
 
 
-def test_ranges_ahead_of_the_log_are_not_repeated_where_the_disk_is_lost(tmp_path, clip, kept, count, wanted):
+def test_ranges_ahead_of_the_log_are_not_repeated_where_the_disk_is_lost(tmp_path, clip, kept, count, undisturbed):
     async def scenario():
         async with ahead(tmp_path, clip("a.mp4", SECONDS), kept) as request_id:
             pass
-        await finished_by_successor(tmp_path, kept, request_id, wanted)
+        await finished_by_successor(tmp_path, kept, request_id, undisturbed)
 
     asyncio.run(scenario())
     assert 0 < count.stat().st_size - FRAMES < RANGE_FRAMES
@@ -133,7 +133,7 @@ def test_ranges_ahead_of_the_log_are_not_repeated_where_the_disk_is_lost(tmp_pat
     ],
 )
 def test_only_ranges_that_are_damaged_or_missing_in_the_store_are_repeated(
-    tmp_path, clip, kept, count, wanted, harm, least, most
+    tmp_path, clip, kept, count, undisturbed, harm, least, most
 ):
     async def scenario():
         async with ahead(tmp_path, clip("a.mp4", SECONDS), kept) as request_id:
@@ -144,14 +144,14 @@ def test_only_ranges_that_are_damaged_or_missing_in_the_store_are_repeated(
         else:
             *_, path = sorted(ranges.glob("*/00*/000000000000000-*"))
             path.write_bytes(path.read_bytes()[:-1] + b"?")
-        await finished_by_successor(tmp_path, kept, request_id, wanted)
+        await finished_by_successor(tmp_path, kept, request_id, undisturbed)
 
     asyncio.run(scenario())
     assert least <= count.stat().st_size - FRAMES < most
 
 
 def test_a_server_that_takes_over_soon_after_another_takeover_finds_the_ranges_as_well(
-    tmp_path, clip, kept, count, wanted, monkeypatch
+    tmp_path, clip, kept, count, undisturbed, monkeypatch
 ):
     """The second server ends before it has stored the ranges again."""
 
@@ -166,7 +166,7 @@ def test_a_server_that_takes_over_soon_after_another_takeover_finds_the_ranges_a
                 while len((await jobs.get(request_id, "alice")).kept["log"]) < 2:
                     await asyncio.sleep(0.01)
                 kept.away = True
-        await finished_by_successor(tmp_path, kept, request_id, wanted)
+        await finished_by_successor(tmp_path, kept, request_id, undisturbed)
 
     asyncio.run(scenario())
     assert count.stat().st_size - FRAMES < 2 * RANGE_FRAMES
@@ -342,11 +342,11 @@ def test_ranges_that_a_crash_left_in_the_store_are_deleted_after_the_end_of_thei
             await until(jobs, job.request_id, ended)
             while any(cleanup.what is JobFiles.SOURCE for cleanup in jobs.store.cleanups.due(float("inf"))):
                 await asyncio.sleep(0.01)
-            left = tmp_path / "store" / jobs.store.result_prefix / job.request_id / "ranges"
+            folder_in_store = tmp_path / "store" / jobs.store.result_prefix / job.request_id / "ranges"
             for what in (JobFiles.SOURCE, JobFiles.LOG):
                 key = object_keys.key(f"{jobs.store.result_prefix}{job.request_id}/ranges/{GENERATION}/00001/", 0, 3)
                 await kept.write(key, lambda: iter([b"abc"]), 3)
                 await jobs.keeper.clear(Cleanup(job.request_id, what, "", 0.0))
-                assert not left.exists()
+                assert not folder_in_store.exists()
 
     asyncio.run(scenario())
