@@ -74,8 +74,9 @@ class ExecutorOptions:
     runtime, quality: the runtime that executes the models, and the numeric quality it must keep. memory_bytes: limit for all
     attempts together; None uses most of what is free. preload: MODEL@WxH, models to warm up for frames of that size before the
     executor reports room. nvenc: encode on the GPU if NVENC is available. folder: the parent of all job folders. term: the term of
-    the server's lease if several servers share that folder; the highest term belongs to the active server. on_failing: callback
-    for a required part that keeps failing, with its name and last error; the server then exits, for a supervisor to restart it.
+    the server's lease if several servers share that folder; the highest term belongs to the active server. private: no other server
+    continues what is in that folder, so that work for a server that has died is useless. on_failing: callback for a required part
+    that keeps failing, with its name and last error; the server then exits, for a supervisor to restart it.
     """
 
     workers: int | None = None
@@ -89,6 +90,7 @@ class ExecutorOptions:
     nvenc: bool = False
     folder: Path | None = None
     term: int = 0
+    private: bool = False
     on_failing: Callable[[str, Exception], None] = lambda name, error: None
 
 

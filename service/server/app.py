@@ -147,6 +147,7 @@ class Server:
             nvenc=settings.nvenc,
             folder=settings.state / "jobs",
             term=self._standby.term if self._standby is not None else 0,
+            private=settings.store is not None,
             on_failing=self._on_failing,
         )
 

@@ -26,7 +26,7 @@ from upres.service.execution.pool.latest_reports import LatestReports
 from upres.service.execution.pool.worker import WorkerDiedError
 from upres.service.execution.worker_process import WorkerProcess
 
-from .shared_folder import Mark, problem
+from .shared_folder import Mark, is_held, problem
 
 ASK_SECONDS = 5.0  # maximum duration of one poll for reports
 LEASE_SECONDS = 20.0  # without a poll from a server; shorter than attempts wait for a folder's lock
@@ -42,11 +42,12 @@ logger = logging.getLogger(__name__)
 class _Box:
     """Reports and log lines that wait for one server.
 
-    folder: its job folder. polled_at: time of the last poll. has_news: set while there are reports, and at the end.
+    mark: of its job folder. polled_at: time of the last poll. has_news: set while there are reports, and at the end.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+        self.folder = Path(mark.path).parent
         self.polled_at = time.monotonic()
         self.lines: deque[str] = deque(maxlen=MAX_LINES)
         self.has_news = asyncio.Event()
@@ -124,7 +125,7 @@ class Device:
         others = [name for name, box in self._boxes.items() if box.folder == folder and name != server]
         # A server that reattaches has counted these as died.
         lost = self._names(lambda running: running.server == server)
-        box = self._boxes[server] = _Box(folder)  # before the first await, during which another server may attach
+        box = self._boxes[server] = _Box(mark)  # before the first await, during which another server may attach
         if self._ready is not None:
             box.put(self._ready)
             box.put(self._beat())
@@ -220,11 +221,17 @@ class Device:
             box.lines.append(line)
 
     async def _watch(self) -> None:
-        """Detach servers that stopped polling; return, which ends the actor, after a while without servers."""
+        """Detach servers that stopped polling, or died and have a folder of their own.
+
+        Returns, which ends the actor, after a while without servers.
+        """
         while (now := time.monotonic()) - self._served < IDLE_SECONDS:
             for server, box in list(self._boxes.items()):
                 if now - box.polled_at > LEASE_SECONDS:
                     logger.warning("a server has not polled for %g s; its attempts are ended", LEASE_SECONDS)
+                    await self.detach(server)
+                elif box.mark.private and not await asyncio.to_thread(is_held, box.mark):
+                    logger.warning("a server has died, and no other one has its folder; its attempts are ended")
                     await self.detach(server)
             self._served = now if self._boxes else self._served
             if self._worker.load != self._load:

@@ -40,7 +40,7 @@ class RayExecutor(Pool):
             raise SettingsError("the executor `ray` needs the folder of jobs, which its nodes share")
         self._own = await asyncio.to_thread(connect)
         _take_signals_back()
-        self._marked = await asyncio.to_thread(Marked, options.folder, options.term)
+        self._marked = await asyncio.to_thread(Marked, options.folder, options.term, private=options.private)
         arguments = ["--models", options.models, *(part for name in options.preload for part in ("--preload", name))]
         arguments += ["--nvenc"] if options.nvenc else []
         engine = {RUNTIME: options.runtime, QUALITY: options.quality}

@@ -16,25 +16,26 @@ REMEDY = "mount one shared folder, with locks (as NFS 4 has), at the same path o
 class Mark:
     """A file that a server has written to its job folder and holds the lock of. text: the file's content.
 
-    term: of the server's lease, if several servers share the folder.
+    term: of the server's lease, if several servers share the folder. private: no other server continues what is in the folder.
     """
 
     path: str
     text: str
     term: int = 0
+    private: bool = False
 
 
 class Marked:
     """The mark of this server, which exists until `remove`."""
 
-    def __init__(self, folder: Path, term: int = 0) -> None:
+    def __init__(self, folder: Path, term: int = 0, *, private: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_stale(folder)
         path = folder.absolute() / f"{PREFIX}{uuid.uuid4().hex}"
         self._lock = FileLock(_lock_of(path), timeout=0, thread_local=False)
         self._lock.acquire()
         path.write_text(text := uuid.uuid4().hex)
-        self.mark = Mark(str(path), text, term)
+        self.mark = Mark(str(path), text, term, private)
 
     def remove(self) -> None:
         """Remove the mark."""
@@ -63,6 +64,18 @@ def problem(mark: Mark) -> str | None:
         return None
     except (OSError, NotImplementedError) as error:
         return f"{here} has no locks ({error}): {REMEDY}"
+
+
+def is_held(mark: Mark) -> bool:
+    """Report whether the server that wrote a mark still runs; True if that is unknown, for example if the folder is not mounted."""
+    path = Path(mark.path)
+    try:
+        if not path.exists():
+            return True
+        with FileLock(_lock_of(path), timeout=0):
+            return False
+    except (Timeout, OSError, NotImplementedError):
+        return True
 
 
 def _lock_of(path: Path) -> Path:

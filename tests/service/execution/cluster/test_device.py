@@ -196,3 +196,31 @@ def test_servers_hear_how_busy_the_device_is(monkeypatch):
             assert server.state.load == actor._load
 
     asyncio.run(scenario())
+
+
+@pytest.mark.parametrize("private", [True, False])
+def test_a_server_that_died_keeps_its_attempts_only_where_another_one_has_its_folder(monkeypatch, private):
+    monkeypatch.setattr(device, "CHECK_SECONDS", 0.01)
+    looked = []
+
+    def is_held(mark):
+        looked.append(mark)
+        return mark.path == "/b/jobs/.server-x"
+
+    monkeypatch.setattr(device, "is_held", is_held)
+
+    async def scenario():
+        async with serving() as actor, asyncio.timeout(60):
+            for server in ("a", "b"):
+                mark = Mark(f"/{server}/jobs/.server-x", "", private=private)
+                assert await actor.attach(server, VERSION, mark) is None
+                await actor.post(server, [order(server)])
+            if private:
+                while "a" in actor._boxes:
+                    await asyncio.sleep(0.01)
+                assert sum("cancel" in message for message in actor._worker.sent) == 1 and "b" in actor._boxes
+            else:
+                await asyncio.sleep(0.2)
+                assert [*actor._boxes] == ["a", "b"] and not looked
+
+    asyncio.run(scenario())

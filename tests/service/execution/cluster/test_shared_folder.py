@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from upres.service.execution.cluster.shared_folder import Mark, Marked, problem
+from upres.service.execution.cluster.shared_folder import Mark, Marked, is_held, problem
 
 
 def test_the_servers_folder_is_known_by_its_mark_and_the_lock_of_that(tmp_path):
@@ -28,3 +28,11 @@ def test_marks_of_servers_that_were_killed_are_removed_and_those_of_others_are_n
     assert problem(other.mark) is None and problem(marked.mark) is None
     other.remove()
     marked.remove()
+
+
+def test_a_server_runs_as_long_as_it_holds_the_lock_of_its_mark(tmp_path):
+    marked = Marked(tmp_path)
+    assert is_held(marked.mark)
+    marked._lock.release()  # as the kernel does when the server is killed
+    assert not is_held(marked.mark)
+    assert is_held(Mark(str(tmp_path / "not mounted" / ".server-0"), ""))
