@@ -29,8 +29,7 @@ TOLERANCE = Fraction(1, 10)  # seconds that decoding times may fall
 # Same for presentation times, used if there are no decoding times: frames may be reordered.
 LOOSE_TOLERANCE = Fraction(1)
 JUMPY_LIMIT = Fraction(10)  # seconds ahead of all tracks, in containers whose clock may jump (MPEG-TS, Ogg, …)
-# Same in all other containers, where it may be a single frame that is shown for a long time.
-STEADY_LIMIT = Fraction(600)
+STEADY_LIMIT = Fraction(600)  # the same in all other containers, where a single frame may be shown for a long time
 MPEG_STAMP_RANGE = Fraction(1 << 33, 90000)  # ISO/IEC 13818-1, 2.4.3.6: PTS and DTS are 33 bits of a 90 kHz clock
 # Seconds between decoding and presenting a frame: sixteen reordered frames at a very low rate.
 MOST_DELAY = Fraction(60)
@@ -216,10 +215,8 @@ class Clock:
         """Report whether all tracks seen so far have reached the jump, or the limit for buffered packets is reached."""
         alive = {index for index, track in self._tracks.items() if track.top is not None and not track.sparse}
         oldest = min((start for start, _ in jump.starts.values()), default=jump.newest)
-        full = (
-            len(jump.buffered) >= BUFFER_PACKETS or jump.size >= BUFFER_BYTES or jump.newest - oldest > BUFFER_SECONDS
-        )
-        return full or bool(jump.buffered and alive <= jump.starts.keys())
+        full = len(jump.buffered) >= BUFFER_PACKETS or jump.size >= BUFFER_BYTES
+        return full or jump.newest - oldest > BUFFER_SECONDS or bool(jump.buffered and alive <= jump.starts.keys())
 
     def _settle(self) -> Iterator[MediaPacket]:
         """Determine the shift of the pending jump, and yield the packets that were buffered for it."""
