@@ -12,13 +12,13 @@ from upres.service.storage.shared_queue import Claim, SharedQueue, by_owner
 RETRY_SECONDS = 10
 PAUSE_SECONDS = 5.0  # before the first retry of a locked job; doubled for each further retry
 LONGEST_PAUSE = 60.0
-MOST_LOCKED = 30  # consecutive retries of a job that is locked or whose source is lost: half an hour or more
-MOST_AWAY = (
-    1440  # retries while an object store or a disk is unavailable: a day, as long as results wait for their store
+MAX_LOCKED_RETRIES = 30  # consecutive retries of a job that is locked or whose source is lost: half an hour or more
+MAX_OUTAGE_RETRIES = (
+    1440  # during an outage of an object store or a disk: a day, as long as results wait for their store
 )
 PICKUP_SECONDS = 1.0  # a job that has waited longer was not taken by a server with a free slot, so none has one
 TURN_SECONDS = 5.0  # after which the next full server stops an attempt for a job that still waits
-NONE: Mapping[str, int] = {}
+NONE_RUNNING: Mapping[str, int] = {}
 
 
 class FairQueue:
@@ -90,7 +90,7 @@ class FairQueue:
         else:
             waiting.append(request_id)
 
-    def take(self, running: Mapping[str, int] = NONE) -> str | None:
+    def take(self, running: Mapping[str, int] = NONE_RUNNING) -> str | None:
         """Remove and return the next job, and move its owner to the end of the turn order; None if no job waits.
 
         running: attempts by owner.
@@ -223,17 +223,20 @@ class RetryDelays:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._retries: Counter[str] = Counter()
-        self._away: Counter[str] = Counter()  # those of `_retries` that were caused by an outage
+        self._outages: Counter[str] = Counter()  # retries that were caused by an outage
         self._waiting: dict[str, tuple[float, str]] = {}  # job → when it is due, and its owner
 
-    def put(self, request_id: str, owner: str, *, away: bool = False) -> float | None:
+    def put(self, request_id: str, owner: str, *, outage: bool = False) -> float | None:
         """Delay a job; return the delay in seconds, or None if it was retried too often in a row.
 
-        away: the cause is an outage and not the job, such as an object store that does not respond or a full disk.
+        outage: the cause is an outage and not the job, such as an object store that does not respond or a full disk.
         """
         self._retries[request_id] += 1
-        self._away[request_id] += away
-        if self._retries[request_id] - self._away[request_id] > MOST_LOCKED or self._away[request_id] > MOST_AWAY:
+        self._outages[request_id] += outage
+        if (
+            self._retries[request_id] - self._outages[request_id] > MAX_LOCKED_RETRIES
+            or self._outages[request_id] > MAX_OUTAGE_RETRIES
+        ):
             return None
         seconds = min(LONGEST_PAUSE, PAUSE_SECONDS * 2.0 ** min(self._retries[request_id] - 1, 10))
         self._waiting[request_id] = self._clock() + seconds, owner
@@ -255,7 +258,7 @@ class RetryDelays:
     def forget(self, request_id: str) -> None:
         """Remove a job, and reset its retries."""
         self._waiting.pop(request_id, None)
-        self._away.pop(request_id, None)
+        self._outages.pop(request_id, None)
         self._retries.pop(request_id, None)
 
 

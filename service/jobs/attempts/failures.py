@@ -56,17 +56,17 @@ class FailureHandler:
         else:
             await self._scheduler.fail(request_id, failure)
 
-    async def retry_later(self, request_id: str, failure: Failure, why: str, *, away: bool = False) -> None:
+    async def retry_later(self, request_id: str, failure: Failure, why: str, *, outage: bool = False) -> None:
         """Retry a job after a delay, without counting the attempt, which could not start.
 
-        failure: of the job after too many retries. away: as for `RetryDelays.put`.
+        failure: of the job after too many retries. outage: as for `RetryDelays.put`.
         """
         attempt = self._scheduler.attempts.get(request_id)
         if attempt is None or attempt.live or attempt.yielding:
             await self.on_death(request_id)
             return
         job = await self._ledger.change_until_stored(request_id, states.requeued)
-        seconds = self._scheduler.delays.put(request_id, job.owner, away=away)
+        seconds = self._scheduler.delays.put(request_id, job.owner, outage=outage)
         if seconds is None:
             logger.error("giving up: %s%s", why, ", which does not end; end that process" if failure is LOCKED else "")
             await self._scheduler.fail(request_id, failure)

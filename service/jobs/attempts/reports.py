@@ -181,7 +181,7 @@ class Reports:
                 await self.failures.retry_later(request_id, LOCKED, f"its folder is locked by {holder}")
             case {"report": "absent", "why": why, "lost": lost}:
                 await self.failures.retry_later(
-                    request_id, ABSENT, f"its files cannot be downloaded ({why})", away=not lost
+                    request_id, ABSENT, f"its files cannot be downloaded ({why})", outage=not lost
                 )
             case {"report": "died"}:
                 await self.failures.on_death(

@@ -8,7 +8,13 @@ from running_jobs import SPEC, ended, serving, submit, until
 from upres.service.domain.states import Reason, Status
 from upres.service.jobs import fair_queue
 from upres.service.jobs.attempts.completion import Completion
-from upres.service.jobs.fair_queue import LONGEST_PAUSE, MOST_AWAY, MOST_LOCKED, PAUSE_SECONDS, RetryDelays
+from upres.service.jobs.fair_queue import (
+    LONGEST_PAUSE,
+    MAX_LOCKED_RETRIES,
+    MAX_OUTAGE_RETRIES,
+    PAUSE_SECONDS,
+    RetryDelays,
+)
 
 DONE = {"report": "joined", "totals": {"frames": 1, "duration_seconds": 0.1, "seconds": {}}}
 LOCKED_REPORT = {"report": "locked", "holder": "process 7 on another machine"}
@@ -86,7 +92,7 @@ def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_i
             job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
             assert job.state.failure.reason is Reason.PROCESSING_FAILED and job.state.failure.reason.retryable
             assert "holds its files and does not end" in job.state.failure.message
-            assert jobs.scheduler.executor.ran.count(job.request_id) == MOST_LOCKED + 1
+            assert jobs.scheduler.executor.ran.count(job.request_id) == MAX_LOCKED_RETRIES + 1
 
     asyncio.run(scenario())
     assert "locked by process 7 on another machine, which does not end" in caplog.text
@@ -107,7 +113,7 @@ def test_one_that_waits_to_be_tried_again_can_be_cancelled(tmp_path, clip):
 def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them():
     now = [0.0]
     later = RetryDelays(lambda: now[0])
-    pauses = [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)]
+    pauses = [later.put("a", "alice") for _ in range(MAX_LOCKED_RETRIES + 1)]
     assert pauses[:3] == [PAUSE_SECONDS, 2 * PAUSE_SECONDS, 4 * PAUSE_SECONDS]
     assert pauses[-2:] == [LONGEST_PAUSE, None]
     assert later.due() == []
@@ -119,8 +125,12 @@ def test_the_pauses_grow_and_end_and_an_attempt_that_was_not_locked_forgets_them
 
 def test_what_waits_for_a_store_or_a_disk_waits_for_a_day_and_is_then_locked_as_often_as_any():
     later = RetryDelays(lambda: 0.0)
-    waited = sum(later.put("a", "alice", away=True) for _ in range(MOST_AWAY))
+    waited = sum(later.put("a", "alice", outage=True) for _ in range(MAX_OUTAGE_RETRIES))
     assert 86400 - 200 < waited <= 86400
-    assert [later.put("a", "alice") for _ in range(MOST_LOCKED + 1)] == [LONGEST_PAUSE] * MOST_LOCKED + [None]
+    assert [later.put("a", "alice") for _ in range(MAX_LOCKED_RETRIES + 1)] == [LONGEST_PAUSE] * MAX_LOCKED_RETRIES + [
+        None
+    ]
     later.forget("a")
-    assert [later.put("a", "alice", away=True) is None for _ in range(MOST_AWAY + 1)] == [False] * MOST_AWAY + [True]
+    assert [later.put("a", "alice", outage=True) is None for _ in range(MAX_OUTAGE_RETRIES + 1)] == [
+        False
+    ] * MAX_OUTAGE_RETRIES + [True]

@@ -42,7 +42,7 @@ def test_a_store_that_is_away_or_a_disk_that_is_full_for_long_costs_no_job_its_s
 ):
     monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(fair_queue, "LONGEST_PAUSE", 0.001)
-    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 1)
+    monkeypatch.setattr(fair_queue, "MAX_LOCKED_RETRIES", 1)
     if why == "disk":
         monkeypatch.setattr(uploads.Intake, "can_hold", lambda intake, size: not kept.away)
 

@@ -182,7 +182,7 @@ def test_a_source_from_before_there_was_a_store_is_used_where_it_is_and_nowhere_
     tmp_path, clip, kept, monkeypatch, lost
 ):
     monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 2)
+    monkeypatch.setattr(fair_queue, "MAX_LOCKED_RETRIES", 2)
 
     async def scenario():
         async with serving(tmp_path) as jobs:
@@ -201,7 +201,7 @@ def test_a_source_from_before_there_was_a_store_is_used_where_it_is_and_nowhere_
 def test_a_source_that_is_harmed_in_the_store_is_not_used(tmp_path, clip, kept, monkeypatch, harm):
     monkeypatch.setattr(fair_queue, "PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(fair_queue, "LONGEST_PAUSE", 0.001)
-    monkeypatch.setattr(fair_queue, "MOST_LOCKED", 2)
+    monkeypatch.setattr(fair_queue, "MAX_LOCKED_RETRIES", 2)
 
     async def scenario():
         async with serving(tmp_path, kept=kept) as jobs:
