@@ -19,9 +19,11 @@ SIDE = 144
 SHARD = 40
 """Patches per file."""
 FRAMES = 4
-"""Frames of a compressed clip. Only the last is kept, because its compression depends on those before it."""
+"""Frames of a compressed clip. Patches are cut from all of them: keyframes, and frames predicted from others."""
+CROPS = 8
+"""Patches that are cut from one clip, because decoding and compressing it takes longer than the teacher."""
 REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
-RATES = (None, 17, 20, 23, 23, 26, 29, 33)
+RATES = (None, 17, 20, 20, 23, 23, 23, 26, 29, 33)
 METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
 
 
@@ -76,7 +78,9 @@ def make(
         if path.exists():
             continue
         rng = np.random.default_rng([seed, index])
-        patches = [_patch(media, teacher, margin, rng) for _ in range(SHARD)]
+        patches: list[tuple[Pixels, Pixels]] = []
+        while len(patches) < SHARD:
+            patches += _cut(_draw(media, margin, rng), teacher, margin, rng)[: SHARD - len(patches)]
         part = path.with_name(f"{index:04}.part.npz")
         np.savez(part, inputs=np.stack([a for a, _ in patches]), targets=np.stack([b for _, b in patches]))
         part.replace(path)
@@ -103,19 +107,30 @@ def _scaled(target: Pixels, side: int) -> Pixels:
     return np.asarray(np.clip(np.rint(planes), 0, 255), np.uint8).transpose(1, 2, 0)
 
 
-def _patch(media: dict[Path, Media], teacher: Teacher, margin: int, rng: np.random.Generator) -> tuple[Pixels, Pixels]:
-    """Draw a patch and upscale it with the teacher, with a margin around it so that the result equals that of a whole frame."""
+def _draw(media: dict[Path, Media], margin: int, rng: np.random.Generator) -> list[Pixels]:
+    """Draw and degrade a clip whose frames are large enough for a patch with its margin."""
+    weights = np.array([one.weight for one in media.values()])
     while True:
-        weights = np.array([one.weight for one in media.values()])
         path = list(media)[rng.choice(len(media), p=weights / weights.sum())]
-        pixels = _degrade(_clip(path, media[path], rng), rng)
-        side = SIDE + 2 * margin
-        if min(pixels.shape[:2]) >= side:
-            break
-    top, left = rng.integers(0, [pixels.shape[0] - side + 1, pixels.shape[1] - side + 1])
-    cut = _augment(pixels[top : top + side, left : left + side], rng)
+        clip = _degrade(_clip(path, media[path], rng), rng)
+        if min(clip[0].shape[:2]) >= SIDE + 2 * margin:
+            return clip
+
+
+def _cut(
+    clip: list[Pixels], teacher: Teacher, margin: int, rng: np.random.Generator
+) -> list[tuple[Pixels, Pixels]]:
+    """Cut patches from a clip and upscale them with the teacher, with a margin, so that results equal those of whole frames."""
+    height, width, _ = clip[0].shape
+    side = SIDE + 2 * margin
     inner, outer = slice(margin, side - margin), slice(teacher.scale * margin, teacher.scale * (side - margin))
-    return cut[inner, inner], teacher(cut)[outer, outer]
+    patches = []
+    for _ in range(CROPS):
+        pixels = clip[rng.integers(len(clip))]
+        top, left = rng.integers(0, [height - side + 1, width - side + 1])
+        cut = _augment(pixels[top : top + side, left : left + side], rng)
+        patches.append((cut[inner, inner], teacher(cut)[outer, outer]))
+    return patches
 
 
 def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
@@ -135,16 +150,16 @@ def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
     return frames
 
 
-def _degrade(clip: list[Pixels], rng: np.random.Generator) -> Pixels:
-    """Randomly blur, add noise and compress a clip; returns the last frame."""
-    if rng.random() < 0.15:
+def _degrade(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+    """Compress a clip, like a live source; a few are blurred or noisy."""
+    if rng.random() < 0.1:
         sigma = float(rng.uniform(0.4, 1.0))
         clip = [video.blurred(frame, sigma) for frame in clip]
-    if rng.random() < 0.15:
+    if rng.random() < 0.1:
         noise = float(rng.uniform(1, 6))
         clip = [video.noisy(frame, noise, rng) for frame in clip]
     rate = RATES[rng.integers(len(RATES))]
-    return clip[-1] if rate is None else video.compressed(clip, rate)[-1]
+    return clip if rate is None else video.compressed(clip, rate)
 
 
 def _augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:

