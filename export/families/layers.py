@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from upres.export.weights.tensors import Array
+
 Planes = NDArray[np.float32]
 Convolve = Callable[[Planes, Planes, Planes], Planes]
 """A function that convolves (inputs, height, width) with a weight and a bias, zero-padded to keep the size."""
@@ -77,6 +79,13 @@ def unshuffle(x: Planes, scale: int) -> Planes:
     channels, height, width = x.shape
     parts = x.reshape(channels, height // scale, scale, width // scale, scale)
     return parts.transpose(0, 2, 4, 1, 3).reshape(-1, height // scale, width // scale)
+
+
+def block_major(weight: Array, block: int) -> Array:
+    """Reorder input channels from PyTorch's pixel unshuffle (color, row, column) to ONNX's SpaceToDepth (row, column, color)."""
+    outputs, inputs, height, width = weight.shape
+    parts = weight.reshape(outputs, inputs // block**2, block**2, height, width)
+    return parts.transpose(0, 2, 1, 3, 4).reshape(weight.shape)
 
 
 def halve(planes: Planes) -> Planes:

@@ -11,10 +11,10 @@ import numpy as np
 
 from upres.engine.core.errors import ModelError
 from upres.export.graphs.frame_writer import FrameGraphWriter
-from upres.export.weights.tensors import Array, Shapes, Tensors
+from upres.export.weights.tensors import Shapes, Tensors
 
 from .base import Family
-from .layers import Layers, Planes, leaky, nearest, unshuffle
+from .layers import Layers, Planes, block_major, leaky, nearest, unshuffle
 
 SLOPE = 0.2
 RESIDUAL = 0.2
@@ -98,7 +98,7 @@ class _Graph:
         x = writer.frame()
         if network.scale == 2:
             x = writer.op("SpaceToDepth", x, blocksize=2)
-            self._tensors = self._tensors | {"conv_first.weight": _block_major(self._tensors["conv_first.weight"])}
+            self._tensors = self._tensors | {"conv_first.weight": block_major(self._tensors["conv_first.weight"], 2)}
         first = x = self._conv(x, "conv_first")
         for block in range(network.blocks):
             before = x
@@ -132,10 +132,3 @@ def _run_dense(x: Planes, layers: Layers, name: str) -> Planes:
     for index in range(1, 5):
         seen = np.concatenate([seen, leaky(layers.conv(seen, f"{name}.conv{index}"), SLOPE)])
     return x + np.float32(RESIDUAL) * layers.conv(seen, f"{name}.conv5")
-
-
-def _block_major(weight: Array) -> Array:
-    """Reorder input channels from PyTorch's pixel unshuffle (color, row, column) to ONNX's SpaceToDepth (row, column, color)."""
-    outputs, inputs, height, width = weight.shape
-    parts = weight.reshape(outputs, inputs // 4, 4, height, width)
-    return parts.transpose(0, 2, 1, 3, 4).reshape(weight.shape)

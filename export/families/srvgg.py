@@ -16,7 +16,7 @@ from upres.export.graphs.frame_writer import FrameGraphWriter
 from upres.export.weights.tensors import Shapes, Tensors
 
 from .base import Family
-from .layers import HALF_BICUBIC, Layers, Planes, nearest, shuffle
+from .layers import HALF_BICUBIC, Layers, Planes, block_major, nearest, shuffle, unshuffle
 
 Kernel = NDArray[np.float64]
 FOLDED_PAD = 2
@@ -26,12 +26,22 @@ added because one alone leaves a soft edge."""
 
 @dataclass(frozen=True, slots=True)
 class SRVGG(Family):
-    """A row of 3x3 convolutions with PReLU, then a pixel shuffle, added to the nearest-neighbor upscaled input."""
+    """A row of 3x3 convolutions with PReLU, then a pixel shuffle, added to the nearest-neighbor upscaled input.
+
+    block: the side of the blocks of pixels that a pixel unshuffle turns into channels first, so that the convolutions run at
+    1 / block of the size. 1, as in Real-ESRGAN, leaves the frame as it is.
+    """
 
     name: ClassVar = "srvgg"
     features: int
     convs: int
     scale: int
+    block: int = 1
+
+    @property
+    def multiple(self) -> int:
+        """The block size of the pixel unshuffle."""
+        return self.block
 
     @classmethod
     def recognize(cls, tensors: Tensors) -> Self | None:
@@ -42,7 +52,8 @@ class SRVGG(Family):
         head, tail = tensors.get("body.0.weight"), tensors.get(f"body.{2 * len(slopes)}.weight")
         if head is None or tail is None or not slopes or head.ndim != 4:
             return None
-        return cls(head.shape[0], len(slopes) - 1, isqrt(tail.shape[0] // 3))
+        block = isqrt(head.shape[1] // 3)
+        return cls(head.shape[0], len(slopes) - 1, isqrt(tail.shape[0] // 3) // block, block)
 
     @classmethod
     def tensor_names(cls, count: int) -> list[str]:
@@ -53,8 +64,8 @@ class SRVGG(Family):
         """Return the shape of every tensor."""
         shapes: Shapes = {}
         for index in range(self.convs + 2):
-            inputs = self.features if index else 3
-            outputs = self.features if index <= self.convs else 3 * self.scale**2
+            inputs = self.features if index else 3 * self.block**2
+            outputs = self.features if index <= self.convs else 3 * (self.scale * self.block) ** 2
             shapes |= {f"body.{2 * index}.weight": (outputs, inputs, 3, 3), f"body.{2 * index}.bias": (outputs,)}
             if index <= self.convs:
                 shapes[f"body.{2 * index + 1}.weight"] = (self.features,)
@@ -62,10 +73,13 @@ class SRVGG(Family):
 
     def write(self, tensors: Tensors, scale: int, name: str) -> bytes:
         """Write the graph for the network's own scale or, if that is 4, for scale 2 by halving its output bicubically."""
-        if scale != self.scale and (self.scale, scale) != (4, 2):
+        if scale != self.scale and (self.scale, scale, self.block) != (4, 2, 1):
             raise ModelError(f"{name} upscales {scale} times, but these weights are {self}")
         writer = FrameGraphWriter(name, scale)
         frame = writer.frame()
+        if self.block > 1:
+            frame = writer.op("SpaceToDepth", frame, blocksize=self.block)
+            tensors = tensors | {"body.0.weight": block_major(tensors["body.0.weight"], self.block)}
         x = self._write_body(writer, frame, tensors)
         weight, bias, repeat = self._last(tensors)
         if scale != self.scale:
@@ -75,7 +89,7 @@ class SRVGG(Family):
         x = writer.conv(x, f"body.{2 * self.convs + 2}", weight, bias)
         # Adding before the shuffle saves a float tensor of the full output size.
         x = writer.levels(writer.op("Add", x, writer.conv(frame, "repeat", repeat)))
-        return writer.finish(writer.op("DepthToSpace", x, blocksize=scale, mode="CRD"))
+        return writer.finish(writer.op("DepthToSpace", x, blocksize=scale * self.block, mode="CRD"))
 
     def pad(self, scale: int) -> int:
         """Return the padding that hides the wrong edge of the folded halving."""
@@ -83,10 +97,11 @@ class SRVGG(Family):
 
     def forward(self, planes: Planes, layers: Layers) -> Planes:
         """Run the network."""
-        x = planes
+        x = unshuffle(planes, self.block)
         for index in range(0, 2 * self.convs + 2, 2):
             x = layers.prelu(layers.conv(x, f"body.{index}"), f"body.{index + 1}")
-        return shuffle(layers.conv(x, f"body.{2 * self.convs + 2}"), self.scale) + nearest(planes, self.scale)
+        last = layers.conv(x, f"body.{2 * self.convs + 2}")
+        return shuffle(last, self.scale * self.block) + nearest(planes, self.scale)
 
     def _write_body(self, writer: FrameGraphWriter, x: str, tensors: Tensors) -> str:
         """Write all layers but the last convolution."""
@@ -99,7 +114,9 @@ class SRVGG(Family):
     def _last(self, tensors: Tensors) -> tuple[Kernel, Kernel, Kernel]:
         """Return weight and bias of the last convolution, and a one-hot kernel that repeats each input pixel."""
         last = f"body.{2 * self.convs + 2}"
-        repeat = np.repeat(np.eye(3), self.scale**2, axis=0)[:, :, None, None]
+        pixels = np.eye(3 * self.block**2).reshape(3, self.block, self.block, -1)
+        repeat = pixels.repeat(self.scale, axis=1).repeat(self.scale, axis=2).reshape(-1, 3 * self.block**2, 1, 1)
+        repeat = block_major(repeat, self.block)
         return tensors[f"{last}.weight"].astype(np.float64), tensors[f"{last}.bias"].astype(np.float64), repeat
 
 

@@ -19,6 +19,15 @@ def test_the_graph_computes_the_network_at_any_size(network, size):
     assert abs(upscaled - levels(run_steps(network, weights, pixels))).max() <= 1
 
 
+@pytest.mark.parametrize("network", [SRVGG(6, 1, 2, block=2), SRVGG(4, 0, 4, block=2), SRVGG(4, 2, 2, block=3)], ids=str)
+def test_a_network_that_starts_with_a_pixel_unshuffle_is_recognized_and_computed(network):
+    weights, pixels = tensors(network), frame(18, 12)
+    assert SRVGG.recognize(weights) == network
+    upscaled = run_graph(network.write(weights, network.scale, "x"), pixels)
+    assert abs(upscaled - levels(run_steps(network, weights, pixels))).max() <= 1
+    assert network.multiple == network.block
+
+
 def test_the_folded_half_is_the_network_halved():
     """Exact except for the padding: the outermost two pixels lack the repeated edge of a bicubic halving."""
     weights, pixels = tensors(SMALL), frame(14, 10)
@@ -29,7 +38,7 @@ def test_the_folded_half_is_the_network_halved():
     assert (SMALL.pad(2), SMALL.pad(4)) == (2, 0)
 
 
-@pytest.mark.parametrize(("network", "scale"), [(SMALL, 3), (SRVGG(4, 1, 2), 1)], ids=str)
+@pytest.mark.parametrize(("network", "scale"), [(SMALL, 3), (SRVGG(4, 1, 2), 1), (SRVGG(4, 1, 4, block=2), 2)], ids=str)
 def test_another_scale_is_refused(network, scale):
     with pytest.raises(ModelError, match=f"x upscales {scale} times, but these weights are"):
         network.write(tensors(network), scale, "x")
