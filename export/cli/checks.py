@@ -113,8 +113,8 @@ def distill(
         Path, typer.Argument(help="The folder for media, patches and checkpoints; existing files are reused.")
     ],
     out: Annotated[Path, typer.Argument(help="The folder to write the graph and its manifest to.")],
-    steps: Annotated[int, typer.Option(min=1, help="Total number of training steps.")] = 24000,
-    shards: Annotated[int, typer.Option(min=1, help="Number of files with 40 patches from the teacher.")] = 10,
+    steps: Annotated[int, typer.Option(min=1, help="Total number of training steps.")] = 30000,
+    shards: Annotated[int, typer.Option(min=1, help="Number of files with 40 patches from the teacher.")] = 50,
     seed: Annotated[int, typer.Option(help="Seed of the patches and of the training.")] = 1,
     device: Annotated[Device, typer.Option(help="The device to train on.")] = "cpu",
     threads: Annotated[int, typer.Option(min=1, help="Training threads on a CPU.")] = 1,

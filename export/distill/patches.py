@@ -117,9 +117,7 @@ def _draw(media: dict[Path, Media], margin: int, rng: np.random.Generator) -> li
             return clip
 
 
-def _cut(
-    clip: list[Pixels], teacher: Teacher, margin: int, rng: np.random.Generator
-) -> list[tuple[Pixels, Pixels]]:
+def _cut(clip: list[Pixels], teacher: Teacher, margin: int, rng: np.random.Generator) -> list[tuple[Pixels, Pixels]]:
     """Cut patches from a clip and upscale them with the teacher, with a margin, so that results equal those of whole frames."""
     height, width, _ = clip[0].shape
     side = SIDE + 2 * margin

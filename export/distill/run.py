@@ -18,17 +18,16 @@ from upres.export.measurements import record as write
 
 from . import patches, sources
 from .evaluation import Measure, held_out, means, measure
-from .student import read_student, tensors
+from .student import tensors
 from .training import Plan, train
 
 
 @dataclass(frozen=True, slots=True)
 class Student:
-    """A network to train. teacher: the network that it imitates. start: an installed student whose weights it starts from."""
+    """A network to train. teacher: the network that it imitates."""
 
     network: SRVGG
     teacher: str
-    start: str | None = None
 
 
 TEACHER = "realesr-animevideov3-x4"
@@ -36,8 +35,8 @@ TEACHER = "realesr-animevideov3-x4"
 MARGIN = 18
 """The teacher's halo, in pixels."""
 STUDENTS = {
-    "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
-    "realesr-live-x4": Student(SRVGG(32, 7, 4), "realesr-animevideov3-x4", start="realesr-live-x2"),
+    "realesr-live-x2": Student(SRVGG(32, 7, 2, block=2), "realesr-animevideov3-x2"),
+    "realesr-live-x4": Student(SRVGG(32, 7, 4), "realesr-animevideov3-x4"),
 }
 
 
@@ -71,7 +70,6 @@ def distill(
         patches.load(folder, shards, student.network.scale),
         plan,
         work / f"{name}.pt",
-        start=read_student(student.start) if student.start else None,
         report=report,
     )
     exported = _exported(name, weights, out)

@@ -4,8 +4,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from upres.engine.graphs import parts
-from upres.engine.models import manifest
 from upres.export.families.srvgg import SRVGG
 from upres.export.weights.tensors import Tensors
 
@@ -14,11 +12,12 @@ SLOPE = 0.25
 
 
 class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to check types
-    """A chain of 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
+    """A pixel unshuffle, 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
 
     def __init__(self, network: SRVGG) -> None:
         super().__init__()
         self.scale = network.scale
+        self.block = network.block
         layers: list[nn.Module] = []
         for name, shape in network.shapes().items():
             if len(shape) == 4:
@@ -41,18 +40,10 @@ class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to chec
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upscale (batch, 3, height, width), 0 to 1."""
         upscaled = nn.functional.interpolate(x, scale_factor=float(self.scale), mode="nearest")
-        return nn.functional.pixel_shuffle(self.body(x), self.scale) + upscaled
+        last = self.body(nn.functional.pixel_unshuffle(x, self.block))
+        return nn.functional.pixel_shuffle(last, self.block * self.scale) + upscaled
 
 
 def tensors(state: dict[str, torch.Tensor]) -> Tensors:
     """Return the weights for the exporters: float32, rounded to float16, which is the precision that the graph stores."""
     return {name: value.detach().cpu().numpy().astype(np.float16).astype(np.float32) for name, value in state.items()}
-
-
-def read_student(network: str) -> dict[str, torch.Tensor]:
-    """Read the weights of an installed student from its graph; raises ModelError if it is not installed."""
-    path, _ = manifest.find(network)
-    stored = {each.name: parts.array(each).astype(np.float32) for each in parts.read(path).graph.initializer}
-    body = {name: value for name, value in stored.items() if name.startswith("body.")}
-    # Slopes have the shape (features, 1, 1) in graphs.
-    return {name: torch.from_numpy(value.reshape(-1) if value.ndim == 3 else value) for name, value in body.items()}

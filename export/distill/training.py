@@ -1,8 +1,7 @@
 """Training of a student: seeded, resumable from checkpoints, on a CPU or a GPU."""
 
-import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,18 +10,21 @@ import torch
 from upres.export.families.srvgg import SRVGG
 
 from .patches import Patches, batches
+from .soap import SOAP
 from .student import Student
 
 EDGE = 4
 """Input pixels at the edges of a crop that are not compared, because the student does not see beyond the crop."""
-GRADIENT = 0.1
+GRADIENT = 0.03
 """Weight of the gradients' difference relative to the colours': without it, the student is softer than its teacher."""
 SMALL = 1e-8
 """Added under the root, which would not be differentiable for a crop without any error."""
-AVERAGED = 0.999
+AVERAGED = 0.998
 """Decay of the averaged weights per step; the averaged weights are exported."""
-WARMUP = 200
+WARMUP = 100
 """Steps in which the learning rate rises."""
+FALL = 0.25
+"""Last part of the steps, in which the learning rate falls. Before it, a run can be resumed with more steps than planned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +37,9 @@ class Plan:
 
     steps: int
     seed: int = 1
-    batch: int = 8
-    side: int = 48
-    rate: float = 2e-3
+    batch: int = 6
+    side: int = 64
+    rate: float = 3e-3
     every: float = 120.0
     device: str = "cpu"
     threads: int = 1
@@ -50,20 +52,16 @@ def train(
     plan: Plan,
     checkpoint: Path,
     *,
-    start: Mapping[str, torch.Tensor] | None = None,
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, torch.Tensor]:
     """Train for the plan's steps, resuming from the checkpoint if there is one; returns the averaged weights.
 
-    start: initial weights from another student that is not wider, has the same number of layers, and this scale or half of it.
     The same plan on the same machine gives the same bytes, even after interruptions.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
     student = Student(network).to(plan.device)
-    if start is not None:
-        _start_from(student, start)
-    optimizer = torch.optim.Adam(student.parameters(), lr=plan.rate, betas=(0.9, 0.99))
+    optimizer = SOAP(student.parameters(), plan.rate)
     averaged = {name: value.clone() for name, value in student.state_dict().items()}
     step = 0
     if checkpoint.exists():
@@ -89,9 +87,8 @@ def train(
 
 
 def rate(plan: Plan, step: int) -> float:
-    """Return the learning rate of a step: it rises, then falls along half a cosine."""
-    rise = min(1.0, (step + 1) / WARMUP)
-    return plan.rate * rise * (0.005 + 0.995 * (1 + math.cos(math.pi * step / plan.steps)) / 2)
+    """Return the learning rate of a step: it rises, is constant, and falls linearly at the end."""
+    return plan.rate * min(1.0, (step + 1) / WARMUP, (plan.steps - step) / (FALL * plan.steps))
 
 
 def _step(
@@ -113,7 +110,7 @@ def _step(
 
 
 def _average(averaged: dict[str, torch.Tensor], student: Student, step: int) -> None:
-    """Update the moving average of the weights: over the last thousand steps, or a tenth of all steps at the beginning."""
+    """Update the moving average of the weights: over the last 500 steps, or a tenth of all steps at the beginning."""
     share = max(1 - AVERAGED, 1 / (1 + step / 10))
     with torch.no_grad():
         for name, value in student.state_dict().items():
@@ -126,28 +123,6 @@ def difference(upscaled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     colours = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
     gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
     return colours + GRADIENT * gradients
-
-
-def _start_from(student: Student, other: Mapping[str, torch.Tensor]) -> None:
-    """Initialize from another student. In wider layers, its weights fill the first channels, which the others do not affect.
-
-    If the other student has half the scale, every output pixel of its last layer is repeated.
-    """
-    own = student.state_dict()
-    *_, last = (name.rpartition(".")[0] for name in own)
-    times = len(own[f"{last}.bias"]) // len(other[f"{last}.bias"])
-    for name, value in own.items():
-        copied = _repeated(other[name], round(times**0.5)) if name.startswith(last) else other[name]
-        if value.ndim == 4:
-            value[: len(copied)] = 0
-        value[tuple(map(slice, copied.shape))] = copied
-    student.load_state_dict(own)
-
-
-def _repeated(layer: torch.Tensor, times: int) -> torch.Tensor:
-    """Repeat every output pixel of a layer before a shuffle by 2: (3 * 2 * 2, …) to (3 * 2 * times * 2 * times, …)."""
-    pixels = layer.unflatten(0, (3, 2, 2))
-    return pixels.repeat_interleave(times, 1).repeat_interleave(times, 2).flatten(0, 2)
 
 
 def _save(

@@ -22,7 +22,8 @@ class Chain:
     """A chain of convolutions. weights: (outputs, inputs, k, k). names: of weight and bias of each, as in the graph.
 
     slopes: of the PReLU after each convolution but the last. repeat: a convolution of the frame that is added to the result.
-    rounded: the convolutions with int8 weights, by their index.
+    block: of the SpaceToDepth before all convolutions; 1 if there is none. rounded: the convolutions with int8 weights, by their
+    index.
     """
 
     names: list[tuple[str, str]]
@@ -30,6 +31,7 @@ class Chain:
     biases: list[torch.Tensor]
     slopes: list[torch.Tensor]
     repeat: torch.Tensor
+    block: int = 1
     rounded: dict[int, Rounded] = field(default_factory=dict)
 
     def run(
@@ -43,7 +45,7 @@ class Chain:
         frames: as returned by `tensor`. in_int8: indices of the convolutions to compute in int8. on_input: called with the index
         and the input of each convolution.
         """
-        x = frames
+        x = frames = _space_to_depth(frames, self.block)
         for place, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             if place in in_int8:
                 layer = self.rounded[place]
@@ -69,13 +71,21 @@ def read(path: Path) -> Chain:
     if len(convs) != len(slopes) + 2 or len(convs[-1].input) != 2:
         raise ModelError(f"{path} is not a chain of convolutions with PReLU, so it cannot be quantized")
     *row, repeat = convs
+    blocks = [parts.attributes(node)["blocksize"] for node in model.graph.node if node.op_type == "SpaceToDepth"]
     return Chain(
         [(node.input[1], node.input[2]) for node in row],
         [torch.from_numpy(values[node.input[1]]) for node in row],
         [torch.from_numpy(values[node.input[2]]) for node in row],
         slopes,
         torch.from_numpy(values[repeat.input[1]]),
+        *blocks,
     )
+
+
+def _space_to_depth(frames: torch.Tensor, block: int) -> torch.Tensor:
+    """Turn blocks of pixels into channels (row, column, color), as the ONNX operator does."""
+    blocks = frames.unflatten(3, (-1, block)).unflatten(2, (-1, block))
+    return blocks.permute(0, 3, 5, 1, 2, 4).flatten(1, 3)
 
 
 def tensor(frames: Pixels) -> torch.Tensor:

@@ -1,12 +1,16 @@
 """Networks with few channels and random weights, and writers for their file formats."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from upres.engine.models import manifest
+from upres.engine.models.manifest import Manifest
 from upres.export.families.base import Family
 from upres.export.families.rrdb import RRDB
 from upres.export.families.srvgg import SRVGG
+from upres.export.graphs.analysis import analyze
 from upres.export.weights.tensors import Tensors
 
 FP16_TAG = 0x01306B47
@@ -21,6 +25,13 @@ def tensors(net: Family, seed: int = 0, dtype: type = np.float32) -> Tensors:
         spread = 0.3 if len(shape) == 1 else 1 / np.sqrt(np.prod(shape[1:]))
         weights[name] = (rng.standard_normal(shape) * spread).astype(dtype if len(shape) > 1 else np.float32)
     return weights
+
+
+def near_sighted(folder: Path) -> tuple[Path, Manifest]:
+    """Write a network for x2 whose halo is so small that even small frames have several tiles; returns its graph and manifest."""
+    net, path = SRVGG(features=4, convs=7, scale=2), folder / "near_sighted.onnx"
+    path.write_bytes(net.write(tensors(net), 2, path.stem))
+    return path, replace(manifest.find("realesr-live-x2")[1], halo=analyze(path.read_bytes()).halo, multiple=1)
 
 
 def frame(width: int, height: int, seed: int = 0) -> np.ndarray:

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_networks import frame
+from small_networks import frame, near_sighted
 
 from upres.engine.core.errors import MemoryShortError, ModelError
 from upres.engine.core.frame import FULL, Frame
-from upres.engine.models import manifest
 from upres.engine.models.chain import Chain
 from upres.engine.models.in_flight import DEPTH
 from upres.engine.models.per_frame import PerFrameModel
@@ -17,13 +16,12 @@ from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
 from upres.engine.runtime.sixteen_bits import sixteen_bits
 
-NETWORK = "realesr-live-x2"  # the lightest
 WIDTH, HEIGHT, FRAMES = 300, 60, 5
 
 
 @pytest.fixture(scope="module")
-def network():
-    path, facts = manifest.find(NETWORK)
+def network(tmp_path_factory):
+    path, facts = near_sighted(tmp_path_factory.mktemp("network"))
     return OnnxRuntimeGraph(path, 2), replace(facts, pad=2)
 
 
@@ -178,7 +176,7 @@ def test_a_speed_trial_fills_the_device_and_leaves_it(network):
 
 @pytest.mark.parametrize("side", [120, 1000])
 def test_frames_of_sixteen_bits_come_out_as_one_by_one(network, tmp_path, side):
-    (tmp_path / "deep.onnx").write_bytes(sixteen_bits(manifest.find(NETWORK)[0]))
+    (tmp_path / "deep.onnx").write_bytes(sixteen_bits(near_sighted(tmp_path)[0]))
     graph, facts = OnnxRuntimeGraph(tmp_path / "deep.onnx", 2), network[1]
     device, memory = HostDevice(0), side * side * facts.bytes_per_pixel
     models = (

@@ -8,26 +8,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from planar import decoded, off_by, queued, repeating
+from small_networks import near_sighted
 
 from upres.engine.color.convert import FromRGB, ToRGB
 from upres.engine.color.planes import ToPlanes
 from upres.engine.color.yuv_graph import LUMA
 from upres.engine.core.errors import MemoryShortError
 from upres.engine.core.frame import Color, Frame, Layout
-from upres.engine.models import manifest
 from upres.engine.models.per_frame import PerFrameModel
 from upres.engine.models.planar import BYTES_IN, BYTES_UPSCALED
 from upres.engine.runtime.ort import OnnxRuntimeGraph
 from upres.engine.runtime.ring.host import HostDevice, HostGraph
 
-NETWORK = "realesr-live-x2"  # the lightest
 WIDTH, HEIGHT = 200, 100
 BT709 = Color("bt709", "tv", "bt709", "bt709")
 
 
 @pytest.fixture(scope="module")
-def network():
-    path, facts = manifest.find(NETWORK)
+def network(tmp_path_factory):
+    path, facts = near_sighted(tmp_path_factory.mktemp("network"))
     return OnnxRuntimeGraph(path, 2), facts
 
 

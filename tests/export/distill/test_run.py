@@ -33,9 +33,9 @@ def small(tmp_path, monkeypatch):
     shutil.copy(SAMPLE, media / "clip.mp4")
     monkeypatch.setattr(sources, "TRAINING", (Media("none", "clip.mp4"),))
     monkeypatch.setattr(sources, "HELD_OUT", (Media("none", "clip.mp4", width=48),))
-    monkeypatch.setattr(patches, "SIDE", 48)
+    monkeypatch.setattr(patches, "SIDE", 64)
     monkeypatch.setattr(patches, "SHARD", 2)
-    monkeypatch.setitem(run.STUDENTS, NAME, replace(run.STUDENTS[NAME], network=SRVGG(4, 1, 2)))
+    monkeypatch.setitem(run.STUDENTS, NAME, replace(run.STUDENTS[NAME], network=SRVGG(4, 1, 2, block=2)))
     return media
 
 
@@ -50,7 +50,7 @@ def test_a_student_is_made_measured_and_made_again_to_the_same_bytes(small, tmp_
         graphs.append((tmp_path / out / f"{NAME}.onnx").read_bytes())
     assert graphs[0] == graphs[1]
     facts = manifest.read(tmp_path / "a" / f"{NAME}.json")
-    assert (facts.network, facts.scale, facts.halo) == (NAME, 2, 3)
+    assert (facts.network, facts.scale, facts.halo) == (NAME, 2, 7)
     found = json.loads(results.read_text())["results"][NAME]
     assert found["plan"]["steps"] == 2
     assert set(found["held_out"]) == {"clip.mp4", "mean"}
@@ -61,8 +61,10 @@ def test_a_student_is_made_measured_and_made_again_to_the_same_bytes(small, tmp_
 def test_every_student_ships_as_what_the_command_makes():
     for name, student in run.STUDENTS.items():
         path, facts = manifest.find(name)
-        convs = student.network.convs + 2
-        assert (facts.scale, facts.halo) == (student.network.scale, convs)
+        block = student.network.block
+        # A convolution reaches one block further; the unshuffle reaches to the end of a block.
+        halo = block * (student.network.convs + 2) + block - 1
+        assert (facts.scale, facts.multiple, facts.halo) == (student.network.scale, block, halo)
         weights = sum(int(np.prod(shape)) for shape in student.network.shapes().values())
         assert 2 * weights < path.stat().st_size < 2 * weights + 20_000  # two bytes per weight
 

@@ -5,18 +5,19 @@ import os
 
 import numpy as np
 import pytest
+from reference_frames import run_graph
 from small_networks import frame
 
 torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.importorskip("torch")
 
-from upres.engine.models import manifest  # noqa: E402
-from upres.engine.runtime.ort import OnnxRuntimeGraph  # noqa: E402
 from upres.export.distill.patches import Patches, batches  # noqa: E402
-from upres.export.distill.student import Student, read_student, tensors  # noqa: E402
-from upres.export.distill.training import Plan, _start_from, train  # noqa: E402
+from upres.export.distill.soap import SOAP  # noqa: E402
+from upres.export.distill.student import Student, tensors  # noqa: E402
+from upres.export.distill.training import Plan, rate, train  # noqa: E402
 from upres.export.families.srvgg import SRVGG  # noqa: E402
 
 TINY = SRVGG(4, 1, 2)
+BLOCKS = SRVGG(6, 1, 2, block=2)
 
 
 def patches(count=6, side=24):
@@ -68,22 +69,6 @@ def test_it_learns_what_the_teacher_does(tmp_path):
     assert last < first / 2
 
 
-@pytest.mark.parametrize("wider", [SRVGG(4, 1, 4), SRVGG(7, 1, 4), SRVGG(6, 1, 2)], ids=str)
-def test_a_wider_student_of_this_scale_or_twice_it_begins_as_the_one_before(wider):
-    torch.manual_seed(1)
-    narrow, student = Student(TINY), Student(wider)
-    _start_from(student, narrow.state_dict())
-    with torch.no_grad():
-        x = torch.rand(1, 3, 9, 7)
-        expected = torch.nn.functional.interpolate(narrow(x), scale_factor=wider.scale / 2)
-        assert torch.allclose(student(x), expected, atol=1e-6)
-
-
-def test_what_is_added_to_a_wider_student_learns_too(tmp_path):
-    trained = train(SRVGG(6, 1, 2), patches(), plan(40), tmp_path / "c.pt", start=Student(TINY).state_dict())
-    assert trained["body.4.weight"][:, 4:].abs().max() > 0  # weights of channels that the narrow student lacks
-
-
 def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):
     found = tensors(train(TINY, patches(), plan(1), tmp_path / "c.pt"))
     network = SRVGG.recognize(found)
@@ -92,14 +77,33 @@ def test_the_exporter_gets_what_the_graph_stores_without_loss(tmp_path):
     assert all(np.array_equal(tensor.astype(np.float16).astype(np.float32), tensor) for tensor in found.values())
 
 
-def test_the_weights_of_a_student_that_ships_are_read_out_of_its_graph():
-    found = read_student("realesr-live-x2")
-    network = SRVGG.recognize({name: value.numpy() for name, value in found.items()})
-    assert network == SRVGG(16, 7, 2)
-    student = Student(network)
-    student.load_state_dict(found)
-    path, pixels = manifest.find("realesr-live-x2")[0], frame(20, 12)
+@pytest.mark.parametrize("network", [TINY, BLOCKS], ids=str)
+def test_the_student_computes_what_its_family_does(network):
+    torch.manual_seed(1)
+    student, pixels = Student(network), frame(20, 12)
     with torch.no_grad():
         levels = 255 * student(torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255)
     ours = levels.clip(0, 255).round()[0].permute(1, 2, 0).numpy().astype(int)
-    assert np.abs(ours - OnnxRuntimeGraph(path, 1).run({"frame": pixels[None]})["upscaled"][0].astype(int)).max() <= 1
+    graph = network.write(tensors(student.state_dict()), network.scale, "x")
+    assert np.abs(ours - run_graph(graph, pixels)).max() <= 1
+
+
+def test_the_learning_rate_falls_in_the_last_quarter_so_that_more_steps_can_be_added_before():
+    rates = [rate(plan(4000), step) for step in (0, 200, 2999, 3500, 3999)]
+    assert rates[0] < rates[1] == rates[2] == plan(1).rate > rates[3] > rates[4] > 0
+    assert rate(plan(8000), 2999) == rates[2]
+
+
+def test_the_optimizer_reaches_the_minimum_of_a_badly_scaled_problem():
+    torch.manual_seed(1)
+    scales = torch.diag(torch.logspace(0, -3, 6)) @ torch.linalg.qr(torch.randn(6, 6))[0]
+    target, errors = torch.randn(4, 6), {}
+    for optimizer in (SOAP, torch.optim.Adam):
+        weight = torch.nn.Parameter(torch.zeros(4, 6))
+        steps = optimizer([weight], 0.05)
+        for _ in range(400):
+            steps.zero_grad()
+            ((weight - target) @ scales.T).square().sum().backward()
+            steps.step()
+        errors[optimizer] = float(((weight - target) @ scales.T).detach().square().sum())
+    assert errors[SOAP] < 0.2 * errors[torch.optim.Adam]

@@ -19,7 +19,9 @@ def test_the_graph_computes_the_network_at_any_size(network, size):
     assert abs(upscaled - levels(run_steps(network, weights, pixels))).max() <= 1
 
 
-@pytest.mark.parametrize("network", [SRVGG(6, 1, 2, block=2), SRVGG(4, 0, 4, block=2), SRVGG(4, 2, 2, block=3)], ids=str)
+@pytest.mark.parametrize(
+    "network", [SRVGG(6, 1, 2, block=2), SRVGG(4, 0, 4, block=2), SRVGG(4, 2, 2, block=3)], ids=str
+)
 def test_a_network_that_starts_with_a_pixel_unshuffle_is_recognized_and_computed(network):
     weights, pixels = tensors(network), frame(18, 12)
     assert SRVGG.recognize(weights) == network
