@@ -161,7 +161,7 @@ def _degrade(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
 
 
 def _augment(pixels: Pixels, rng: np.random.Generator) -> Pixels:
-    """Randomly rotate by a multiple of 90 degrees, mirror, and permute colours, for more variety than the clips have."""
+    """Randomly rotate by a multiple of 90 degrees, mirror, and permute colors, for more variety than the clips have."""
     pixels = np.rot90(pixels, int(rng.integers(4)))
     if rng.random() < 0.5:
         pixels = pixels[:, ::-1]

@@ -12,7 +12,7 @@ SLOPE = 0.25
 
 
 class Student(nn.Module):  # type: ignore[misc]  # PyTorch is not needed to check types
-    """A pixel unshuffle, 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbour upscaled input."""
+    """A pixel unshuffle, 3x3 convolutions with PReLU and a pixel shuffle, added to the nearest-neighbor upscaled input."""
 
     def __init__(self, network: SRVGG) -> None:
         super().__init__()

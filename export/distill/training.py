@@ -16,7 +16,7 @@ from .student import Student
 EDGE = 4
 """Input pixels at the edges of a crop that are not compared, because the student does not see beyond the crop."""
 GRADIENT = 0.03
-"""Weight of the gradients' difference relative to the colours': without it, the student is softer than its teacher."""
+"""Weight of the gradients' difference relative to the colors': without it, the student is softer than its teacher."""
 SMALL = 1e-8
 """Added under the root, which would not be differentiable for a crop without any error."""
 AVERAGED = 0.998
@@ -120,9 +120,9 @@ def _average(averaged: dict[str, torch.Tensor], student: Student, step: int) -> 
 def difference(upscaled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Compute the loss: the root mean square error of each crop, as in PSNR, plus the absolute difference of the gradients."""
     error = upscaled - target
-    colours = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
+    colors = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
     gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-    return colours + GRADIENT * gradients
+    return colors + GRADIENT * gradients
 
 
 def _save(
