@@ -8,6 +8,8 @@ import shutil
 import numpy as np
 import pytest
 from paths import SAMPLE
+from reference_frames import run_graph
+from small_networks import SRVGG, frame, tensors
 from typer.testing import CliRunner
 
 from upres.engine.core.errors import ModelError
@@ -95,3 +97,11 @@ def test_only_rows_of_convolutions_are_taken(tmp_path):
     )
     with pytest.raises(ModelError, match="not a chain of convolutions"):
         read(tmp_path / "g")
+
+
+def test_a_chain_that_starts_with_blocks_of_pixels_computes_what_its_graph_does(tmp_path):
+    network, path, pixels = SRVGG(4, 2, 2, block=2), tmp_path / "x.onnx", frame(20, 12)
+    path.write_bytes(network.write(tensors(network), 2, "x"))
+    with torch.inference_mode():
+        levels = torch.pixel_shuffle(read(path).run(tensor(pixels[None])), 4)[0].permute(1, 2, 0).numpy()
+    assert np.abs(levels - run_graph(path.read_bytes(), pixels)).max() <= 1
