@@ -12,9 +12,8 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict
 from functools import partial
 from hashlib import sha256
@@ -46,7 +45,7 @@ from .ranges.line import Line
 from .report_shape import Pace, checked
 from .sandbox.environment import QUALITY, RUNTIME
 from .sandbox.fork_server import Child, ForkServer
-from .sandbox.limits import die_with_parent, name_process
+from .sandbox.limits import die_with_parent, name_process, reserve_stdout
 
 BEAT_SECONDS = 1.0
 STALL_SECONDS = 60.0
@@ -274,14 +273,6 @@ def loader(name: str) -> LoadModel:
     return function_
 
 
-@contextmanager
-def _reserve_stdout() -> Iterator[IO[str]]:
-    """Reserve stdout for reports: redirect anything that a library prints to stderr."""
-    with os.fdopen(os.dup(1), "w") as reports:
-        os.dup2(2, 1)
-        yield reports
-
-
 def main() -> None:
     """Serve one device until stdin ends."""
     die_with_parent()
@@ -293,7 +284,7 @@ def main() -> None:
     parser.add_argument("--memory", type=int, help="limit in bytes for the memory of all attempts together")
     arguments = parser.parse_args()
     job_logging.configure("json")
-    with _reserve_stdout() as reports:
+    with reserve_stdout() as reports:
         worker = Worker(loader(arguments.models), reports, memory_bytes=arguments.memory, nvenc=arguments.nvenc)
         worker.warm(arguments.preload)
         worker.run_orders(sys.stdin)

@@ -1,12 +1,14 @@
-"""Resource limits of a process, and its dependence on its parent process."""
+"""Settings of a process: its resource limits, name and stdout, and its dependence on its parent process."""
 
 import os
 import resource
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from .libc import libc
 
@@ -59,3 +61,11 @@ def name_process(name: str) -> None:
     """Set this process's name as shown by `ps` and `top`; Linux only."""
     if sys.platform == "linux":
         libc().prctl(PR_SET_NAME, name.encode()[:NAME_BYTES], 0, 0, 0)
+
+
+@contextmanager
+def reserve_stdout() -> Iterator[IO[str]]:
+    """Reserve stdout for reports: redirect anything that a library prints to stderr."""
+    with os.fdopen(os.dup(1), "w") as reports:
+        os.dup2(2, 1)
+        yield reports
