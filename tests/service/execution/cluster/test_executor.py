@@ -191,8 +191,8 @@ def test_servers_share_devices_and_each_gets_its_own_result(tmp_path, clip, clus
 
 def test_a_node_without_the_servers_folder_is_not_used_and_why_is_said(tmp_path, cluster, monkeypatch, caplog):
     class MissingMark(Marked):
-        def __init__(self, folder, term):
-            super().__init__(folder, term)
+        def __init__(self, *place, **options):
+            super().__init__(*place, **options)
             self.remove()
 
     async def scenario():
