@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 class Completion:
     """Stores the results of attempts, and marks their jobs as done.
 
-    on_death: called if a result cannot be stored, as for an attempt that died. checkpoint: called with the name of each step.
+    retry_or_fail: called if a result cannot be stored. checkpoint: called with the name of each step.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class Completion:
         keeper: LocalKeeper,
         checkpoint: Callable[[str], None],
         telemetry: Telemetry,
-        on_death: Callable[[str], Awaitable[None]],
+        retry_or_fail: Callable[[str], Awaitable[None]],
     ) -> None:
         self._scheduler = scheduler
         self._ledger = ledger
@@ -48,10 +48,10 @@ class Completion:
         self._keeper = keeper
         self._checkpoint = checkpoint
         self._tally, self._tracing = telemetry.tally, telemetry.tracing
-        self._on_death = on_death
+        self._retry_or_fail = retry_or_fail
 
     async def finish(self, request_id: str, totals: dict[str, Any]) -> None:
-        """Store the result, then update the row, so that a client that sees `done` can read the result."""
+        """Store the result, which a live job does not have, then update the row: a client that sees `done` can read the result."""
         if self._scheduler.attempts.is_live(request_id):
             await self._record_done(request_id, add_interruptions(self._scheduler.live.get(request_id), totals))
             return
@@ -63,7 +63,7 @@ class Completion:
                 totals["bytes"] = known["upres.bytes"] = await self._store_result(job)
         except Exception:  # any error: another attempt may succeed
             logger.exception("the result cannot be stored")
-            await self._on_death(request_id)
+            await self._retry_or_fail(request_id)
             return
         finally:
             self._scheduler.attempts.mark_written(request_id)

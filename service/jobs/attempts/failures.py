@@ -52,18 +52,19 @@ class FailureHandler:
         CAPACITY_UNAVAILABLE is not retried: capacity takes longer to become free.
         """
         if failure.reason.retryable and failure.reason is not Reason.CAPACITY_UNAVAILABLE:
-            await self.on_death(request_id)
+            await self.retry_or_fail(request_id, failure)
         else:
             await self._scheduler.fail(request_id, failure)
 
     async def retry_later(self, request_id: str, failure: Failure, why: str, *, outage: bool = False) -> None:
         """Retry a job after a delay, without counting the attempt, which could not start.
 
-        failure: of the job after too many retries. outage: as for `RetryDelays.put`.
+        failure: with which the job fails after too many retries. outage: as for `RetryDelays.put`. A live job fails at once, and
+        one whose attempt was asked to yield is requeued.
         """
         attempt = self._scheduler.attempts.get(request_id)
         if attempt is None or attempt.live or attempt.yielding:
-            await self.on_death(request_id)
+            await self.retry_or_fail(request_id, failure)
             return
         job = await self._ledger.change_until_stored(request_id, states.requeued)
         seconds = self._scheduler.delays.put(request_id, job.owner, outage=outage)
@@ -73,11 +74,13 @@ class FailureHandler:
         else:
             logger.warning("%s; retrying the job in %g s", why, seconds)
 
-    async def on_death(self, request_id: str, *, with_worker: bool = False, started: bool = True) -> None:
-        """Retry a job whose attempt died, unless it has had too many attempts.
+    async def retry_or_fail(
+        self, request_id: str, failure: Failure = DIED, *, with_worker: bool = False, started: bool = True
+    ) -> None:
+        """Retry a job whose attempt died or failed, or fail it after too many attempts.
 
-        with_worker: its worker died too. Then the attempt does not count if it had made progress, nor if it had not started,
-        unless that was the case for the previous attempt as well.
+        failure: with which the job fails then. with_worker: the attempt's worker died too. Then the attempt does not count if it
+        had made progress, nor if it had not started, unless that was the case for the previous attempt as well.
         """
         attempt = self._scheduler.attempts.get(request_id)
         if attempt is not None and attempt.yielding:
@@ -88,11 +91,14 @@ class FailureHandler:
         if self._scheduler.attempts.is_live(request_id):
             change = states.failed  # a live source is not stored, so the attempt cannot be repeated
         elif with_worker:
-            spared = not started and request_id not in self._uncounted
-            change = partial(states.crashed, progressed=spared or job.state.progress > job.progress_before)
-        job = await self._ledger.change_until_stored(request_id, lambda state: change(state, DIED))
-        (self._uncounted.discard if started or job.state.ended else self._uncounted.add)(request_id)
-        logger.warning("attempt %d died", job.state.attempts)
+            uncounted = not started and request_id not in self._uncounted
+            change = partial(states.crashed, progressed=uncounted or job.state.progress > job.progress_before)
+        job = await self._ledger.change_until_stored(request_id, lambda state: change(state, failure))
+        if started or job.state.ended:
+            self._uncounted.discard(request_id)
+        else:
+            self._uncounted.add(request_id)
+        logger.warning("attempt %d %s", job.state.attempts, "died" if failure is DIED else f"failed: {failure.message}")
         if job.state.ended:
             self.count(job)
             self._intake.close(request_id)

@@ -58,7 +58,7 @@ class Reports:
         self._outcomes: set[asyncio.Task[None]] = set()
         self.failures = FailureHandler(scheduler, ledger, intake, cleaner, telemetry.tally)
         self._completion = Completion(
-            scheduler, ledger, intake, results, cleaner, keeper, checkpoint, telemetry, self.failures.on_death
+            scheduler, ledger, intake, results, cleaner, keeper, checkpoint, telemetry, self.failures.retry_or_fail
         )
 
     @property
@@ -184,7 +184,7 @@ class Reports:
                     request_id, ABSENT, f"its files cannot be downloaded ({why})", outage=not lost
                 )
             case {"report": "died"}:
-                await self.failures.on_death(
+                await self.failures.retry_or_fail(
                     request_id, with_worker=bool(report.get("worker")), started=bool(report.get("started", True))
                 )
             case _:

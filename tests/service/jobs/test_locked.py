@@ -1,11 +1,11 @@
-"""Jobs whose folder is locked by another attempt: they are retried later, without counting an attempt or using a slot."""
+"""Retries of jobs: later and uncounted if another attempt locks their folder, at once if an attempt fails."""
 
 import asyncio
 
 import pytest
 from running_jobs import SPEC, ended, serving, submit, until
 
-from upres.service.domain.states import Reason, Status
+from upres.service.domain.states import Failure, Reason, Status
 from upres.service.jobs import fair_queue
 from upres.service.jobs.attempts.completion import Completion
 from upres.service.jobs.fair_queue import (
@@ -96,6 +96,19 @@ def test_a_folder_that_is_never_released_ends_its_job_and_the_log_says_who_has_i
 
     asyncio.run(scenario())
     assert "locked by process 7 on another machine, which does not end" in caplog.text
+
+
+def test_a_job_that_fails_at_every_attempt_reports_why(tmp_path, clip, caplog):
+    why = "the log cannot be written (no space left on device)"
+
+    async def scenario():
+        failed = {"report": "failed", "error": "TargetError", "message": why}
+        async with serving(tmp_path, executor=OneSlot(lambda request_id: failed)) as jobs:
+            job = await until(jobs, (await submit(jobs, clip("a.mp4", 1))).request_id, ended)
+            assert (job.state.attempts, job.state.failure) == (3, Failure(Reason.PROCESSING_FAILED, why))
+
+    asyncio.run(scenario())
+    assert f"attempt 1 failed: {why}" in caplog.text
 
 
 def test_one_that_waits_to_be_tried_again_can_be_cancelled(tmp_path, clip):
