@@ -74,9 +74,7 @@ class FolderLog(MemoryLog):
     @staticmethod
     def read_header(folder: Path) -> dict[str, Any]:
         """Return the header of a log without changing anything; empty if there is none yet. Raises LogError if it is damaged."""
-        records = _records(folder / "index.jsonl")
-        header = records[0].get("header") if records and isinstance(records[0], dict) else None
-        return header if isinstance(header, dict) else {}
+        return _header(_records(folder / "index.jsonl"))
 
     @staticmethod
     def segments(folder: Path) -> int:
@@ -106,7 +104,7 @@ class FolderLog(MemoryLog):
         if not records:
             self._record("header", self.header)
             return
-        header = records[0].get("header", {})
+        header = _header(records)
         if header.get("version") != VERSION:
             raise LogError(
                 f"{self.folder} was started by another version of upres and cannot be resumed by this one; "
@@ -229,6 +227,12 @@ def _records(index: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in data[: data.rfind(b"\n") + 1].splitlines()]
     except DAMAGED as error:
         raise _damaged(index, error) from error
+
+
+def _header(records: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the header, which is the first record; empty if there is none."""
+    header = records[0].get("header") if records and isinstance(records[0], dict) else None
+    return header if isinstance(header, dict) else {}
 
 
 def _damaged(index: Path, error: Exception) -> LogError:

@@ -126,6 +126,14 @@ def test_a_damaged_index_is_an_error_with_the_remedy(tmp_path, line):
     FolderLog.discard(tmp_path)
 
 
+@pytest.mark.parametrize("line", ["[]", "1", "{}", '{"header": null}'])
+def test_an_index_that_begins_with_no_header_is_an_error_with_the_remedy(tmp_path, line):
+    opened(tmp_path).close()
+    (tmp_path / "index.jsonl").write_text(f"{line}\n")
+    with pytest.raises(LogError, match=r"another version of upres .*delete it and start again"):
+        opened(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["../video", "/tmp/video", "", "video.mp4", "a" * 40])
 def test_a_track_cannot_name_a_file_elsewhere(name):
     with pytest.raises(LogError, match="invalid track name"):
