@@ -12,7 +12,9 @@ from upres.engine.core.frame import Frame, Shape
 from .stage import Stage
 
 MAX_LATE_INTERVALS = 3  # limit on the delay of a result, in frame intervals
-STEADY_SPREAD_INTERVALS = 2  # arrival delays that differ by more frame intervals show that the source sends in bursts
+STEADY_SPREAD_INTERVALS = (
+    2  # arrival delays that differ by more than this many frame intervals show that the source sends in bursts
+)
 WINDOW_SECONDS = 2.0  # period over which arrival delays are observed; also the longest burst expected of a live source
 POLL_SECONDS = 0.02  # interval between two checks of whether a blocked frame is still early
 MAX_QUEUE_BYTES = 128 << 20  # limit on the size of all frames in the queue
@@ -81,16 +83,18 @@ class KeepUp(Stage[Frame]):
         )
 
     def tracked(self, results: Generator[Frame]) -> Generator[Frame]:
-        """Yield the models' results, in their thread, and record them: the encoder cannot be working on frames still held back."""
+        """Yield the models' results, in their thread, and record them, so that frames that the models still hold are not taken for
+        the encoder's work.
+        """
         with closing(results):
             for frame in results:
                 self._newest_result = frame.pts
                 yield frame
 
     def following(self, pts: int) -> int | None:
-        """Return the timestamp of the frame after the one with timestamp `pts`, which is being encoded; None if none has arrived.
+        """Record that the frame with timestamp `pts` was encoded; return the timestamp of the next one, None if none has arrived.
 
-        A result has to last until then, across dropped frames: players stop at gaps.
+        A result has to last until then, across dropped frames: players stop at gaps. So the next frame is not dropped afterwards.
         """
         with self._changed:
             while self._in_progress and self._in_progress[0][0] <= pts:
@@ -178,7 +182,9 @@ class KeepUp(Stage[Frame]):
         return not self._models_hold_frames and self._clock() < self._late_at + WINDOW_SECONDS
 
     def _is_late(self) -> bool:
-        """Report whether the oldest queued frame is late; never shortly after the source was blocked, when that is unknown."""
+        """Report whether the oldest queued frame is late; False for a window after reading was blocked, when
+        arrivals are not representative.
+        """
         now, offset = self._clock(), self._due_offset()
         due, next_due = (item.pts * self._tick + offset for item in islice(self._queue, 2))
         if self._was_blocked() or now < next_due:
@@ -203,6 +209,8 @@ class KeepUp(Stage[Frame]):
 
 
 def keep_up_budget(shape: Shape) -> int:
-    """Return the maximum size in bytes of all queued frames: two windows, enough for a burst and for recognizing a file."""
-    frame = shape.width * shape.height * 3
+    """Return the maximum size in bytes of all queued frames: two windows, for a burst and for recognizing a file, but at
+    most MAX_QUEUE_BYTES, so large frames get less than that.
+    """
+    frame = shape.frame_bytes
     return max(frame, min(MAX_QUEUE_BYTES, ceil(2 * WINDOW_SECONDS * shape.rate) * frame))

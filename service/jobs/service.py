@@ -1,6 +1,6 @@
 """Service layer for the jobs of one server: create, inspect, accept, read, cancel and delete. Independent of HTTP and gRPC.
 
-After a crash at any point, `Jobs.start` resumes from what was committed.
+After a crash at any point, `Jobs.start` resumes from what was committed; with several servers, `take_over` does.
 """
 
 import asyncio
@@ -173,7 +173,7 @@ class Jobs(JobReader):
         self.scheduler.drain()
 
     async def stop(self) -> None:
-        """Stop every attempt; the next start resumes them from their last complete segments."""
+        """Stop every attempt; the next start resumes them from their last complete segments, except live jobs, which end."""
         self.drain()
         await self._tasks.stop()
         await self._recovery.stop()

@@ -50,8 +50,8 @@ from .metrics import Metrics
 from .settings import Settings
 from .standby import Standby, locked, make_state
 
-READY_SECONDS = 0.05  # between two readiness checks while no new jobs are accepted
-UNREADY_SECONDS = 1.0  # between two readiness checks while new jobs are accepted
+UNREADY_CHECK_SECONDS = 0.05  # between two readiness checks while no new jobs are accepted
+READY_CHECK_SECONDS = 1.0  # between two readiness checks while new jobs are accepted
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,8 @@ logger = logging.getLogger(__name__)
 class Server:
     """A server. Raises StoreError if its state folder, database or ports are unavailable.
 
-    standby: its place among servers that share the database and the state folder; without it, these belong to this server alone.
+    standby: its place among servers that share the database and, without an object store, the state folder; without it, both belong
+    to this server alone.
     ports: its ports, if they are open already.
     """
 
@@ -281,4 +282,4 @@ class Server:
             if ready is not announced:
                 announced = ready
                 await self._services.announce(serving=ready)
-            await asyncio.sleep(READY_SECONDS if not ready else UNREADY_SECONDS)
+            await asyncio.sleep(READY_CHECK_SECONDS if ready else UNREADY_CHECK_SECONDS)

@@ -49,7 +49,7 @@ class Claim:
 
 
 class SharedQueue:
-    """Shared queue of one database, as seen by one server. Every call is short. clock: Unix seconds."""
+    """Shared queue of one database, as seen by one server. Methods are short, blocking transactions. clock: Unix seconds."""
 
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -73,7 +73,10 @@ class SharedQueue:
             return list(connection.scalars(sa.select(jobs.c.owner).where(self._can_take).distinct()))
 
     def claim(self, can_run: Callable[[dict[str, Any]], bool], seconds: float) -> Claim | None:
-        """Claim the next job that has waited for at least `seconds` and whose spec `can_run` accepts; None if there is none."""
+        """Return who should get the next slot, without taking a job; None if no job waits that qualifies.
+
+        Only jobs that have waited for at least `seconds` and whose spec `can_run` accepts qualify.
+        """
         overdue = sa.and_(self._can_take, jobs.c.queued <= self._clock() - seconds)
         with self._database.snapshot() as connection:
             owners, running = self._owners_in_turn(connection, overdue)
@@ -81,10 +84,11 @@ class SharedQueue:
         return None if row is None else Claim(row["owner"], str(self._database.server), running)
 
     def take(self, can_run: Callable[[dict[str, Any]], bool]) -> DequeuedJob | None:
-        """Take the next job for this server; None if no job waits that it can run, by its spec.
+        """Take the next job for this server; None if it can run none of the waiting jobs, by their specs.
 
-        The job belongs to the owner with the fewest running attempts over all servers; among equals, to the one served longest ago.
-        Of that owner's jobs, those that were attempted before come first, then the oldest.
+        The job belongs to the owner with the fewest running attempts over all servers; among equals, to the one served longest ago,
+        then to the one whose job has waited longest. Of that owner's jobs, those that were attempted before come first, then the
+        oldest.
         """
         if not self.owners():
             return None

@@ -1,4 +1,4 @@
-"""Joining of a log while it grows, as fragmented MP4 or as Matroska without an index, into a pipe or to an address."""
+"""Joining of a log while it grows, in any container that can be written without seeking, into a pipe or to an address."""
 
 import heapq
 import io
@@ -29,7 +29,8 @@ logger = logging.getLogger(__name__)
 
 ABSENT_SECONDS = Fraction(2)  # of video, after which a live file begins without the tracks that are still missing
 PIECE_MILLISECONDS = 500  # duration of a fragment or cluster, which adds to a player's delay
-PROMPT_MILLISECONDS = 500  # by which a track may be ahead of the others in a live file
+LEAD_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written without them
+LIVE_LEAD_MILLISECONDS = 500  # the same in a live file
 OPTIONS = {
     # Segments begin with keyframes; segments that are no longer in the playlist are deleted.
     "hls": {"hls_time": "2", "hls_list_size": "6", "hls_flags": "delete_segments+independent_segments+temp_file"},
@@ -37,7 +38,6 @@ OPTIONS = {
     "mpegts": {"omit_video_pes_length": "0"},  # so that players know the end of a frame before the next one arrives
     "nut": {"syncpoints": "none", "strict": "experimental"},  # the muxer would keep all sync points in memory
 }
-APART_MILLISECONDS = 2000  # by which a track may be ahead of the others before it is written without them
 
 
 class Writable(Protocol):
@@ -49,8 +49,8 @@ class Writable(Protocol):
 class StreamedFile:
     """A file that is written while its log grows. Leaving its `with` block without an error writes the end of the file.
 
-    The header lists every track, so nothing is written before each track has its first fragment; no track is lost for starting
-    late.
+    The header lists every track, so nothing is written before each track has its first fragment, however late
+    a track starts, unless `prompt` is set.
     target: an open file, or a path or address that libavformat opens itself.
     prompt: for live results. Packets are written without delay, samples hidden at the end are kept, and a track without
     data in the first `ABSENT_SECONDS` of video is left out. MP4 and QuickTime then consist of the log's fragments after a header
@@ -112,9 +112,8 @@ class StreamedFile:
         if not self._prompt or "video" not in self._waiting:
             return False
         video = self._waiting["video"]
-        return (video[-1].pts + video[-1].duration - video[0].pts) * self._log.tracks[
-            "video"
-        ].time_base >= ABSENT_SECONDS
+        ticks = video[-1].pts + video[-1].duration - video[0].pts
+        return ticks * self._log.tracks["video"].time_base >= ABSENT_SECONDS
 
     def _leave_out(self, track: str) -> None:
         if track not in self._left_out:
@@ -133,7 +132,10 @@ class StreamedFile:
             output.close()
 
     def _write(self) -> "OutputContainer":
-        """Write the waiting fragments, except the latest packet of each track, which may be its last and need trimming."""
+        """Write the waiting fragments.
+
+        Unless `prompt` is set, the latest packet of each track waits, because it may be its last and need trimming.
+        """
         waiting, self._waiting = self._waiting, defaultdict(list)
         output = self._output or self._open(waiting)
         if self._fragments is not None:
@@ -175,7 +177,7 @@ class StreamedFile:
         options = {
             "fflags": "+bitexact",  # no random values, so that equal logs give equal files
             "flush_packets": "1",
-            "max_interleave_delta": str((PROMPT_MILLISECONDS if self._prompt else APART_MILLISECONDS) * 1000),
+            "max_interleave_delta": str((LIVE_LEAD_MILLISECONDS if self._prompt else LEAD_MILLISECONDS) * 1000),
         }
         if self._container in MATROSKA:
             options |= {"cluster_time_limit": "0" if self._prompt else str(PIECE_MILLISECONDS)}
