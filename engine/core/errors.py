@@ -1,10 +1,14 @@
 """The engine's exception hierarchy: every error that a caller can act on, each with the exit code of the command line."""
 
 import errno
+import os
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import chain, count
+from pathlib import Path, PurePosixPath
+
+from .text import redacted
 
 
 class UpresError(Exception):
@@ -25,14 +29,24 @@ class SourceError(UpresError):
 
 
 class FetchFirstError(SourceError):
-    """Raised when a source on the web must be downloaded before it can be read. file: the name of the downloaded file."""
+    """Raised when a source on the web must be downloaded before it can be read.
+
+    file: the suggested name of the downloaded file, which does not exist yet. An address with secrets is not part of the message.
+    """
 
     def __init__(self, address: str, why: str) -> None:
         self.address = address
-        self.file = address.partition("?")[0].rstrip("/").rpartition("/")[2]
-        super().__init__(
-            f"{address}: {why}, so fetch it first: curl -Lo {shlex.quote(self.file)} {shlex.quote(address)}"
-        )
+        self.file = _unused(address.partition("?")[0].rstrip("/").rpartition("/")[2])
+        shown = redacted(address)
+        source = shlex.quote(address) if shown == address else "FULL_ADDRESS"
+        super().__init__(f"{shown}: {why}, so fetch it first: curl -Lo {shlex.quote(self.file)} {source}")
+
+
+def _unused(name: str) -> str:
+    """Return a name like this one of which no file exists in the current folder."""
+    path = PurePosixPath(name)
+    names = chain([name], (f"{path.stem}-{number}{path.suffix}" for number in count(2)))
+    return next(each for each in names if not os.path.lexists(each))
 
 
 class UnreachableError(SourceError):

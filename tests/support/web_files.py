@@ -10,6 +10,7 @@ from urllib.parse import unquote, urlsplit
 class WebFiles(ThreadingHTTPServer):
     """files: bytes by path. answers: statuses of the next responses, before it serves normally.
 
+    open_ranges: False to send the whole file for `bytes=0-`.
     most: bytes of a response after which the connection is closed. blocks: block size to which range starts are rounded down.
     hold: event that delays the body after the header; silent: event that delays the whole response.
     tag: the ETag of every file. requests: the ranges requested so far.
@@ -22,7 +23,7 @@ class WebFiles(ThreadingHTTPServer):
         self.files = files
         self.answers = deque()
         self.most = None
-        self.ranges = True
+        self.ranges, self.open_ranges = True, True
         self.blocks = 1
         self.tag = '"1"'
         self.kind = "video/mp4"
@@ -61,19 +62,24 @@ class Handler(BaseHTTPRequestHandler):
         if status != 200 or data is None:
             self.send_error(404 if data is None else status)
             return
-        asked_range = re.fullmatch(r"bytes=(\d+)-", self.headers["Range"] or "")
+        asked_range = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers["Range"] or "")
+        if asked_range and asked_range.groups() == ("0", "") and not server.open_ranges:
+            asked_range = None
         same = self.headers["If-Range"] in (None, server.tag)
         start = int(asked_range[1]) // server.blocks * server.blocks if asked_range and server.ranges and same else None
+        end = len(data) if start is None or not asked_range[2] else int(asked_range[2]) + 1
         self.send_response(200 if start is None else 206)
         if start is not None:
-            self.send_header("Content-Range", f"bytes {start}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - (start or 0)))
+            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")
+        if not server.open_ranges:
+            self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(end - (start or 0)))
         self.send_header("Content-Type", server.kind)
         self.send_header("ETag", server.tag)
         self.end_headers()
         server.arrived.set()
         server.hold.wait(60)
-        self.wfile.write(data[start or 0 :][: server.most])
+        self.wfile.write(data[start or 0 : end][: server.most])
 
     def log_message(self, *_):
         """Log nothing."""

@@ -80,6 +80,7 @@ class WebFile(io.RawIOBase):
         self._position = 0
         self._size: int | None = None
         self._version: str | None = None
+        self._bounded = False  # whether the server ignores ranges that select the whole file
         self._response: HTTPResponse | None = None
         self._stopped = threading.Event()
         self._responses = SimpleQueue[HTTPResponse | Exception]()  # to the last request
@@ -165,7 +166,9 @@ class WebFile(io.RawIOBase):
         )
 
     def _receive(self, buffer: memoryview | bytearray) -> int:
-        response = self._response or self._connect()
+        response = self._response
+        if response is None or response.isclosed():  # closed: read to the end of its range
+            response = self._connect()
         if self._stopped.is_set():  # set while there was no connection that could be shut down
             raise Interrupted
         size = response.readinto(buffer)
@@ -216,12 +219,18 @@ class WebFile(io.RawIOBase):
                     late.close()
             raise response
         self._response = response
+        if self._ignores_open_range(response):
+            self._drop()
+            self._bounded = True
+            self._connect()  # requests one byte; the response contains the size
+            self._drop()
+            return self._connect()
         self._check(response)
         return response
 
     def _request(self) -> HTTPResponse:
         headers = {
-            "Range": f"bytes={self._position}-",
+            "Range": self._range(),
             "Accept-Encoding": "identity",
             "User-Agent": f"upres/{version('upres')}",
         }
@@ -237,6 +246,16 @@ class WebFile(io.RawIOBase):
         except ValueError as error:
             raise SourceError(f"{redacted(self._address)}: is not a valid address ({redacted(str(error))})") from error
         return response
+
+    def _range(self) -> str:
+        if not self._bounded or self._position:
+            return f"bytes={self._position}-"
+        return f"bytes=0-{max(0, (self._size or 0) - 2)}"
+
+    def _ignores_open_range(self, response: HTTPResponse) -> bool:
+        """Report whether a server that accepts ranges sent the whole file for `bytes=0-`, as RFC 9110 permits."""
+        accepts_ranges = response.headers.get("Accept-Ranges", "").strip().lower() == "bytes"
+        return self._size is None and not self._bounded and response.status == 200 and accepts_ranges
 
     def _check(self, response: HTTPResponse) -> None:
         """Raise SourceError if a response is not the file that was opened, from the requested position on."""

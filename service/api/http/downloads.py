@@ -11,13 +11,19 @@ TYPES = {"mp4": "video/mp4", "jpg": "image/jpeg"}
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
+def single_range(header: str | None) -> re.Match[str] | None:
+    """Return the match of a Range header; None if it is missing, malformed or has several ranges, so that it is ignored."""
+    match = RANGE.fullmatch(header.strip()) if header else None
+    return None if match is None or match.groups() == ("", "") else match
+
+
 def part(header: str | None, size: int) -> tuple[int, int] | None:
     """Return the start and end offset (exclusive) of a Range header; None if it cannot be satisfied.
 
-    A missing or malformed header, or one with several ranges, selects everything.
+    A header that is not a single range selects everything.
     """
-    match = RANGE.fullmatch(header.strip()) if header else None
-    if match is None or match.groups() == ("", ""):
+    match = single_range(header)
+    if match is None:
         return 0, size
     first, last = match.groups()
     if not first:

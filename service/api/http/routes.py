@@ -18,7 +18,7 @@ from upres.service.domain.errors import NotFoundError
 from upres.service.jobs.service import Jobs
 
 from . import schemas
-from .downloads import TYPES, Download, part
+from .downloads import TYPES, Download, part, single_range
 from .errors import handle_error, handle_gone, handle_http, handle_invalid
 from .forms import FormRoute
 from .job_routes import JobRoutes
@@ -144,12 +144,13 @@ class Web:
             return Response(picture, media_type=kind)
         key = await self._jobs.key_of(name)
         size = await self._jobs.result_size(key)
-        byte_range = part(request.headers.get("range") if request.method == "GET" else None, size)
+        requested = request.headers.get("range") if request.method == "GET" else None
+        byte_range = part(requested, size)
         if byte_range is None:
             return Response(None, 416, {"Content-Range": f"bytes */{size}"})
         start, end = byte_range
         headers = {"Content-Type": kind, "Accept-Ranges": "bytes", "Content-Length": str(end - start)}
-        if (start, end) != (0, size):
+        if single_range(requested):
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{size}"
         if request.method == "HEAD":
             return Response(None, 200, headers)

@@ -91,6 +91,28 @@ def test_what_is_no_file_that_can_be_read_from_any_place_is_refused_with_what_wo
         WebFile(server.url("data"))
 
 
+def test_a_server_that_sends_the_whole_file_for_an_open_range_is_read_by_ranges(server):
+    """RFC 9110 lets a server ignore `bytes=0-`; one that announces ranges is asked for a bounded one before it is refused."""
+    server.open_ranges = False
+    with WebFile(server.url("data")) as file:
+        assert file.readall() == CONTENT
+        assert file.seek(500) == 500 and file.read(9) == CONTENT[500:509]
+        assert file.seek(0) == 0 and file.read(9) == CONTENT[:9]
+    server.ranges = False
+    with pytest.raises(SourceError, match="does not support range requests"):
+        WebFile(server.url("data"))
+
+
+def test_the_command_that_fetches_a_file_shows_no_secret_and_overwrites_nothing(server, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.mp4").touch()
+    server.ranges = False
+    with pytest.raises(SourceError) as refused:
+        WebFile(server.url("a.mp4?signature=SECRET"))
+    assert str(refused.value).endswith("fetch it first: curl -Lo a-2.mp4 FULL_ADDRESS")
+    assert "SECRET" not in str(refused.value) and refused.value.file == "a-2.mp4"
+
+
 def test_nobody_there_is_said_so(server):
     server.shutdown()
     server.server_close()

@@ -65,6 +65,10 @@ def test_results_have_ranges_and_their_links_are_signed(web, poll, clip):
     assert (part.status_code, part.content) == (206, whole[10:20])
     assert part.headers["content-range"] == f"bytes 10-19/{len(whole)}"
     assert httpx.get(url, headers={"Range": "bytes=-5"}).content == whole[-5:]
+    everything = httpx.get(url, headers={"Range": "bytes=0-"})  # players ask for it to see whether ranges are supported
+    assert (everything.status_code, everything.content) == (206, whole)
+    assert everything.headers["content-range"] == f"bytes 0-{len(whole) - 1}/{len(whole)}"
+    assert httpx.get(url, headers={"Range": "bytes=0-1,5-6"}).status_code == 200
     assert httpx.get(url, headers={"Range": f"bytes={len(whole)}-"}).status_code == 416
     head = httpx.head(url)
     assert (head.status_code, head.headers["content-length"], head.content) == (200, str(len(whole)), b"")
