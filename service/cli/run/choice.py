@@ -86,6 +86,24 @@ class Choice:
         models = self._loaded[key] = tuple(model for model, _ in pairs)
         return models, [*notes, *(note for _, note in pairs if note), *self._notes(models)]
 
+    @property
+    def named_by(self) -> str:
+        """Return " instead of --model" if that option names the models, likewise for --chain; else an empty text."""
+        options = self._options
+        return " instead of --chain" if options.chain else " instead of --model" if options.model else ""
+
+    def is_untuned(self, models: Collection[Model]) -> bool:
+        """Report whether `upres tune` could choose another runtime: it is not named, and was not measured for any of these."""
+        single = [model for model in models if isinstance(model, PerFrameModel)]
+        return self._options.runtime == "auto" and bool(single) and not any(model.why for model in single)
+
+    def alternative(self, name: str, **changed: str) -> Model:
+        """Load another model with the same options, except for those that are changed. Raises as `registry.load`."""
+        options = self._options
+        how = {"content": options.content, "quality": options.quality, "runtime": options.runtime}
+        with signals.exiting_on_signals():
+            return registry.load(name, **{**how, **changed})[0]
+
     def load_stepped(self, selection: Selection) -> tuple[tuple[Model, ...], list[str]]:
         """Load a model with lighter ones that can replace it. Returns as `load`; raises SettingsError for a chain."""
         if len(selection.names) > 1:

@@ -108,7 +108,7 @@ class Stills:
         source = "stdin" if pair.source == "-" else pair.source
         self.report.predicted(source, "stdout" if piped else str(target), prediction, models)
         size = picture.width, picture.height
-        check_patience(prediction, models, size, self.report, self.options, piped=pair.source == "-")
+        check_patience(prediction, models, size, self.report, self.options, self.choice, piped=pair.source == "-")
         if self.options.dry_run and not piped:
             warn_about_existing_target(
                 self.report, self.options, lambda overwrite: self._check(pair, target, overwrite)

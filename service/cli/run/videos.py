@@ -76,7 +76,13 @@ class Videos:
             name = _name(pair.source, "stdin")
             self.report.predicted(name, _name(target, "stdout"), prediction, work.job.models)
             check_patience(
-                prediction, work.job.models, _size(work), self.report, self.options, piped=pair.source == "-"
+                prediction,
+                work.job.models,
+                _size(work),
+                self.report,
+                self.options,
+                self.choice,
+                piped=pair.source == "-",
             )
             if self.options.dry_run:
                 self._warn_about_existing_target(work, target)
