@@ -1,5 +1,6 @@
 """Server settings, read from `UPRES_…` environment variables and one TOML file; the environment takes precedence."""
 
+import os
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable
@@ -16,6 +17,7 @@ from upres.engine.core.errors import SettingsError
 from upres.engine.models.catalog import SLUGS
 from upres.engine.models.manifest import QUALITIES
 from upres.engine.runtime import registry as runtimes
+from upres.service.domain.invalid_settings import Environment, invalid_settings
 from upres.service.domain.job_logging import Format
 from upres.service.domain.policy import LiveLogBounds, Policy
 from upres.service.domain.spec import PROFILES, Limits
@@ -24,6 +26,7 @@ from upres.service.execution.pull.puller import PORTS
 OTHERS = frozenset({"UPRES_CACHE", "UPRES_KEY", "UPRES_MODEL_MIRROR", "UPRES_RANDOM_WEIGHTS", "UPRES_SERVER"})
 """Variables of other commands."""
 NEARLY = 0.8  # minimum similarity by difflib to suggest a setting
+SECRET = frozenset({"api_key", "database", "live_sources", "results", "store"})  # they are, or contain, passwords
 EVERYWHERE = ("0.0.0.0", "::")
 
 HOSTED_UPLOAD = 52_428_800  # bytes
@@ -193,7 +196,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the sources by precedence: arguments, then the environment, then the file."""
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+        return init_settings, Environment(settings_cls), TomlConfigSettingsSource(settings_cls)
 
     def address(self, port: int) -> str:
         """Return the listening address in the form used in URLs."""
@@ -284,11 +287,7 @@ def load(file: Path | None = None, **values: Any) -> Settings:  # noqa: ANN401 -
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"{file}: is not TOML: {error}") from error
     except ValidationError as error:
-        problems = error.errors(include_url=False)
-        messages = [
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg'].removeprefix('Value error, ')}"
-            for problem in problems
-        ]
-        if any(problem["type"] == "extra_forbidden" for problem in problems):
+        messages = invalid_settings(error, values, os.environ, file, SECRET)
+        if any(problem["type"] == "extra_forbidden" for problem in error.errors()):
             messages.append(f"the settings are {', '.join(Settings.model_fields)}")
         raise SettingsError("; ".join(messages)) from error

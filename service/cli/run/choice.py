@@ -100,9 +100,9 @@ class Choice:
     def alternative(self, name: str, **changed: str) -> Model:
         """Load another model with the same options, except for those that are changed. Raises as `registry.load`."""
         options = self._options
-        how = {"content": options.content, "quality": options.quality, "runtime": options.runtime}
+        how = {"content": options.content, "quality": options.quality} | changed
         with signals.exiting_on_signals():
-            return registry.load(name, **{**how, **changed})[0]
+            return registry.load(name, content=how["content"], quality=how["quality"], runtime=options.runtime)[0]
 
     def load_stepped(self, selection: Selection) -> tuple[tuple[Model, ...], list[str]]:
         """Load a model with lighter ones that can replace it. Returns as `load`; raises SettingsError for a chain."""

@@ -27,6 +27,29 @@ def test_every_wrong_setting_is_named(tmp_path):
         load(file)
 
 
+def test_a_wrong_variable_is_named_with_its_value_and_all_others(tmp_path, monkeypatch):
+    file = tmp_path / "upres.toml"
+    file.write_text("slots = 0\n")
+    for name, value in {"QUEUE": "abc", "WORKERS": "-1", "PRELOAD": "x2", "LIVE_SOURCES": "very-secret"}.items():
+        monkeypatch.setenv(f"UPRES_{name}", value)
+    with pytest.raises(SettingsError) as refused:
+        load(file)
+    message = str(refused.value)
+    assert "UPRES_QUEUE: must be a valid integer" in message and "got 'abc'" in message
+    assert "UPRES_WORKERS: must be" in message and "got '-1'" in message
+    assert "UPRES_PRELOAD: must be a valid list" in message and "got 'x2'" in message
+    assert f"{file}: slots: must be" in message
+    assert "UPRES_LIVE_SOURCES: must be" in message and "very-secret" not in message
+
+
+def test_the_value_of_an_unknown_setting_is_not_shown(tmp_path):
+    file = tmp_path / "upres.toml"
+    file.write_text('api_kee = "very-secret"\n')
+    with pytest.raises(SettingsError, match="api_kee: is not a setting") as refused:
+        load(file)
+    assert "very-secret" not in str(refused.value)
+
+
 def test_a_runtime_and_a_quality_are_those_of_the_engine():
     with pytest.raises(SettingsError, match=r"runtime.*auto, cuda, .*openvino, tensorrt.*quality.*exact, high"):
         load(runtime="fastest", quality="best")
