@@ -56,7 +56,7 @@ class Endpoint:
             else:
                 self.port = server.add_secure_port(address, credentials)
         except RuntimeError as error:
-            raise StoreError(f"cannot listen on {address}; is another server running there?") from error
+            raise StoreError(f"cannot listen on {address} for gRPC: {error}") from error
 
     async def start(self) -> None:
         """Start to serve."""

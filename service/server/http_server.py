@@ -31,7 +31,10 @@ class Http:
 
     def __init__(self, settings: Settings, app: ASGIApp | None = None) -> None:
         self.app = app
-        self._socket = _listen(settings.host, settings.http_port)
+        try:
+            self._socket = bind_port(settings.host, settings.http_port)
+        except OSError as error:
+            raise StoreError(f"cannot listen on {settings.address(settings.http_port)}: {error.strerror}") from error
         self.port: int = self._socket.getsockname()[1]
         config = uvicorn.Config(
             self._answer,
@@ -71,8 +74,8 @@ class Http:
             await self._task
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind the port. The protocol is explicit because asyncio sets TCP_NODELAY only on sockets marked as TCP."""
+def bind_port(host: str, port: int) -> socket.socket:
+    """Bind a port; raises OSError. The protocol is explicit because asyncio sets TCP_NODELAY only on sockets marked as TCP."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listening = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,9 +84,7 @@ def _listen(host: str, port: int) -> socket.socket:
             listening.setsockopt(socket.IPPROTO_TCP, unsent, UNSENT_BYTES)
     try:
         listening.bind((host, port))
-    except OSError as error:
+    except OSError:
         listening.close()
-        raise StoreError(
-            f"cannot listen on port {port} of {host} ({error.strerror}); is another server running there?"
-        ) from error
+        raise
     return listening

@@ -14,7 +14,7 @@ import websockets
 from serving import Rpc, ServerProcess
 
 from upres.service.server.connections import WORK_FILES, Idle, TimedConnection, max_connections, raise_file_limit
-from upres.service.server.http_server import _listen
+from upres.service.server.http_server import bind_port
 from upres.v2 import upscale_pb2 as pb
 
 MANY = 1100
@@ -131,7 +131,7 @@ async def sockets_of_one_endpoint(most):
     http = partial(TimedConnection, idle=Idle(most), seconds=60)
     server = uvicorn.Server(uvicorn.Config(app, lifespan="off", log_config=None, http=http, ws="websockets-sansio"))
     server.capture_signals = nullcontext
-    listening = _listen("127.0.0.1", 0)
+    listening = bind_port("127.0.0.1", 0)
     async with asyncio.timeout(60):
         serving = asyncio.create_task(server.serve([listening]))
         while not server.started:
@@ -184,7 +184,7 @@ def test_answers_leave_at_once():
             options.set_result(writer.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
             writer.close()
 
-        listening = _listen("127.0.0.1", 0)
+        listening = bind_port("127.0.0.1", 0)
         async with await asyncio.start_server(serve, sock=listening):
             _, writer = await asyncio.open_connection(*listening.getsockname())
             assert await asyncio.wait_for(options, 20) == 1
