@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from av.codec.hwaccel import HWAccel
 
@@ -14,21 +15,27 @@ PROBE = f"{__package__}.video_engines_process"
 
 @dataclass(frozen=True, slots=True)
 class VideoEngine:
-    """NVENC or NVDEC. built_in: FFmpeg's names of it; empty if it was built without. problem: why it cannot be opened."""
+    """NVENC or NVDEC. built_in: FFmpeg's names of it; empty if it was built without, None if this could not be tested.
+
+    problem: why it cannot be opened.
+    """
 
     name: str
-    built_in: tuple[str, ...]
+    built_in: tuple[str, ...] | None
     problem: str | None
 
 
 def video_engines(probe: str = PROBE) -> tuple[VideoEngine, VideoEngine]:
     """Try to open NVENC and NVDEC in a separate process. Never raises, and waits a bounded time."""
     report = ask(probe)
-    encoder, decoder = (report.get(name, {}) for name in ("nvenc", "nvdec"))
-    return (
-        VideoEngine("NVENC", tuple(encoder.get("built_in", ())), encoder.get("problem", report.get("problem"))),
-        VideoEngine("NVDEC", tuple(decoder.get("built_in", ())), decoder.get("problem", report.get("problem"))),
-    )
+    return _engine("NVENC", report), _engine("NVDEC", report)
+
+
+def _engine(name: str, report: dict[str, Any]) -> VideoEngine:
+    tested = report.get(name.lower())
+    if tested is None:
+        return VideoEngine(name, None, report.get("problem"))
+    return VideoEngine(name, tuple(tested["built_in"]), tested["problem"])
 
 
 def nvdec() -> HWAccel:

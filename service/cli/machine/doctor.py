@@ -172,6 +172,9 @@ def _media(engines: tuple[VideoEngine, ...], driver: Driver) -> Iterator[Finding
             f"encoder {codec} ({format_name})", "available" if available else "missing", remedy, missing=not available
         )
     for engine in engines:
+        if engine.built_in is None:
+            yield Finding(engine.name, f"could not be tested: {engine.problem}")
+            continue
         built_in = ", ".join(engine.built_in) or "not built in"
         state = f"{built_in}; {engine.problem or 'opens'}"
         yield Finding(engine.name, state, _video_remedy(engine) if engine.problem and driver.gpus else None)

@@ -95,6 +95,7 @@ def test_video_engines_are_tried_not_assumed(monkeypatch):
             assert engine.problem == nvidia_process.NO_DRIVER
     monkeypatch.setattr(video_engines, "ask", lambda probe: {"problem": "no answer within 15 s"})
     assert [engine.problem for engine in video_engines.video_engines()] == ["no answer within 15 s"] * 2
+    assert [engine.built_in for engine in video_engines.video_engines()] == [None] * 2
 
 
 def test_gpus_on_the_bus_and_in_the_kernel_are_found_without_a_driver(tmp_path):

@@ -85,6 +85,12 @@ def test_nvenc_that_is_not_there_is_explained_by_its_reason():
     assert findings_by_name(with_gpus(H100))["NVENC"].remedy is None
 
 
+def test_video_engines_that_could_not_be_tested_are_not_called_missing():
+    engines = tuple(VideoEngine(name, None, "Permission denied") for name in ("NVENC", "NVDEC"))
+    rows = findings_by_name(with_gpus(H100), engines=engines)
+    assert rows["NVDEC"].state == "could not be tested: Permission denied" and rows["NVDEC"].remedy is None
+
+
 def test_versions_of_what_engines_need_are_shown():
     installed = CPU_ONLY | {"cuda-core": "1.2.0", "tensorrt-cu13": "11.4.0", "tensorrt-rtx": "1.7.1"}
     rows = findings_by_name(with_gpus(H100), installed)
