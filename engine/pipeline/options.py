@@ -172,5 +172,5 @@ def _height_advice(requested: int, height: int, scale: int) -> str:
         return f"RealESRGAN_Vid_x4 gives {4 * height}"
     if needed <= 16:
         pair = f"RealESRGAN_Vid_x4,RealESRGAN_Vid_x{2 if needed <= 8 else 4}"
-        return f"no single model upscales more than four times; chain two: `models` {pair}"
+        return f"a chain of two models gives {height * (8 if needed <= 8 else 16)}: `models` {pair}"
     return f"request at most {scale * height}, or omit it"

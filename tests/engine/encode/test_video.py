@@ -19,6 +19,7 @@ from upres.engine.encode.options import Encoder, resolve
 from upres.engine.encode.publisher import Publisher
 from upres.engine.encode.video import pieces
 from upres.engine.encode.video_track import VideoTrack
+from upres.engine.pipeline.options import check_height
 from upres.engine.pipeline.progress import Progress
 from upres.engine.pipeline.run import run
 from upres.engine.segments.memory import MemoryLog
@@ -164,3 +165,12 @@ def test_behind_a_hole_that_a_live_source_leaves_a_key_frame_comes(codec):
     for piece in pieces(iter(frames), encoding, shape, at_shots=False):
         video.push(piece)
     assert [fragment.independent for fragment in log.fragments("video")] == [True, False, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("requested", "scale", "advice"), [(1080, 8, "gives 1536: .*x4,.*x4"), (600, 4, "gives 768: .*x4,.*x2")]
+)
+def test_a_height_beyond_a_chain_is_answered_with_one_that_reaches_it(requested, scale, advice):
+    with pytest.raises(SettingsError, match=advice) as refused:
+        check_height(requested, 96, scale)
+    assert "no single model" not in str(refused.value)
