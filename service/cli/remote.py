@@ -228,10 +228,12 @@ def _status_name(job: "pb.Job") -> str:
 
 
 def raise_if_failed(job: "pb.Job") -> None:
-    """Raise RemoteError if a job failed."""
+    """Raise RemoteError if a job failed or was cancelled."""
     from upres.service.client.errors import RemoteError
     from upres.v2 import upscale_pb2 as pb
 
     if job.status == pb.Job.STATUS_ERROR:
+        if job.error.reason == "CANCELLED":
+            raise RemoteError("the job was cancelled")
         again = "; it can be submitted again" if job.error.retryable else ""
         raise RemoteError(f"the job failed: {job.error.message} ({job.error.reason}){again}")
