@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import re
 import secrets
 import time
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from upres.service.storage.job_store import Store
 from upres.service.storage.schema import keys
 
 PREFIX = "upres_"
+NAME = re.compile(r"[A-Za-z0-9_=@,.;-]+")  # legal characters in a Pusher channel, whose name contains that of the key
 _ALL = sa.select(keys.c.name, keys.c.hash, keys.c.created_at, keys.c.revoked_at).order_by(keys.c.created_at)
 
 
@@ -36,10 +38,14 @@ class Keys:
     def add(self, name: str, secret: str | None = None) -> str:
         """Create a key, by default with a random secret; return the secret, which cannot be read again.
 
-        Raises ConflictError if the name is taken, even by a revoked key, as jobs belong to names; SettingsError for an empty name.
+        Raises ConflictError if the name is taken, even by a revoked key, as jobs belong to names; SettingsError for a name
+        that is empty or has other characters than a Pusher channel.
         """
-        if not name.strip():
-            raise SettingsError("a key needs a name that identifies its owner")
+        if not NAME.fullmatch(name):
+            raise SettingsError(
+                "a key needs a name that identifies its owner, of letters of ASCII, digits and the characters _ - = @ , . ; "
+                f"because it becomes part of a Pusher channel; got {name!r}"
+            )
         secret = secret or PREFIX + secrets.token_urlsafe(32)
         with self._store.transaction() as connection:
             if connection.scalar(sa.select(keys.c.name).where(keys.c.name == name)):

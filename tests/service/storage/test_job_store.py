@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 import databases
 import pytest
 
+from upres.engine.core.errors import SettingsError
 from upres.service.auth.api_keys import Keys
 from upres.service.domain import states
 from upres.service.domain.errors import ConflictError, DiskFullError, NotFoundError, StoreError
@@ -109,6 +110,13 @@ def test_a_store_survives_and_knows_its_version(tmp_path):
     second.close()
     with pytest.raises(StoreError, match="unable to open"):
         Store(f"sqlite:///{tmp_path}/nowhere/jobs.db")
+
+
+@pytest.mark.parametrize("name", ["", " ", "a b/c", "grün", "a\n"])
+def test_a_key_whose_name_a_pusher_channel_cannot_contain_is_refused(store, name):
+    with pytest.raises(SettingsError, match="_ - = @ , "):
+        Keys(store).add(name)
+    assert Keys(store).add("a_b-c=d@e,f.g;1")
 
 
 def test_keys_are_known_by_their_hash_only(store):
