@@ -18,9 +18,8 @@ import numpy as np
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.models import per_frame
 from upres.engine.models.manifest import QUALITIES
-from upres.export.distill import sources, video
+from upres.export.distill import drawn, sources, video
 from upres.export.measurements import record
-from upres.export.quantize import drawn
 from upres.export.quantize.samples import DRAWN, evaluation_pictures, ramp, window
 
 NETWORKS = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")

@@ -11,7 +11,7 @@ from upres.engine.core.frame import Frame, Pixels
 from upres.engine.core.model import Model
 from upres.export.families.layers import halve
 
-from . import video
+from . import drawn, video
 from .sources import Media
 
 SIDE = 144
@@ -22,6 +22,8 @@ FRAMES = 4
 """Frames of a compressed clip. Patches are cut from all of them: keyframes, and frames predicted from others."""
 CROPS = 8
 """Patches that are cut from one clip, because decoding and compressing it takes longer than the teacher."""
+DRAWN, SATURATED = 0.05, 0.15
+"""Shares of clips that are drawn over and whose colors are saturated; their edges are harder than those of the media."""
 REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
 RATES = (None, 17, 20, 20, 23, 23, 23, 26, 29, 33)
 METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
@@ -112,7 +114,7 @@ def _draw(media: dict[Path, Media], margin: int, rng: np.random.Generator) -> li
     weights = np.array([one.weight for one in media.values()])
     while True:
         path = list(media)[rng.choice(len(media), p=weights / weights.sum())]
-        clip = _degrade(_clip(path, media[path], rng), rng)
+        clip = _degrade(_recolor(_clip(path, media[path], rng), rng), rng)
         if min(clip[0].shape[:2]) >= SIDE + 2 * margin:
             return clip
 
@@ -146,6 +148,23 @@ def _clip(path: Path, media: Media, rng: np.random.Generator) -> list[Pixels]:
         step = tuple(int(step) for step in rng.integers(0, 4, 2))
         frames = list(video.windows(frames[0], FRAMES, (step[0], step[1]), wide - 12, tall - 12))
     return frames
+
+
+def _recolor(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+    """Draw over a few clips, the same over every frame, and saturate the colors of a few."""
+    if rng.random() < DRAWN:
+        kind, seed = str(rng.choice([*drawn.KINDS])), int(rng.integers(2**32))
+        clip = [drawn.draw(kind, frame, (None,), None, np.random.default_rng(seed)) for frame in clip]
+    if rng.random() < SATURATED:
+        factor = float(rng.uniform(1.5, 2.5))
+        clip = [_saturated(frame, factor) for frame in clip]
+    return clip
+
+
+def _saturated(pixels: Pixels, factor: float) -> Pixels:
+    """Multiply the distance of each pixel's color from gray."""
+    gray = pixels.mean(2, keepdims=True, dtype=np.float32)
+    return np.asarray(np.clip(np.rint(gray + factor * (pixels - gray)), 0, 255), np.uint8)
 
 
 def _degrade(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:

@@ -6,9 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from upres.engine.core.frame import Pixels
-from upres.export.distill import sources, video
-
-from . import drawn
+from upres.export.distill import drawn, sources, video
 
 SIDE = 72
 """The side of a calibration crop, in pixels."""

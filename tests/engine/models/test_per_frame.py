@@ -15,8 +15,8 @@ from upres.engine.models import manifest
 from upres.engine.models.per_frame import PerFrameModel, load
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.openvino_cpu import has_bfloat16
+from upres.export.distill.drawn import draw
 from upres.export.families.registry import identify
-from upres.export.quantize.drawn import draw
 from upres.export.verify.reference import reference
 from upres.export.weights.read import read
 

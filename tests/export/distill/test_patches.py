@@ -48,6 +48,18 @@ def test_a_target_is_what_the_teacher_makes_of_its_input(media, tmp_path):
     assert len(np.unique(found.inputs.reshape(8, -1), axis=0)) == 8
 
 
+@pytest.mark.parametrize("share", ["DRAWN", "SATURATED"])
+def test_drawn_and_saturated_clips_are_more_colorful_than_the_media(media, tmp_path, monkeypatch, share):
+    saturation = []
+    for value in (0.0, 1.0):
+        monkeypatch.setattr(patches, "DRAWN", 0.0)
+        monkeypatch.setattr(patches, "SATURATED", 0.0)
+        monkeypatch.setattr(patches, share, value)
+        patches_made, _ = make(media, tmp_path / str(value), shards=6)
+        saturation.append(np.ptp(patches_made.inputs.astype(int), axis=3).mean())
+    assert saturation[1] > 1.2 * saturation[0]
+
+
 def test_a_seed_gives_the_same_patches_and_shards_that_are_there_are_kept(media, tmp_path):
     first, _ = make(media, tmp_path / "a")
     again, _ = make(media, tmp_path / "b", shards=1)

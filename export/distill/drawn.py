@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from upres.engine.core.frame import Pixels
-from upres.export.distill import video
-from upres.export.distill.sources import Media
+
+from . import video
+from .sources import Media
 
 _MATPLOTLIB = "matplotlib==3.11.2"
 FONTS = (Media(_MATPLOTLIB, "STIXGeneral.ttf"), Media(_MATPLOTLIB, "DejaVuSansMono-BoldOblique.ttf"), None)
