@@ -11,7 +11,7 @@ from upres.engine.core.text import counted, number
 from upres.engine.decode.filters import PREFILTERS
 from upres.engine.decode.info import Info
 from upres.engine.encode.options import resolve
-from upres.engine.models.catalog import SLUGS
+from upres.engine.models.catalog import NETWORKS, SLUGS, full_name, slug_of
 from upres.engine.models.registry import CONTENTS
 
 from .errors import InvalidError, TooLargeError
@@ -96,11 +96,21 @@ def _check_live_source(spec: Spec, name: str, limits: Limits, problems: defaultd
         problems["live_source"].append(f"There is no live_source {name[:MOST_ECHOED]}; {known}.")
 
 
+def _offered(name: str, unavailable: Mapping[str, str]) -> str:
+    """Return which models a client can select here instead of an unknown one, and what a name of a network belongs to."""
+    offered = ", ".join(slug for slug in SLUGS if slug not in unavailable) or "none that this server can run"
+    message = f"there is no {name[:MOST_ECHOED]}, there are {offered}."
+    network = NETWORKS.get(full_name(name))
+    if network is None or network.content not in CONTENTS:
+        return message
+    return f"{message} {network.name} is a network of {slug_of(network.name).slug} for `content` {network.content}."
+
+
 def _check_model(spec: Spec, unavailable: Mapping[str, str], problems: defaultdict[str, list[str]]) -> None:
     field = "models" if spec.models else "model"
     for name in dict.fromkeys(spec.names):
         if name not in SLUGS:
-            problems[field].append(f"The selected {field[:5]} is invalid; there are {', '.join(SLUGS)}.")
+            problems[field].append(f"The selected model is invalid; {_offered(name, unavailable)}")
         elif name in unavailable:
             problems[field].append(f"The model {name} cannot run here: {unavailable[name]}.")
     if spec.models:

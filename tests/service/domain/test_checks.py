@@ -4,6 +4,7 @@ import media
 import pytest
 
 from upres.engine.decode.reader import Reader
+from upres.engine.models.catalog import SLUGS
 from upres.service.domain.checks import check_source, problems_of
 from upres.service.domain.errors import TooLargeError
 from upres.service.domain.spec import PROFILES, Limits, Spec
@@ -54,3 +55,14 @@ CHAIN = ("FlashVSR_Tiny", "RealESRGAN_Vid_x2")
 )  # fmt: skip
 def test_what_is_wrong_with_several_models_is_named(spec, problems):
     assert problems_of(spec, Limits(), {}) == problems
+
+
+def test_an_unknown_model_is_echoed_with_those_that_run_here_and_how_to_select_a_network():
+    unavailable = {"FlashVSR_Tiny": "not installed"}
+    [message] = problems_of(Spec("realesrgan-x4plus"), Limits(), unavailable)["model"]
+    assert message == (
+        "The selected model is invalid; there is no realesrgan-x4plus, there are RealESRGAN_Vid_x4, RealESRGAN_Vid_x2. "
+        "realesrgan-x4plus is a network of RealESRGAN_Vid_x4 for `content` photo."
+    )
+    [message] = problems_of(Spec("none" * 20), Limits(), dict.fromkeys(SLUGS, "broken"))["model"]
+    assert message.endswith(f"there is no {('none' * 20)[:40]}, there are none that this server can run.")
