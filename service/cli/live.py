@@ -14,7 +14,7 @@ import typer
 from upres.engine.core.text import counted, redacted
 
 from . import signals
-from .options import Crf, Overwrite, Prefilters, Tonemap, with_options
+from .options import Crf, Overwrite, Prefilters, Tonemap, check_names, with_options
 from .run.options import ModelOptions
 
 if TYPE_CHECKING:
@@ -93,6 +93,7 @@ def live(
         from .console import RemoteBar
         from .stdio import stdin, stdout
 
+    check_names([source, *(to or ())])
     if every_frame and step_down:
         raise SettingsError("--every-frame waits for the network, so --step-down has no effect; remove one of them")
     opened = stdin() if source == "-" else _address(source)

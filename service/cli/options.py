@@ -1,7 +1,7 @@
 """Options that several commands share, and groups of options, each declared once as a function that builds a value from them."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from fractions import Fraction
 from inspect import Parameter, Signature, signature
@@ -14,6 +14,12 @@ from upres.engine.decode.filters import PREFILTERS
 
 Command = Callable[..., None]
 TIME = re.compile(r"(?:(?:(\d{1,6}):)?(\d{1,6}):)?(\d{1,9}\.?\d{0,12}|\.\d{1,12})")
+
+
+def check_names(names: Iterable[str]) -> None:
+    """Raise SettingsError if a name of a source or target is empty."""
+    if not all(name.strip() for name in names):
+        raise SettingsError("a name is empty; an unset shell variable may be the cause")
 
 
 def scale_error(scale: object) -> SettingsError:

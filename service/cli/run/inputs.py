@@ -17,6 +17,7 @@ from upres.engine.decode.numbered import ImageSequence, pattern_of
 from upres.engine.decode.source import kind_of
 from upres.engine.images.formats import FORMATS
 from upres.engine.images.moving import MOVING
+from upres.service.cli.options import check_names
 
 from .options import Suffixes
 from .pair import Pair
@@ -38,8 +39,7 @@ def split_target(names: Sequence[str], inputs: Sequence[str], output: str | None
     every = [*inputs, *names]
     if not every:
         raise SettingsError("name a video: upres in.mp4, or upres in.mp4 out.mp4; for help: upres --help")
-    if not all(each.strip() for each in [*every, *([] if output is None else [output])]):
-        raise SettingsError("a name is empty; an unset shell variable may be the cause")
+    check_names([*every, *([] if output is None else [output])])
     if output is not None or not names or len(every) == 1:
         return every, output
     return every[:-1], every[-1]

@@ -147,6 +147,8 @@ def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_pa
     [
         (("missing.mp4",), 3, "missing.mp4: no such file"),
         (("a.mp4", "--to", "out.avi"), 5, "out.avi: the name must end in"),
+        (("a.mp4", "--to", ""), 2, "a name is empty; an unset shell variable may be the cause"),
+        (("", "--to", "out.mkv"), 2, "a name is empty; an unset shell variable may be the cause"),
         (("a.mp4", "--every-frame", "--step-down"), 2, "--step-down has no effect"),
         (("a.mp4", "--chain", "x2,x2", "--step-down", "--to", "out.mkv"), 2, "--step-down is for one model"),
         (("ftp://h/x", "--to", "out.mkv"), 3, "cannot read from ftp addresses"),
