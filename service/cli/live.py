@@ -6,16 +6,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from upres.engine.core.text import counted, redacted
+from upres.engine.models.catalog import SHORT
 
 from . import signals
-from .options import Crf, Overwrite, Prefilters, Tonemap, check_names, with_options
-from .run.options import ModelOptions
+from .options import Crf, Overwrite, Prefilters, Tonemap, check_names, parse_scale, with_options
+from .run.options import CONTENTS, ModelOptions, complete_models, completer
 
 if TYPE_CHECKING:
     from upres.engine.core.model import Model
@@ -66,7 +67,36 @@ StepDown = Annotated[
 Preset = Annotated[str, typer.Option(help="Encoding speed: ultrafast … veryslow.")]
 
 
-@with_options(choice=ModelOptions)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveModelOptions(ModelOptions):
+    """The same choice for a live source, with other defaults."""
+
+    scale: Annotated[
+        int | None,
+        typer.Option(
+            "--scale", "-s", metavar="N", parser=parse_scale, help="2, 3 or 4 times the width and height; by default 2."
+        ),
+    ] = None
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help=f"{', '.join(SHORT)}, or another of `upres models`; by default x2, or x4 with --scale 3 or 4.",
+            autocompletion=complete_models,
+        ),
+    ] = None
+    content: Annotated[
+        str,
+        typer.Option(
+            autocompletion=completer(CONTENTS),
+            help="photo, animation or live: which network of the model to use; by default live, the light one "
+            "(realesr-live-x2), or with --step-down the model's default network.",
+        ),
+    ] = "auto"
+
+
+@with_options(choice=LiveModelOptions)
 def live(
     source: Source,
     to: To = None,
@@ -79,7 +109,7 @@ def live(
     tonemap: Tonemap = False,
     overwrite: Overwrite = False,
     *,
-    choice: ModelOptions,
+    choice: LiveModelOptions,
 ) -> None:
     """Upscale a live source as it arrives, until it ends or Ctrl-C. No server is needed."""
     with signals.exiting_on_signals():
@@ -124,7 +154,7 @@ def live(
     typer.echo(_summary(running, progress), err=True)
 
 
-def _load_models(choice: ModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:
+def _load_models(choice: LiveModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:
     """Load the light network if there is one and the options do not choose another; returns the models and notes about them.
 
     step_down: load the model's default network instead, with the lighter ones that can replace it.

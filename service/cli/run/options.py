@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
 MAX_IMAGE_RATE = 1000  # maximum rate of numbered images
+CONTENTS = ("auto", "photo", "animation", "live")
 CONTAINERS = ("mp4", "mov", "mkv", "webm")
 KEPT = frozenset({".mov", ".mkv"})
 """Suffixes of sources that results keep by default."""
@@ -53,13 +54,13 @@ def _height(text: str) -> int:
     return int(height)
 
 
-def _models(incomplete: str) -> Iterator[str]:
+def complete_models(incomplete: str) -> Iterator[str]:
     """Complete the name of a model, or the last name in a list separated by commas."""
     before, comma, last = incomplete.rpartition(",")
     yield from (f"{before}{comma}{name}" for name in (*SHORT, *SLUGS, *NETWORKS) if name.startswith(last))
 
 
-def _completer(names: Iterable[str]) -> Callable[[str], list[str]]:
+def completer(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return a function that completes one of the given names."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
 
@@ -86,31 +87,31 @@ class ModelOptions:
             "--model",
             "-m",
             help=f"{', '.join(SHORT)}, or another of `upres models`; by default chosen by the scale.",
-            autocompletion=_models,
+            autocompletion=complete_models,
         ),
     ] = None
     chain: Annotated[
         str | None,
-        typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=_models),
+        typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=complete_models),
     ] = None
     content: Annotated[
         str,
         typer.Option(
-            autocompletion=_completer(("auto", "photo", "animation", "live")),
+            autocompletion=completer(CONTENTS),
             help="auto, photo, animation or live: which network of the model to use.",
         ),
     ] = "auto"
     quality: Annotated[
         str,
         typer.Option(
-            autocompletion=_completer(("exact", "high", "fast")),
+            autocompletion=completer(("exact", "high", "fast")),
             help="exact: float32. high: bfloat16 if the CPU has it, about 50 dB. fast: int8, about 40 dB on video, less on text.",
         ),
     ] = "high"
     runtime: Annotated[
         str,
         typer.Option(
-            autocompletion=_completer(RUNTIMES),
+            autocompletion=completer(RUNTIMES),
             help=f"{', '.join(RUNTIMES)}; cuda, tensorrt …: on an NVIDIA GPU. auto: the fastest that `upres tune` found.",
         ),
     ] = "auto"
@@ -125,7 +126,7 @@ class EncodingOptions:
     codec: Annotated[
         str,
         typer.Option(
-            autocompletion=_completer(NAMES),
+            autocompletion=completer(NAMES),
             help=f"{', '.join(NAMES)}. auto: H.264; HEVC above 4096 pixels per side or 8 bits; VP9 in WebM. ProRes needs MOV "
             "or MKV, FFV1 needs MKV.",
         ),
@@ -139,7 +140,7 @@ class EncodingOptions:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option(autocompletion=_completer(PRESETS), help="Encoding speed: ultrafast … veryslow; fast by default."),
+        typer.Option(autocompletion=completer(PRESETS), help="Encoding speed: ultrafast … veryslow; fast by default."),
     ] = None
     nvenc: Annotated[
         bool,
@@ -163,7 +164,7 @@ class EncodingOptions:
     container: Annotated[
         str | None,
         typer.Option(
-            autocompletion=_completer(CONTAINERS),
+            autocompletion=completer(CONTAINERS),
             help=f"{', '.join(CONTAINERS)}: the container of stdout (default mkv) and of results without a name (default: that "
             "of the source, or mp4).",
         ),
@@ -246,7 +247,7 @@ class SourceOptions:
     prefilter: Annotated[
         list[str] | None,
         typer.Option(
-            autocompletion=_completer(PREFILTERS), metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable."
+            autocompletion=completer(PREFILTERS), metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable."
         ),
     ] = None
     split: Annotated[

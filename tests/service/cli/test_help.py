@@ -1,9 +1,12 @@
 """The output of `upres --help`, and of every command's help."""
 
+import re
+
 import pytest
 from typer.testing import CliRunner
 
 from upres.service.cli.app import PANELS, build
+from upres.service.cli.live import LiveModelOptions, _load_models
 
 COMMANDS = [[name] for names in PANELS.values() for name in names]
 INNER = [["keys", "add"], ["keys", "list"], ["keys", "revoke"], ["cache", "ls"], ["cache", "rm"]]
@@ -32,6 +35,18 @@ def test_a_flag_has_no_type_and_every_argument_an_explanation(args):
 
 def test_a_time_is_shown_with_its_hours():
     assert "seconds, or [h:]m:s" in shown("run")
+
+
+def test_the_defaults_of_live_are_those_that_it_uses():
+    text = " ".join(re.sub("[│─╭╮╰╯]", " ", shown("live")).split())
+    assert "by default 2." in text and "or 2 from 540p up" not in text
+    assert "by default live, the light one (realesr-live-x2)" in text
+    light, _ = _load_models(LiveModelOptions(), step_down=False)
+    animation, _ = _load_models(LiveModelOptions(content="animation"), step_down=False)
+    assert [(model.scale, model.name) for model in (*light, *animation)] == [
+        (2, "realesr-live-x2"),
+        (2, "realesr-animevideov3-x2"),
+    ]
 
 
 def test_the_options_of_a_run_are_grouped():
