@@ -76,7 +76,7 @@ class Sink:
         try:
             with (
                 self.destination.opened() as target,
-                StreamedFile(self._log, target, self.destination.container, prompt=True) as file,
+                StreamedFile(self._log, target, self.destination.container, prompt=True, name="") as file,
             ):
                 while (item := self._next()) is not None:
                     self._log.hold(*item)

@@ -152,6 +152,8 @@ def live(
         with open_live(opened, tonemap=tonemap) as reader:
             _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
+    if failed := [sink.error for sink in running.sinks if sink.error]:
+        raise typer.Exit(failed[0].exit_code)
 
 
 def _load_models(choice: LiveModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:

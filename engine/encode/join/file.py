@@ -53,16 +53,17 @@ def check_has_frames(log: Log) -> None:
 def muxing_errors(name: str, container: str) -> Iterator[None]:
     """Convert errors of the muxer and the system to TargetError, or to EncoderError if the container rejects the content.
 
-    name: of the file, for messages.
+    name: of the file, for messages; empty if the caller names it.
     """
+    prefix = f"{name}: " if name else ""
     try:
         yield
     except av.ArgumentError as error:
-        raise EncoderError(f"{name}: {container} rejects its content ({error.strerror})") from error
+        raise EncoderError(f"{prefix}{container} rejects its content ({error.strerror})") from error
     except BrokenPipeError as error:
-        raise TargetError(f"{name}: its reader has closed the pipe, so the rest is not written") from error
+        raise TargetError(f"{prefix}its reader has closed the pipe, so the rest is not written") from error
     except (OSError, av.FFmpegError) as error:
-        raise TargetError(f"{name}: cannot be written ({reason(error)})") from error
+        raise TargetError(f"{prefix}cannot be written ({reason(error)})") from error
 
 
 def _write(log: Log, path: Path, container: str) -> None:

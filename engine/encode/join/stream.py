@@ -52,6 +52,7 @@ class StreamedFile:
     The header lists every track, so nothing is written before each track has its first fragment, however late
     a track starts, unless `prompt` is set.
     target: an open file, or a path or address that libavformat opens itself.
+    name: for messages; empty if the caller names it.
     prompt: for live results. Packets are written without delay, samples hidden at the end are kept, and a track without
     data in the first `ABSENT_SECONDS` of video is left out. MP4 and QuickTime then consist of the log's fragments after a header
     from libavformat, because its muxer would write a frame only after the next one has arrived.
@@ -59,7 +60,10 @@ class StreamedFile:
     damaged or has no frames.
     """
 
-    def __init__(self, log: Log, target: Writable | str, container: str, *, prompt: bool = False) -> None:
+    def __init__(
+        self, log: Log, target: Writable | str, container: str, *, prompt: bool = False, name: str = "the result"
+    ) -> None:
+        self._name = name
         self._prompt = prompt
         self._log = log
         self._target = target if isinstance(target, str) else _Pipe(target)
@@ -97,7 +101,7 @@ class StreamedFile:
             return
         self._waiting[fragment.track].append(fragment)
         if self._output is not None or self._header_ready():
-            with muxing_errors("the result", self._container):
+            with muxing_errors(self._name, self._container):
                 self._write()
 
     @property
@@ -122,7 +126,7 @@ class StreamedFile:
 
     def _finish(self) -> None:
         check_has_frames(self._log)
-        with muxing_errors("the result", self._container):
+        with muxing_errors(self._name, self._container):
             output = self._write()
             for track in self._tracks.values():
                 last = self._pending[track.index]
