@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 import torch
 
@@ -23,6 +24,8 @@ AVERAGED = 0.998
 """Decay of the averaged weights per step; the averaged weights are exported."""
 WARMUP = 100
 """Steps in which the learning rate rises."""
+REPORT_STEPS = 200
+"""Steps between two reports of the mean loss."""
 FALL = 0.25
 """Last part of the steps, in which the learning rate falls. Before it, a run can be resumed with more steps than planned."""
 
@@ -56,7 +59,7 @@ def train(
 ) -> dict[str, torch.Tensor]:
     """Train for the plan's steps, resuming from the checkpoint if there is one; returns the averaged weights.
 
-    The same plan on the same machine gives the same bytes, even after interruptions.
+    The same plan on the same CPU gives the same bytes, even after interruptions. On a GPU, PyTorch's kernels may differ.
     """
     torch.set_num_threads(plan.threads)
     torch.manual_seed(plan.seed)
@@ -70,16 +73,16 @@ def train(
         optimizer.load_state_dict(saved["optimizer"])
         averaged, step = saved["averaged"], saved["step"]
     feed = batches(patches, plan.batch, plan.side, network.scale, plan.seed, step)
-    saved_at, losses = time.monotonic(), 0.0
+    saved_at, losses = time.monotonic(), list[float]()
     while step < plan.steps:
         for group in optimizer.param_groups:
             group["lr"] = rate(plan, step)
-        losses += _step(student, optimizer, [torch.from_numpy(part) for part in next(feed)], plan)
+        losses.append(_step(student, optimizer, [torch.from_numpy(part) for part in next(feed)], plan))
         step += 1
         _average(averaged, student, step)
-        if step % 200 == 0:
-            report(f"step {step} of {plan.steps}: loss {losses / 200:.5f}")
-            losses = 0.0
+        if step % REPORT_STEPS == 0:
+            report(f"step {step} of {plan.steps}: loss {fmean(losses):.5f}")
+            losses.clear()
         if step == plan.steps or time.monotonic() - saved_at > plan.every:
             _save(checkpoint, student, optimizer, averaged, step)
             saved_at = time.monotonic()

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from upres.engine.core.text import counted, redacted
-from upres.engine.models.catalog import SHORT
 
 from . import signals
-from .options import Crf, Overwrite, Prefilters, Tonemap, check_names, parse_scale, with_options
-from .run.options import CONTENTS, ModelOptions, complete_models, completer
+from .options import Crf, Overwrite, Prefilters, Tonemap, check_names, with_options
+from .run.options import ModelOptions, content_option, model_option, scale_option
 
 if TYPE_CHECKING:
     from upres.engine.core.model import Model
     from upres.engine.decode.reader import Reader
+    from upres.engine.decode.source import Source as OpenSource
+    from upres.engine.live.destination import Destination
     from upres.engine.live.session import LiveRun, Viewer
     from upres.engine.live.sink import Sink
     from upres.engine.pipeline.options import Job
@@ -71,27 +72,13 @@ Preset = Annotated[str, typer.Option(help="Encoding speed: ultrafast … veryslo
 class LiveModelOptions(ModelOptions):
     """The same choice for a live source, with other defaults."""
 
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale", "-s", metavar="N", parser=parse_scale, help="2, 3 or 4 times the width and height; by default 2."
-        ),
-    ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help=f"{', '.join(SHORT)}, or another of `upres models`; by default x2, or x4 with --scale 3 or 4.",
-            autocompletion=complete_models,
-        ),
-    ] = None
+    scale: Annotated[int | None, scale_option("2")] = None
+    model: Annotated[str | None, model_option("x2, or x4 with --scale 3 or 4")] = None
     content: Annotated[
         str,
-        typer.Option(
-            autocompletion=completer(CONTENTS),
-            help="photo, animation or live: which network of the model to use; by default live, the light one "
-            "(realesr-live-x2), or with --step-down the model's default network.",
+        content_option(
+            "photo, animation or live: which network of the model to use; by default live, the light one (realesr-live-x2), or "
+            "with --step-down the model's default network."
         ),
     ] = "auto"
 
@@ -115,21 +102,15 @@ def live(
     with signals.exiting_on_signals():
         from upres.engine.core.errors import SettingsError
         from upres.engine.encode.options import Encoder
-        from upres.engine.live.destination import destinations
         from upres.engine.live.session import LiveRun, open_live
         from upres.engine.pipeline.options import Job
         from upres.engine.pipeline.progress import Progress
 
         from .console import RemoteBar
-        from .stdio import stdin, stdout
 
-    check_names([source, *(to or ())])
     if every_frame and step_down:
         raise SettingsError("--every-frame waits for the network, so --step-down has no effect; remove one of them")
-    opened = stdin() if source == "-" else _address(source)
-    places = destinations(to or ["-"] * (not preview), opened, overwrite=overwrite)
-    if any(place.place is None for place in places):
-        stdout()  # raises for a terminal
+    opened, places = _open_ends(source, to or ["-"] * (not preview), overwrite=overwrite)
     progress = Progress()
     with (
         RemoteBar(f"waiting for {redacted(source)}", endless=True) as bar,
@@ -154,6 +135,20 @@ def live(
     typer.echo(_summary(running, progress), err=True)
     if failed := [sink.error for sink in running.sinks if sink.error]:
         raise typer.Exit(failed[0].exit_code)
+
+
+def _open_ends(source: str, to: list[str], *, overwrite: bool) -> tuple["OpenSource", list["Destination"]]:
+    """Return the source and its destinations. Raises SettingsError and TargetError if they cannot be used."""
+    from upres.engine.live.destination import destinations
+
+    from .stdio import stdin, stdout
+
+    check_names([source, *to])
+    opened = stdin() if source == "-" else _address(source)
+    places = destinations(to, opened, overwrite=overwrite)
+    if any(place.place is None for place in places):
+        stdout()  # raises for a terminal
+    return opened, places
 
 
 def _load_models(choice: LiveModelOptions, *, step_down: bool) -> tuple[tuple["Model", ...], list[str]]:

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from upres.engine.encode.options import Encoder
 
 MAX_IMAGE_RATE = 1000  # maximum rate of numbered images
-CONTENTS = ("auto", "photo", "animation", "live")
 CONTAINERS = ("mp4", "mov", "mkv", "webm")
 KEPT = frozenset({".mov", ".mkv"})
 """Suffixes of sources that results keep by default."""
@@ -54,15 +53,32 @@ def _height(text: str) -> int:
     return int(height)
 
 
-def complete_models(incomplete: str) -> Iterator[str]:
+def _complete_models(incomplete: str) -> Iterator[str]:
     """Complete the name of a model, or the last name in a list separated by commas."""
     before, comma, last = incomplete.rpartition(",")
     yield from (f"{before}{comma}{name}" for name in (*SHORT, *SLUGS, *NETWORKS) if name.startswith(last))
 
 
-def completer(names: Iterable[str]) -> Callable[[str], list[str]]:
+def _completer(names: Iterable[str]) -> Callable[[str], list[str]]:
     """Return a function that completes one of the given names."""
     return lambda incomplete: [name for name in names if name.startswith(incomplete)]
+
+
+def scale_option(default: str) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the declaration of --scale. default: how its help describes the value without it."""
+    help_text = f"2, 3 or 4 times the width and height; by default {default}."
+    return typer.Option("--scale", "-s", metavar="N", parser=parse_scale, help=help_text)
+
+
+def model_option(default: str) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the declaration of --model, as for `scale_option`."""
+    help_text = f"{', '.join(SHORT)}, or another of `upres models`; by default {default}."
+    return typer.Option("--model", "-m", help=help_text, autocompletion=_complete_models)
+
+
+def content_option(help_text: str) -> Any:  # noqa: ANN401 - as typer.Option
+    """Return the declaration of --content."""
+    return typer.Option(autocompletion=_completer(("auto", "photo", "animation", "live")), help=help_text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,47 +87,26 @@ class ModelOptions:
 
     PANEL: ClassVar = "Model"
 
-    scale: Annotated[
-        int | None,
-        typer.Option(
-            "--scale",
-            "-s",
-            metavar="N",
-            parser=parse_scale,
-            help="2, 3 or 4 times the width and height; by default 4, or 2 from 540p up.",
-        ),
-    ] = None
-    model: Annotated[
-        str | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help=f"{', '.join(SHORT)}, or another of `upres models`; by default chosen by the scale.",
-            autocompletion=complete_models,
-        ),
-    ] = None
+    scale: Annotated[int | None, scale_option("4, or 2 from 540p up")] = None
+    model: Annotated[str | None, model_option("chosen by the scale")] = None
     chain: Annotated[
         str | None,
-        typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=complete_models),
+        typer.Option(help="Models one after the other, A,B; instead of --model.", autocompletion=_complete_models),
     ] = None
-    content: Annotated[
-        str,
-        typer.Option(
-            autocompletion=completer(CONTENTS),
-            help="auto, photo, animation or live: which network of the model to use.",
-        ),
-    ] = "auto"
+    content: Annotated[str, content_option("auto, photo, animation or live: which network of the model to use.")] = (
+        "auto"
+    )
     quality: Annotated[
         str,
         typer.Option(
-            autocompletion=completer(("exact", "high", "fast")),
+            autocompletion=_completer(("exact", "high", "fast")),
             help="exact: float32. high: bfloat16 if the CPU has it, about 50 dB. fast: int8, about 40 dB on video, less on text.",
         ),
     ] = "high"
     runtime: Annotated[
         str,
         typer.Option(
-            autocompletion=completer(RUNTIMES),
+            autocompletion=_completer(RUNTIMES),
             help=f"{', '.join(RUNTIMES)}; cuda, tensorrt …: on an NVIDIA GPU. auto: the fastest that `upres tune` found.",
         ),
     ] = "auto"
@@ -126,7 +121,7 @@ class EncodingOptions:
     codec: Annotated[
         str,
         typer.Option(
-            autocompletion=completer(NAMES),
+            autocompletion=_completer(NAMES),
             help=f"{', '.join(NAMES)}. auto: H.264; HEVC above 4096 pixels per side or 8 bits; VP9 in WebM. ProRes needs MOV "
             "or MKV, FFV1 needs MKV.",
         ),
@@ -140,7 +135,7 @@ class EncodingOptions:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option(autocompletion=completer(PRESETS), help="Encoding speed: ultrafast … veryslow; fast by default."),
+        typer.Option(autocompletion=_completer(PRESETS), help="Encoding speed: ultrafast … veryslow; fast by default."),
     ] = None
     nvenc: Annotated[
         bool,
@@ -164,7 +159,7 @@ class EncodingOptions:
     container: Annotated[
         str | None,
         typer.Option(
-            autocompletion=completer(CONTAINERS),
+            autocompletion=_completer(CONTAINERS),
             help=f"{', '.join(CONTAINERS)}: the container of stdout (default mkv) and of results without a name (default: that "
             "of the source, or mp4).",
         ),
@@ -247,7 +242,7 @@ class SourceOptions:
     prefilter: Annotated[
         list[str] | None,
         typer.Option(
-            autocompletion=completer(PREFILTERS), metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable."
+            autocompletion=_completer(PREFILTERS), metavar="NAME", help=f"{', '.join(PREFILTERS)}; repeatable."
         ),
     ] = None
     split: Annotated[

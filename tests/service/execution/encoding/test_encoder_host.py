@@ -21,6 +21,16 @@ def nvenc(monkeypatch):
     return FakeNvenc(monkeypatch)
 
 
+def opened(sessions):
+    """Claim an encoder for pictures of 64x48; return the worker's end and the attempt's."""
+    hosts = EncoderHosts(sessions)
+    assert hosts.claim(1)
+    hosts.set_size(64, 48)
+    channel = Channel(hosts.open())
+    channel.attach(channel.receive()[0]["shared"])
+    return hosts, channel
+
+
 def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, monkeypatch):
     ends = threading.Event()
 
@@ -32,11 +42,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
     monkeypatch.setattr(encoder_host, "SegmentEncoder", Holding)
     monkeypatch.setattr(encoder_host, "END_SECONDS", 0.05)
     sessions = Sessions(2)
-    hosts = EncoderHosts(sessions)
-    assert hosts.claim(1)
-    hosts.set_size(64, 48)
-    channel = Channel(hosts.open())
-    channel.attach(channel.receive()[0]["shared"])
+    hosts, channel = opened(sessions)
     channel.send({"do": "begin", "encoder": ENCODER, "shape": PICTURES})
     channel.send({"do": "encode", "key": False}, picture(0))
     channel.send({"do": "take", "last": False})
@@ -52,11 +58,7 @@ def test_an_encoder_that_the_driver_holds_is_given_back_once_it_does_not(nvenc, 
 def one(nvenc):
     """An attempt's end of an encoder for pictures of 64x48, and the remaining sessions."""
     sessions = Sessions(2)
-    hosts = EncoderHosts(sessions)
-    assert hosts.claim(1)
-    hosts.set_size(64, 48)
-    channel = Channel(hosts.open())
-    channel.attach(channel.receive()[0]["shared"])
+    hosts, channel = opened(sessions)
     yield channel, hosts, sessions
     hosts.close()
     channel.close()

@@ -5,6 +5,22 @@ from away_store import Away
 
 from upres.service.jobs import recovery
 from upres.service.jobs.kept import logs
+from upres.service.storage.job_folder import JobFolder
+from upres.service.storage.results import Results
+
+
+@pytest.fixture
+def store():
+    return Results("memory://", "job")
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Create the folder of a job whose source has four bytes."""
+    folder = JobFolder(tmp_path / "jobs" / "a")
+    folder.make()
+    folder.append(0, b"four")
+    return folder
 
 
 @pytest.fixture

@@ -17,20 +17,6 @@ from upres.service.storage.results import Results
 
 
 @pytest.fixture
-def store():
-    return Results("memory://", "job")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Create the folder of a job whose source has four bytes."""
-    folder = JobFolder(tmp_path / "jobs" / "a")
-    folder.make()
-    folder.append(0, b"four")
-    return folder
-
-
-@pytest.fixture
 def copied(tmp_path, store):
     return sources.KeptSources(tmp_path / "jobs", store, "p/")
 

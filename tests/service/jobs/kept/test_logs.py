@@ -10,24 +10,8 @@ from upres.engine.segments.model import Fragment, Track
 from upres.service.domain.errors import UnavailableError
 from upres.service.jobs.change_events import Ledger
 from upres.service.jobs.kept import logs
-from upres.service.storage.job_folder import JobFolder
 from upres.service.storage.kept import copies, object_keys
 from upres.service.storage.kept.tail import KeptTail
-from upres.service.storage.results import Results
-
-
-@pytest.fixture
-def store():
-    return Results("memory://", "job")
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """Create the folder of a job whose source has four bytes."""
-    folder = JobFolder(tmp_path / "jobs" / "a")
-    folder.make()
-    folder.append(0, b"four")
-    return folder
 
 
 class Rows(Ledger):

@@ -1,26 +1,10 @@
 """`--nvdec`: tried before a run, the same result, and noted where it has no effect."""
 
-import sys
-
 import media
 import pytest
 from fake_nvdec import FakeNvdec
 
 from upres.engine.machine import video_engines
-from upres.service.cli.main import main
-
-
-@pytest.fixture
-def upres(monkeypatch, capfd):
-    """Run the command line in this process; return exit code and stderr."""
-
-    def call(*args):
-        monkeypatch.setattr(sys, "argv", ["upres", *map(str, args)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        return ended.value.code or 0, capfd.readouterr().err
-
-    return call
 
 
 @pytest.fixture
@@ -32,7 +16,7 @@ def clip(tmp_path):
 def test_a_run_is_refused_if_it_does_not_open(upres, clip, monkeypatch, target):
     monkeypatch.setattr(video_engines, "_nvdec_problem", lambda: "no driver")
     monkeypatch.chdir(clip.parent)
-    code, err = upres("in.mp4", *target, "--nvdec")
+    code, _, err = upres("in.mp4", *target, "--nvdec")
     assert code and "NVDEC does not open here: no driver; without --nvdec the CPU decodes" in err
     assert [*clip.parent.iterdir()] == [clip]
 
@@ -52,12 +36,12 @@ def test_the_result_is_the_same(upres, clip, monkeypatch):
 def test_what_the_cpu_decodes_is_reported(upres, clip, monkeypatch):
     FakeNvdec(monkeypatch, supports=False)
     monkeypatch.chdir(clip.parent)
-    code, err = upres("in.mp4", "out.mp4", "--nvdec")
+    code, _, err = upres("in.mp4", "out.mp4", "--nvdec")
     assert code == 0 and "NVDEC does not decode h264 as yuv420p here; the CPU does" in err
 
 
 def test_a_still_does_not_use_it(upres, clip, monkeypatch):
     monkeypatch.setattr(video_engines, "_nvdec_problem", lambda: "no driver")
     monkeypatch.chdir(clip.parent)
-    code, err = upres("in.mp4", "out.png", "--still", "0.1", "--nvdec")
+    code, _, err = upres("in.mp4", "out.png", "--still", "0.1", "--nvdec")
     assert code == 0 and "does not use --nvdec" in err
