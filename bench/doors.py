@@ -82,17 +82,18 @@ class Recording:
 class Door(NamedTuple):
     """An interface. container: of the source. send: sends a source and returns the result. The rest is the allowed added latency.
 
-    intervals: in frame intervals of the source. seconds: the delay of the interface itself.
+    intervals: in frame intervals of the source. seconds: the delay of the interface itself. held: frames that it holds back.
     """
 
     container: str
     send: Callable[[Serving, live.Paced], Recording]
     intervals: float = MAX_LATE_INTERVALS
     seconds: float = 0.0
+    held: int = 0
 
     def most_intervals(self, rate: float) -> float:
         """Return the allowed latency of a frame beyond its inference, in frame intervals. rate: frames per second."""
-        return self.intervals + self.seconds * rate
+        return self.intervals + self.held + self.seconds * rate
 
 
 def by_command(_: Serving, paced: live.Paced) -> Recording:
@@ -217,7 +218,9 @@ DOORS = {
     "gRPC": Door("mp4", by_grpc),
     "WebSocket": Door("mp4", by_socket),
     "LL-HLS": Door("mp4", by_hls, 0, BACK * PART_SECONDS),
-    "RTSP to SRT": Door("h264", by_rtsp, seconds=SRT_SECONDS),
+    # FFmpeg returns a frame of RTSP only when the next one begins, because nothing in its packets marks the end (docs/live.md).
+    # The limit counts from the moment when the source delivers a frame, which is one interval after it was sent.
+    "RTSP to SRT": Door("h264", by_rtsp, seconds=SRT_SECONDS, held=1),
 }
 
 

@@ -7,7 +7,8 @@ the backlog is processed. An LL-HLS player stays three parts behind. RTSP to SRT
 ffmpeg with SRT.
 
 The final table states whether the guarantees were met: beyond inference, no frame is later than three frame intervals of the source
-(LL-HLS: three parts; SRT: plus its receiver delay), and sound is within 40 ms of its picture. The measurement takes five minutes.
+(LL-HLS: three parts; RTSP to SRT: plus the frame that RTSP holds back and SRT's receiver delay), and sound is within 40 ms of its
+picture. The measurement takes five minutes.
 """
 
 import argparse

@@ -77,6 +77,17 @@ def test_the_figures_are_those_of_the_times(parts):
     assert figures["fps"] == pytest.approx(26 / (46 / 25 + 0.4), abs=0.01)
 
 
+def test_the_limit_of_a_door_includes_what_its_protocols_hold_back(parts):
+    doors = parts("doors").DOORS
+    assert {name: round(door.most_intervals(25.0)) for name, door in doors.items()} == {
+        "upres live": 3,
+        "gRPC": 3,
+        "WebSocket": 3,
+        "LL-HLS": 15,
+        "RTSP to SRT": 3 + 3 + 1,
+    }
+
+
 @pytest.mark.parametrize(("start", "apart"), [(None, 0.0), (0.0, 0.0), (0.05, 50.0), (-0.03, 30.0)])
 def test_sound_is_as_far_from_its_picture_as_it_is_moved(parts, start, apart):
     in_step, live = parts("in_step"), parts("live")
