@@ -35,10 +35,10 @@ def shown_at(source: Source, at: Fraction, models: Sequence[Model], *, tonemap: 
     return Picture(frames[0], following=tuple(frames[1:]))
 
 
-def shorter_side(source: Source, *, tonemap: bool) -> int:
-    """Return the shorter side of a source's frames in pixels. Raises SourceError if it cannot be opened."""
+def frame_size(source: Source, *, tonemap: bool) -> tuple[int, int]:
+    """Return the width and height of a source's frames in pixels. Raises SourceError if it cannot be opened."""
     with Reader(source, tonemap=tonemap, eight_bits=EIGHT_BITS) as reader:
-        return min(reader.info.shape.width, reader.info.shape.height)
+        return reader.info.shape.width, reader.info.shape.height
 
 
 def _from(reader: Reader, at: Fraction, count: int) -> list[Pixels]:

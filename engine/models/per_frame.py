@@ -187,13 +187,14 @@ def load(
     quality: str = "high",
     runtime: str = "auto",
     resumed: Collection[str] = (),
+    frame: tuple[int, int] | None = None,
 ) -> PerFrameModel:
     """Load a network from the package or the cache. Raises ModelError if it is not installed or its graph is damaged.
 
     scale: ignored, because networks of this family have a fixed scale. runtime: `auto` selects the fastest according to a current
-    table of `upres tune`, and the preferred runtime if there is none. resumed: as in `tuned.pick`.
+    table of `upres tune`, and the preferred runtime if there is none. resumed, frame: as in `tuned.pick`.
     """
-    if runtime == runtimes.AUTO and (picked := tuned.pick(network, quality, resumed)):
+    if runtime == runtimes.AUTO and (picked := tuned.pick(network, quality, resumed, frame)):
         choice, why = picked
         return load_choice(network, choice, why=why)
     chosen = runtimes.choose(runtime)

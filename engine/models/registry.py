@@ -7,7 +7,7 @@ from typing import Protocol
 from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
 
-from . import per_frame
+from . import per_frame, tuned
 from .catalog import NETWORKS, SLUGS, Slug, full_name, slug_of
 from .flashvsr import model as flashvsr
 from .manifest import QUALITIES, Installed
@@ -24,9 +24,16 @@ class Sessions(Protocol):
         ...
 
     def load(
-        self, network: str, *, scale: int | None, quality: str, runtime: str, resumed: Collection[str] = ()
+        self,
+        network: str,
+        *,
+        scale: int | None,
+        quality: str,
+        runtime: str,
+        resumed: Collection[str] = (),
+        frame: tuple[int, int] | None = None,
     ) -> Model:
-        """Load a network. Raises ModelError with the remedy if it is not installed. resumed: as in `registry.load`."""
+        """Load a network. Raises ModelError with the remedy if it is not installed. resumed, frame: as in `registry.load`."""
         ...
 
 
@@ -88,12 +95,14 @@ def load(
     runtime: str = "auto",
     scale: int | None = None,
     resumed: Collection[str] = (),
+    frame: tuple[int, int] | None = None,
 ) -> tuple[Model, str | None]:
     """Load a model; also return a message for the user if a better network exists. Raises ModelError if it is not installed.
 
     name: a slug, a network, a short form of either, or a custom network in the cache. scale: for a model with several scales; the
     largest by default. resumed: the models of a run that is resumed, as recorded in its log; `runtime` auto then selects the
-    runtime they ran on. Raises SettingsError for unsupported values.
+    runtime they ran on. frame: width and height of the frames, if known, for which measurements of `upres tune` have to hold.
+    Raises SettingsError for unsupported values.
     """
     if quality not in QUALITIES:
         raise SettingsError(f"`quality` must be one of {', '.join(QUALITIES)}, got {quality!r}")
@@ -101,9 +110,15 @@ def load(
     factor = scale_of(name, scale)
     choice, slug = choose(name, content), _slug(name)
     model = _sessions(choice.network).load(
-        choice.network, scale=factor, quality=quality, runtime=runtime, resumed=resumed
+        choice.network, scale=factor, quality=quality, runtime=runtime, resumed=resumed, frame=frame
     )
     return model, choice.note or _warning(slug.slug, choice.network)
+
+
+def is_tuned(name: str, content: str, scale: int | None, frame: tuple[int, int] | None) -> bool:
+    """Report whether a measurement of `upres tune` would choose the runtime of a model. Parameters as for `load`."""
+    network = choose(_named(name, scale), content).network
+    return _sessions(network) is per_frame and tuned.decides(network, frame)
 
 
 def lighter(name: str, scale: int, content: str = "auto") -> list[tuple[str, int, str]]:

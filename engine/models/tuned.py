@@ -1,9 +1,11 @@
 """Measurements of `upres tune` on this machine: for each network a table of runtimes, precisions and tile sizes.
 
-`runtime` auto selects the best row of the table. Tables from another machine or from other versions are ignored.
+`runtime` auto selects the best row of the table for frames of similar size. Tables from another machine or from other versions are
+ignored.
 """
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Collection
@@ -31,6 +33,10 @@ from .tiling import TILE_LIMIT
 FORMAT = 2
 MIN_PSNR = {"fp32": 80.0, "int8": 35.0}
 """Minimum PSNR in dB of a precision on the frame used for measuring, whose noise degrades int8 more than video does."""
+AREA_FACTOR = 4
+"""Largest ratio between the areas of two frames of which one's measurements hold for the other."""
+TYPICAL = 320, 180
+"""Smallest frame whose measurements hold if the size is not known when models are loaded: smaller ones mostly measure overhead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,13 @@ class Table:
     rows: tuple[Row, ...]
     failed: dict[str, str]
     when: str
+
+    def covers(self, frame: tuple[int, int] | None) -> bool:
+        """Report whether the measurements hold for frames of a width and height; None if their size is not known yet."""
+        area = self.width * self.height
+        if frame is None:
+            return area >= math.prod(TYPICAL)
+        return area <= AREA_FACTOR * math.prod(frame) and math.prod(frame) <= AREA_FACTOR * area
 
     def usable(self) -> "Table":
         """Return the table without rows whose runtime is no longer available: a driver or package may have been removed."""
@@ -164,9 +177,18 @@ def fresh(network: str) -> Table | None:
         return None
 
 
-def pick(network: str, quality: str, resumed: Collection[str] = ()) -> tuple[Choice, str] | None:
+def decides(network: str, frame: tuple[int, int] | None) -> bool:
+    """Report whether a valid table of a network holds for frames of a width and height. frame: as in `Table.covers`."""
+    table = fresh(network)
+    return table is not None and table.covers(frame)
+
+
+def pick(
+    network: str, quality: str, resumed: Collection[str] = (), frame: tuple[int, int] | None = None
+) -> tuple[Choice, str] | None:
     """Choose from a network's table, and explain why. Return None if no valid table has a row that satisfies the quality.
 
+    frame: width and height of the frames, for which the table has to hold, as in `Table.covers`.
     resumed: models of a run that is resumed, as "NETWORK on REPORT"; what they ran on is chosen again even if it is no longer best.
     """
     table = fresh(network)
@@ -176,5 +198,5 @@ def pick(network: str, quality: str, resumed: Collection[str] = ()) -> tuple[Cho
     previous = next((row for row in table.rows if f"{network} on {row.report}" in resumed), None)
     if previous is not None:
         return previous.choice, f"runtime auto is {previous.choice.runtime}, as in the run that is resumed"
-    best = table.best(quality)
+    best = table.best(quality) if table.covers(frame) else None
     return None if best is None else (best.choice, table.why(best))

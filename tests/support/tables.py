@@ -11,6 +11,6 @@ def row(runtime="onnxruntime", precision="fp32", tile=1024, *, fps=1.0, psnr=Non
     return Row(Choice(runtime, precision, tile), report, fps, 1 / fps, 1_000_000, psnr)
 
 
-def keep(*rows, network=X2):
+def keep(*rows, network=X2, size=(640, 360)):
     """Save a table of these rows as `upres tune` does."""
-    return tuned.write(Table(network, 64, 48, rows, {}, tuned.now()))
+    return tuned.write(Table(network, *size, rows, {}, tuned.now()))

@@ -230,11 +230,12 @@ def load(
     quality: str = "high",
     runtime: str = "auto",
     resumed: Collection[str] = (),
+    frame: tuple[int, int] | None = None,
 ) -> FlashVSR:
     """Load the export of this network in the cache, for files. Raises ModelError with the remedy if there is none.
 
     quality: ignored, because an export has a fixed precision. runtime: only its device matters, because only ONNX Runtime supports
-    state. resumed: ignored, because there is only one way to run it.
+    state. resumed, frame: ignored, because there is only one way to run it.
     """
     device = runtimes.choose(runtime).device
     options = Options(spool=cache_folder() / "spool", device=device)

@@ -1,6 +1,7 @@
 """`upres tune`: measure the fastest way to run a network on this machine, and save it for `--runtime auto`."""
 
 import json as jsonlib
+import math
 from typing import Annotated
 
 import typer
@@ -31,7 +32,11 @@ def tune(
     ] = 3.0,
     json: Annotated[bool, typer.Option("--json", help="Print the table as JSON instead of text.")] = False,
 ) -> None:
-    """Measure every runtime, precision and tile size on frames of a size; `--runtime auto` then uses the fastest."""
+    """Measure every runtime, precision and tile size on frames of a size; `--runtime auto` then uses the fastest.
+
+    It does so for frames with a quarter to four times as many pixels. Servers, live sources and programs load models before they
+    know the size; they use measurements of at least 320x180. A later measurement of the same network replaces this one.
+    """
     width, height = parse_size(size)
     network = registry.choose(model, content).network
     if network in NETWORKS and NETWORKS[network].family in SESSIONS:
@@ -46,13 +51,24 @@ def tune(
         return
     for quality in QUALITIES:
         typer.echo(f"--quality {quality}: {describe_choice(table, quality)}")
-    typer.echo(f"written to {path}; it is used until the versions of the runtimes change")
+    typer.echo(f"written to {path}; until the versions of the runtimes change, it decides for {describe_sizes(table)}")
 
 
 def describe_choice(table: Table, quality: str) -> str:
     """Return what `--runtime auto` uses for a quality from now on."""
     row = table.best(quality)
     return tuning.name_of(row.choice) if row else "no candidate reaches it; the preferred runtime is used, as before"
+
+
+def describe_sizes(table: Table) -> str:
+    """Return for which frames a table decides, in words."""
+    side = math.sqrt(tuned.AREA_FACTOR)
+    least, most = (f"{table.width * by:.0f}x{table.height * by:.0f}" for by in (1 / side, side))
+    typical = "{}x{}".format(*tuned.TYPICAL)
+    others = "servers, live sources and programs, which load models before they know the size"
+    if not table.covers(None):
+        return f"frames from {least} to {most} in area, but not for {others}: measure at least {typical} for those"
+    return f"frames from {least} to {most} in area, and for {others}"
 
 
 def format_line(name: str, outcome: Row | str) -> str:

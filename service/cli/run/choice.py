@@ -2,7 +2,9 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
+from operator import mul
 
 from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.core.model import Model
@@ -34,12 +36,17 @@ class Selection:
         return self.times < prod(self.scales)
 
 
+_Key = tuple[
+    tuple[str, ...], tuple[int, ...], tuple[bool, ...]
+]  # names, scales, and which of them `upres tune` decides for
+
+
 class Choice:
     """Chooser of models, which loads each only once."""
 
     def __init__(self, options: ModelOptions) -> None:
         self._options = options
-        self._loaded: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[Model, ...]] = {}
+        self._loaded: dict[_Key, tuple[tuple[Model, ...], list[str]]] = {}
         self._reported: set[str] = set()
 
     def explicit(self) -> Selection | None:
@@ -72,19 +79,32 @@ class Choice:
         other = "--scale 2 gives half the size" if times == 4 else "--scale 4 gives twice the size"
         return Selection((name,), (times,), times, f"{of}: upscaled {times} times by {name}; {other}")
 
-    def load(self, selection: Selection, resumed: Collection[str] = ()) -> tuple[tuple[Model, ...], list[str]]:
-        """Load models; returns them, and notes for the user, each note only once. resumed: as in `registry.load`."""
-        key = (selection.names, selection.scales)
-        notes = [] if selection.why is None or selection.why in self._reported else [selection.why]
+    def load(
+        self, selection: Selection, frame: tuple[int, int] | None = None, resumed: Collection[str] = ()
+    ) -> tuple[tuple[Model, ...], list[str]]:
+        """Load models; returns them, and notes for the user, each note only once.
+
+        frame: width and height of the source's frames, if known. resumed: as in `registry.load`.
+        """
+        models, notes = self.preload(selection, frame, resumed)
+        notes = [note for note in (selection.why, *notes) if note is not None and note not in self._reported]
         self._reported |= set(notes)
-        if key in self._loaded:
-            return self._loaded[key], notes
-        options = self._options
-        how = {"content": options.content, "quality": options.quality, "runtime": options.runtime}
-        with signals.exiting_on_signals():
-            pairs = [registry.load(name, scale=scale, resumed=resumed, **how) for name, scale in zip(*key, strict=True)]
-        models = self._loaded[key] = tuple(model for model, _ in pairs)
-        return models, [*notes, *(note for _, note in pairs if note), *self._notes(models)]
+        return models, notes
+
+    def preload(
+        self, selection: Selection, frame: tuple[int, int] | None = None, resumed: Collection[str] = ()
+    ) -> tuple[tuple[Model, ...], list[str]]:
+        """Load models as `load` does, which then returns the same ones; returns all notes about them."""
+        options, frames = self._options, _frames(selection, frame)
+        named = list(zip(selection.names, selection.scales, frames, strict=True))
+        key = selection.names, selection.scales, tuple(self._is_tuned(*each) for each in named)
+        if key not in self._loaded:
+            how = {"content": options.content, "quality": options.quality, "runtime": options.runtime}
+            with signals.exiting_on_signals():
+                pairs = [registry.load(name, scale=n, frame=each, resumed=resumed, **how) for name, n, each in named]
+            models = tuple(model for model, _ in pairs)
+            self._loaded[key] = models, [*(note for _, note in pairs if note), *self._notes(models)]
+        return self._loaded[key]
 
     @property
     def named_by(self) -> str:
@@ -93,16 +113,16 @@ class Choice:
         return " instead of --chain" if options.chain else " instead of --model" if options.model else ""
 
     def is_untuned(self, models: Collection[Model]) -> bool:
-        """Report whether `upres tune` could choose another runtime: it is not named, and was not measured for any of these."""
+        """Report whether `upres tune` could choose another runtime: it is not named, and no measurement decided for any model."""
         single = [model for model in models if isinstance(model, PerFrameModel)]
         return self._options.runtime == "auto" and bool(single) and not any(model.why for model in single)
 
-    def alternative(self, name: str, **changed: str) -> Model:
-        """Load another model with the same options, except for those that are changed. Raises as `registry.load`."""
+    def alternative(self, name: str, frame: tuple[int, int], **changed: str) -> Model:
+        """Load another model with the same options, except for those that are changed. frame, errors: as for `registry.load`."""
         options = self._options
         how = {"content": options.content, "quality": options.quality} | changed
         with signals.exiting_on_signals():
-            return registry.load(name, content=how["content"], quality=how["quality"], runtime=options.runtime)[0]
+            return registry.load(name, runtime=options.runtime, scale=None, frame=frame, **how)[0]
 
     def load_stepped(self, selection: Selection) -> tuple[tuple[Model, ...], list[str]]:
         """Load a model with lighter ones that can replace it. Returns as `load`; raises SettingsError for a chain."""
@@ -117,6 +137,10 @@ class Choice:
             ]
         levels = stepped(model, lighter_models)
         return (levels or model,), [*notes, *([] if levels else [NOTHING_LIGHTER])]
+
+    def _is_tuned(self, name: str, scale: int, frame: tuple[int, int] | None) -> bool:
+        options = self._options
+        return options.runtime == "auto" and registry.is_tuned(name, options.content, scale, frame)
 
     def _scale_in_chain(self, name: str) -> int:
         """Return the scale of a model in a chain; the --scale option applies to models that support several."""
@@ -136,3 +160,11 @@ class Choice:
         if [model.scale for model in models].count(2) > 1:
             notes.append("x2 after x2 upscales artefacts twice; x4 is the better choice for 4 times")
         return notes
+
+
+def _frames(selection: Selection, frame: tuple[int, int] | None) -> list[tuple[int, int] | None]:
+    """List the sizes of the frames that each model gets; the source's are the first model's."""
+    if frame is None:
+        return [None] * len(selection.scales)
+    before = accumulate((1, *selection.scales[:-1]), mul)
+    return [(frame[0] * scale, frame[1] * scale) for scale in before]

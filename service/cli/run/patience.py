@@ -57,7 +57,7 @@ def _faster(prediction: Prediction, models: Sequence[Model], size: tuple[int, in
     frames, (width, height) = prediction.frames or 0, size
     seen = {(model.name, model.report) for model in models}
     for option, name, changed in _candidates(models, choice, video=frames > 1):
-        model = choice.alternative(name, **changed)
+        model = choice.alternative(name, size, **changed)
         key = model.name, model.report
         if key in seen or (changed.get("quality") == "fast" and "int8" not in model.report):
             continue

@@ -13,7 +13,7 @@ from upres.engine.images import still
 from upres.engine.images.file import encoded, read, save
 from upres.engine.images.formats import PNG, format_of, is_image_name
 from upres.engine.images.picture import Picture
-from upres.engine.images.shown import shorter_side, shown_at
+from upres.engine.images.shown import frame_size, shown_at
 from upres.engine.images.video import is_images, is_numbered
 from upres.engine.pipeline import admission
 from upres.service.cli.console import Report
@@ -64,14 +64,14 @@ class Stills:
     def file(self, pair: Pair) -> bool:
         """Upscale an image file; returns False if it was skipped."""
         picture = self._read(pair)
-        return self._upscale(pair, min(picture.width, picture.height), lambda models: picture)
+        return self._upscale(pair, (picture.width, picture.height), lambda models: picture)
 
     def frame(self, pair: Pair, at: Fraction) -> bool:
         """Upscale the frame of a video at a time in seconds; returns False if it was skipped."""
         engine_source, tonemap = pair.engine_source(), self.tonemap
-        side = 0 if pair.source == "-" else shorter_side(engine_source, tonemap=tonemap)
+        size = None if pair.source == "-" else frame_size(engine_source, tonemap=tonemap)
         return self._upscale(
-            pair, side, lambda models: shown_at(engine_source, at, models, tonemap=tonemap), frame=True
+            pair, size, lambda models: shown_at(engine_source, at, models, tonemap=tonemap), frame=True
         )
 
     def _read(self, pair: Pair) -> Picture:
@@ -84,9 +84,9 @@ class Stills:
         assert isinstance(source, str | BytesIO)  # a piped image has been read whole
         return read(source)
 
-    def _upscale(self, pair: Pair, side: int, picture_for: Read, *, frame: bool = False) -> bool:
-        """Choose models for an image by its shorter side, and run them. frame: the image is a frame of a video."""
-        selection = self.selection or self.choice.recommended(side)
+    def _upscale(self, pair: Pair, size: tuple[int, int] | None, picture_for: Read, *, frame: bool = False) -> bool:
+        """Choose models for an image by its size, if known, and run them. frame: the image is a frame of a video."""
+        selection = self.selection or self.choice.recommended(min(size or (0,)))
         target = Path(pair.target_name(self._size_in_name(selection), Suffixes()))
         piped = pair.target == "-"
         kind = (pair.image or PNG) if piped else format_of(target)
@@ -94,7 +94,7 @@ class Stills:
             return False
         if self.exact and kind.exact is None:
             raise SettingsError(f"--lossless: {kind.name} always loses some of an image; name it {target.stem}.png")
-        loaded, notes = self.choice.load(selection)
+        loaded, notes = self.choice.load(selection, size)
         for note in notes:
             self.report.warn(note)
         self.unused.note(Kind.FRAME if frame else Kind.STILL)
@@ -107,8 +107,8 @@ class Stills:
         admission.check_memory_and_disk(prediction, Path(tempfile.gettempdir()) if piped else target.absolute().parent)
         source = "stdin" if pair.source == "-" else pair.source
         self.report.predicted(source, "stdout" if piped else str(target), prediction, models)
-        size = picture.width, picture.height
-        check_patience(prediction, models, size, self.report, self.options, self.choice, piped=pair.source == "-")
+        shown = picture.width, picture.height
+        check_patience(prediction, models, shown, self.report, self.options, self.choice, piped=pair.source == "-")
         if self.options.dry_run and not piped:
             warn_about_existing_target(
                 self.report, self.options, lambda overwrite: self._check(pair, target, overwrite)

@@ -9,7 +9,6 @@ from typing import Any
 
 from upres.engine.api import Prepared, check_place, prepared
 from upres.engine.core.errors import TargetError, os_errors_as
-from upres.engine.core.model import Model
 from upres.engine.decode.info import Info
 from upres.engine.decode.reader import Reader
 from upres.engine.encode.options import Encoder
@@ -57,7 +56,7 @@ class Videos:
     def load(self, log: Path) -> None:
         """Load the models that the options name, if any, so that an error ends the whole batch. log: as for `_with_models`."""
         if self.selection is not None:
-            self._models(self.selection, log)
+            self.choice.preload(self.selection, resumed=self._resumed(log))
 
     def file(self, pair: Pair, folder: Path | None) -> bool:
         """Upscale one input; returns False if it was skipped."""
@@ -151,17 +150,16 @@ class Videos:
     def _with_models(self, job: Job, info: Info, log: Path) -> Job:
         """Return a job with its models. log: the target, or the folder of targets, whose interrupted run may be resumed."""
         selection = self._selection(info)
-        models = self._models(selection, log)
+        models, notes = self.choice.load(selection, (info.shape.width, info.shape.height), self._resumed(log))
+        for note in notes:
+            self.report.warn(note)
         encoder = job.encoder
         if selection.resampled and encoder.height is None:
             encoder = replace(encoder, height=selection.times * info.shape.height)
         return replace(job, models=models, encoder=encoder)
 
-    def _models(self, selection: Selection, log: Path) -> tuple[Model, ...]:
-        models, notes = self.choice.load(selection, resumed_models(log) if self.options.resume else ())
-        for note in notes:
-            self.report.warn(note)
-        return models
+    def _resumed(self, log: Path) -> tuple[str, ...]:
+        return resumed_models(log) if self.options.resume else ()
 
     def _selection(self, info: Info) -> Selection:
         return self.selection or self.choice.recommended(min(info.shape.width, info.shape.height))

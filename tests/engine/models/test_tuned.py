@@ -121,3 +121,31 @@ def test_a_run_that_is_resumed_stays_on_what_it_ran_on():
     assert registry.load("RealESRGAN_Vid_x2", resumed=(planes,))[0].report == model.report
     model, _ = registry.load("RealESRGAN_Vid_x2", resumed=(f"{X2} on something else",))
     assert model.report.startswith("OpenVINO")
+
+
+@pytest.mark.parametrize(
+    ("size", "frame", "decides"),
+    [
+        ((640, 360), (640, 360), True),
+        ((640, 360), (1280, 720), True),
+        ((640, 360), (320, 180), True),
+        ((640, 360), (1282, 720), False),
+        ((640, 360), (318, 180), False),
+        ((640, 360), None, True),
+        ((64, 64), (64, 64), True),
+        ((64, 64), (1280, 720), False),
+        ((64, 64), None, False),  # its frames say nothing about those of a server or a live source
+    ],
+)
+def test_a_table_decides_only_for_frames_of_a_similar_size(size, frame, decides):
+    keep(row(tile=512, fps=3), size=size)
+    assert tuned.decides(X2, frame) is decides
+    model, _ = registry.load("RealESRGAN_Vid_x2", quality="exact", frame=frame)
+    assert model.report.endswith("tiles up to 512") is decides
+    assert registry.is_tuned("x2", "auto", None, frame) is decides
+
+
+def test_a_resumed_run_stays_on_what_it_ran_on_at_any_size():
+    keep(row(tile=512, fps=3), size=(64, 64))
+    picked = tuned.pick(X2, "exact", resumed=(f"{X2} on {EXACT}",), frame=(1920, 1080))
+    assert picked is not None and picked[0].tile == 512

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from paths import SAMPLE
+from PIL import Image
 from tables import X2, keep, row
 from typer.testing import CliRunner
 
@@ -37,7 +38,7 @@ def test_tune_keeps_a_table_that_auto_then_takes():
     assert (table.width, table.height) == (40, 24) == (shown["width"], shown["height"])
     assert shown["machine"]["cpus"] and shown["versions"]["onnxruntime"] and shown["when"]
     assert len(shown["rows"]) == len(table.rows) >= 2
-    assert tuned.pick(X2, "exact")[0] == table.best("exact").choice
+    assert tuned.pick(X2, "exact", frame=(40, 24))[0] == table.best("exact").choice
 
 
 @pytest.mark.parametrize("size", ["720", "0x5", "5x", "99999x10", "-1x3"])
@@ -90,3 +91,35 @@ def test_selftest_of_a_device_that_computes_wrong_or_not_at_all_fails(tmp_path, 
 
 def test_selftest_asks_what_to_test():
     assert isinstance(upres("selftest").exception, SettingsError)
+
+
+def test_tune_says_for_which_sizes_it_decides(monkeypatch):
+    monkeypatch.setattr(
+        trial, "run", lambda tried: row(tried.choice.runtime, tried.choice.precision, tried.choice.tile)
+    )
+    words = "tune", "--model", "RealESRGAN_Vid_x2", "--size"
+    small, large = upres(*words, "64x64").output, upres(*words, "640x360").output
+    assert "frames from 32x32 to 128x128 in area, but not for servers, live sources" in small
+    assert "measure at least 320x180" in small
+    assert "frames from 320x180 to 1280x720 in area, and for servers, live sources" in large
+
+
+def test_a_table_of_another_size_decides_nothing_for_a_clip(tmp_path):
+    keep(row(tile=512, fps=9), size=(16, 16))
+    done = upres("run", SAMPLE, tmp_path / "out.mp4", "--model", "RealESRGAN_Vid_x2", "--quality", "exact", "--dry-run")
+    assert done.exit_code == 0 and "runtime auto is" not in done.output
+    keep(row(tile=512, fps=9), size=(320, 180))
+    done = upres("run", SAMPLE, tmp_path / "out.mp4", "--model", "RealESRGAN_Vid_x2", "--quality", "exact", "--dry-run")
+    assert "runtime auto is onnxruntime" in done.output
+
+
+def test_of_several_inputs_each_is_decided_by_its_size_and_notes_are_shown_once(tmp_path):
+    small = tmp_path / "small.png"
+    Image.new("RGB", (40, 24)).save(small)
+    keep(row(tile=512, fps=9), size=(320, 180))
+    words = small, SAMPLE, small, tmp_path / "out", "--model", "RealESRGAN_Vid_x2", "--quality", "exact", "--dry-run"
+    lines = upres("run", *words).output.splitlines()
+    assert [line for line in lines if "tiles up to 512)" in line] == [
+        line for line in lines if line.startswith("2 of 3")
+    ]
+    assert sum("runtime auto is" in line for line in lines) == 1
