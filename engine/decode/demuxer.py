@@ -1,9 +1,11 @@
 """A source's packets on one continuous clock, up to its end or an interruption that reconnecting cannot repair."""
 
+import heapq
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from itertools import count
 
 import av
 from av import Packet
@@ -18,6 +20,7 @@ from .container import MediaPacket, Tracks, codec_name
 
 UNREAD_SHARE = 0.2  # share of an MPEG-TS file that may be tables, stuffing and tracks that end late
 MOST_SEARCHES = 1 << 14  # searches for the next packet of MPEG-TS after a gap, 64 KiB each
+MOST_HELD_SECONDS, MOST_HELD_BYTES = 10, 64 << 20  # of video that waits for the audio of its fragment
 
 Reopen = Callable[[], tuple[InputContainer, Tracks]]
 
@@ -50,7 +53,7 @@ class Demuxer:
         self._container = container
         self._streams = tracks.all
         self._repairs = repairs
-        self._steady, self._until = steady, until
+        self._steady, self._until, self._live = steady, until, live
         self._reopen, self._reconnect = reopen, reconnect
         self._interrupted = interrupted or threading.Event()
         start, time_base = tracks.video.start_time, tracks.video.time_base
@@ -139,7 +142,9 @@ class Demuxer:
 
     def _connected(self) -> Iterator[MediaPacket]:
         """Yield the packets of the source, and those read after reconnections as if they came from the first connection."""
-        yield from self._packets(self._container, self._streams)
+        packets, audio = self._packets(self._container, self._streams), self._container.streams.audio
+        waits = self._live and "mp4" in self._container.format.name.split(",")
+        yield from _interleaved(packets, [stream for stream in self._streams if stream in audio]) if waits else packets
         tries = 0
         while self._reopen is not None and tries < self._reconnect:
             if self._interrupted.wait(tries):
@@ -203,3 +208,43 @@ class Demuxer:
         self.reached_byte = max(self.reached_byte, end)
         if packet.stream is self._streams[0]:
             self.video_byte = max(self.video_byte, end)
+
+
+def _interleaved(packets: Iterator[MediaPacket], audio: Sequence[Stream]) -> Iterator[MediaPacket]:
+    """Yield the packets of MP4 in the order of their times, until all audio tracks have caught up with the video; then unchanged.
+
+    In a fragment that is read from a stream, all its audio follows all its video, but a muxer needs the first audio packets to
+    write the header. The fragment's index, which precedes both, says whether there is audio to wait for. The first packet never
+    waits, so the first picture is not delayed.
+    """
+    buffered, order = list[tuple[Fraction, int, MediaPacket]](), count()
+    read = dict[int, int]()  # the last timestamp of each track
+    start: Fraction | None = None
+    size = 0
+
+    def is_due(second: Fraction) -> bool:
+        return second == start or not any(_is_behind(stream, read.get(stream.index), second) for stream in audio)
+
+    for packet in packets:
+        stamp = packet.dts if packet.dts is not None else packet.pts or 0
+        second = stamp * packet.time_base
+        start = second if start is None else start
+        size, read[packet.stream.index] = size + packet.size, stamp
+        heapq.heappush(buffered, (second, next(order), packet))
+        while buffered and is_due(buffered[0][0]):
+            yield heapq.heappop(buffered)[2]
+        caught_up = not buffered and all(stream.index in read for stream in audio)
+        if caught_up or second - start > MOST_HELD_SECONDS or size > MOST_HELD_BYTES:
+            break
+    yield from (packet for _, _, packet in sorted(buffered))
+    yield from packets
+
+
+def _is_behind(stream: Stream, read: int | None, second: Fraction) -> bool:
+    """Report whether the index lists packets of a track before a second that were not read yet. read: the last timestamp read."""
+    entries, time_base = stream.index_entries, stream.time_base or Fraction(1)
+    if not len(entries):
+        return False
+    if read is None:
+        return entries[0].timestamp * time_base < second
+    return read < entries[-1].timestamp and read * time_base < second

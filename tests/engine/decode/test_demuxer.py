@@ -14,6 +14,7 @@ from web_files import WebFiles
 
 from upres.engine.core.errors import EndedError, SourceError
 from upres.engine.core.timeline import Repairs
+from upres.engine.decode import demuxer
 from upres.engine.decode.connection import Connection
 from upres.engine.decode.container import choose, open_container
 from upres.engine.decode.demuxer import Demuxer
@@ -170,3 +171,56 @@ def test_a_source_that_returns_with_other_audio_keeps_its_video_and_says_so(reop
     uninterrupted = counts(reopened(("libx264", "aac")))
     assert packet_counts == uninterrupted | {"video": 2 * uninterrupted["video"]}
     assert "audio is left out since the source was reopened: it was aac before, and is mp2 now" in demuxer.notes
+
+
+class Stream:
+    """A stream, which cannot be seeked. position: bytes read so far."""
+
+    def __init__(self, data):
+        self._file = io.BytesIO(data)
+
+    def read(self, size=-1):
+        return self._file.read(size)
+
+    @property
+    def position(self):
+        return self._file.tell()
+
+
+@pytest.fixture(scope="module")
+def long_fragments(tmp_path_factory):
+    """Return eight seconds of fragmented MP4 in two fragments, each of which holds all its video before its audio."""
+    path = tmp_path_factory.mktemp("fragments") / "in.mp4"
+    inputs = ("-f", "lavfi", "-i", "testsrc2=size=64x48:rate=10", "-f", "lavfi", "-i", "sine", "-t", 8)
+    flags = ("-movflags", "empty_moov+default_base_moof", "-frag_duration", 4_000_000)
+    media.ffmpeg(*inputs, "-c:v", "libx264", "-bf", 0, "-g", 10, "-c:a", "aac", *flags, path)
+    return path.read_bytes()
+
+
+def read(stream, *, live):
+    container = open_container("in", stream, None, live=live)
+    packets = Demuxer(container, choose("in", container, live=live), Repairs(), live=live)
+    return ((packet, stream.position) for packet in packets if packet.size)
+
+
+def test_the_audio_of_a_long_first_fragment_is_read_with_its_video(long_fragments):
+    packets = list(read(Stream(long_fragments), live=True))
+    second_fragment = long_fragments.index(b"moof", long_fragments.index(b"moof") + 1)
+    first = [packet for packet, _ in packets if packet.pos < second_fragment]
+    times = [packet.dts * packet.time_base for packet in first]
+    assert 3.8 < times[-1] < 4.1 and times == sorted(times)
+    assert [packet.stream.type for packet in first[:4]] == ["video", "audio", "audio", "audio"]
+    in_file_order = list(read(Stream(long_fragments), live=False))
+    assert len(packets) == len(in_file_order)
+    assert {packet.stream.type for packet, _ in in_file_order[:40]} == {"video"}
+
+
+def test_the_first_picture_does_not_wait_for_the_audio_of_its_fragment(long_fragments):
+    packet, position = next(read(Stream(long_fragments), live=True))
+    assert packet.stream.type == "video" and position < long_fragments.index(b"moof") + 16_384
+
+
+def test_audio_that_never_arrives_delays_the_video_by_ten_seconds_at_most(monkeypatch, long_fragments):
+    monkeypatch.setattr(demuxer, "MOST_HELD_SECONDS", 1)
+    types = [packet.stream.type for packet, _ in read(Stream(long_fragments), live=True)]
+    assert types[:40] == ["video"] * 40 and set(types[40:60]) == {"audio"}
