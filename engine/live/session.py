@@ -28,6 +28,11 @@ def open_live(source: Source, *, tonemap: bool = False) -> Reader:
     return PacedReader(source, tonemap=tonemap)
 
 
+def is_recording(source: Source) -> bool:
+    """Report whether a source is a file, which can be played at any time, and not one that arrives as it is recorded."""
+    return isinstance(source, str) and not opener_for(source).live
+
+
 class Viewer(Protocol):
     """Receiver of all results, which must not block."""
 

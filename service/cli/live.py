@@ -22,10 +22,11 @@ if TYPE_CHECKING:
     from upres.engine.decode.reader import Reader
     from upres.engine.decode.source import Source as OpenSource
     from upres.engine.live.destination import Destination
-    from upres.engine.live.session import LiveRun, Viewer
+    from upres.engine.live.session import LiveRun
     from upres.engine.live.sink import Sink
     from upres.engine.pipeline.options import Job
     from upres.engine.pipeline.progress import Progress
+    from upres.service.server.preview import Preview as PreviewPage
 
     from .console import RemoteBar
 
@@ -33,6 +34,7 @@ CAMERA = re.compile(r"/dev/video\d+")
 PLAYLIST = re.compile(r"https?://[^?#]+\.m3u8([?#].*)?", re.IGNORECASE)
 SHOWN_SECONDS = 0.5  # between two progress updates
 SPEED_SECONDS = 3.0  # window over which a speed is measured
+PAGE_MINUTES = 10  # maximum wait for the page to be opened before a file is played
 
 Source = Annotated[
     str,
@@ -102,7 +104,7 @@ def live(
     with signals.exiting_on_signals():
         from upres.engine.core.errors import SettingsError
         from upres.engine.encode.options import Encoder
-        from upres.engine.live.session import LiveRun, open_live
+        from upres.engine.live.session import LiveRun, is_recording, open_live
         from upres.engine.pipeline.options import Job
         from upres.engine.pipeline.progress import Progress
 
@@ -131,6 +133,8 @@ def live(
         )
         # Opened only now, when it can be read as fast as it arrives: frames that arrived earlier would be late.
         with open_live(opened, tonemap=tonemap) as reader:
+            if viewer is not None and not places and is_recording(opened):
+                _wait_for_viewer(viewer, bar)
             _run(running, reader, job, progress, bar)
     typer.echo(_summary(running, progress), err=True)
     if failed := [sink.error for sink in running.sinks if sink.error]:
@@ -164,13 +168,22 @@ def _load_models(choice: LiveModelOptions, *, step_down: bool) -> tuple[tuple["M
 
 
 @contextmanager
-def _open_preview(progress: "Progress", bar: "RemoteBar") -> Iterator["Viewer"]:
+def _open_preview(progress: "Progress", bar: "RemoteBar") -> Iterator["PreviewPage"]:
     """Open the preview page and report its address."""
     from upres.service.server.preview import Preview
 
     with Preview(progress) as opened:
         bar.info(f"preview: {opened.url}")
         yield opened
+
+
+def _wait_for_viewer(page: "PreviewPage", bar: "RemoteBar") -> None:
+    """Wait until the page is open, because a file that is only played there could end before. Raises TargetError after a limit."""
+    from upres.engine.core.errors import TargetError
+
+    bar.info("the file is played as soon as this page is open")
+    if not page.wait_for_viewer(60.0 * PAGE_MINUTES):
+        raise TargetError(f"the preview page was not opened within {PAGE_MINUTES} minutes; start the run again")
 
 
 def _address(source: str) -> str:

@@ -5,7 +5,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
@@ -32,6 +32,8 @@ NAME = "live"  # the only stream that can be watched
 IDLE_SECONDS = 60.0  # maximum time for which a viewer may read nothing
 BEAT_SECONDS = 0.25  # between two progress messages
 START_SECONDS = 60.0
+POLL_SECONDS = 0.5  # so that Ctrl-C is noticed on all systems
+CLOSING_SECONDS = 5.0  # maximum time for the viewers to receive the end of the result
 
 
 class Preview:
@@ -45,6 +47,8 @@ class Preview:
         self.url = ""
         self._progress = progress
         self._key = secrets.token_urlsafe()
+        self._watched = threading.Event()
+        self._viewers = set[asyncio.Task[Any]]()
         self._started: Future[tuple[asyncio.AbstractEventLoop, Ring, asyncio.Event]] = Future()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="preview", daemon=True)
 
@@ -55,28 +59,41 @@ class Preview:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close every viewer's page, and stop the server."""
+        """Wait until every viewer has received the end of the result, for a limited time, and stop the server."""
         with suppress(RuntimeError):  # its loop has ended already
             self._loop.call_soon_threadsafe(self._over.set)
         self._thread.join()
 
+    def wait_for_viewer(self, seconds: float) -> bool:
+        """Wait until a viewer has opened the page; return whether one did so within this time."""
+        deadline = time.monotonic() + seconds
+        while self._thread.is_alive() and (left := deadline - time.monotonic()) > 0:
+            if self._watched.wait(min(left, POLL_SECONDS)):
+                return True
+        return self._watched.is_set()
+
     def push(self, tracks: Mapping[str, Track], fragment: Fragment, data: bytes) -> None:
         """Send a fragment of one of these tracks to the viewers."""
-        putting = self._put(tracks[fragment.track], Piece(fragment, data))
-        try:
-            asyncio.run_coroutine_threadsafe(putting, self._loop)
-        except RuntimeError:
-            putting.close()
+        self._submit(self._put(tracks[fragment.track], Piece(fragment, data)))
 
     def end(self) -> None:
-        """Show the viewers that the stream has ended."""
-        with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._ring.end)
+        """Show the viewers that the stream has ended, after the fragments pushed before."""
+        self._submit(self._end())
+
+    def _submit(self, work: Coroutine[Any, Any, None]) -> None:
+        """Start work on the server's event loop, in the order of the calls; do nothing if the server has ended."""
+        try:
+            asyncio.run_coroutine_threadsafe(work, self._loop)
+        except RuntimeError:
+            work.close()
 
     async def _put(self, track: Track, piece: Piece) -> None:
         if track.name not in self._ring.tracks:
             self._ring.add_track(track)
         await self._ring.put(piece)  # does not wait: nothing holds the ring back
+
+    async def _end(self) -> None:
+        self._ring.end()
 
     async def _serve(self) -> None:
         try:
@@ -94,13 +111,20 @@ class Preview:
             self._started.set_exception(error)
             return
         await over.wait()
+        ring.end()
+        if self._viewers:
+            await asyncio.wait(self._viewers, timeout=CLOSING_SECONDS)
         await http.stop()
 
     async def _connect(self, websocket: WebSocket) -> None:
+        if (task := asyncio.current_task()) is not None:
+            self._viewers.add(task)
+            task.add_done_callback(self._viewers.discard)
         await websocket.accept()
         with suppress(WebSocketDisconnect, TimeoutError):
             if await self._knows_key(websocket):
                 await self._send(websocket, {"accepted": {"request_id": NAME}})
+                self._watched.set()
                 await self._follow(websocket, Place(self._ring, most_late=MOST_LATE))
             else:
                 await self._send(

@@ -1,13 +1,20 @@
 """`upres live` through the command line: a small clip at its own rate, with the included network."""
 
+import os
 import shutil
+import signal
 import socket
+from contextlib import contextmanager
 
 import av
 import media
 import prepared
 import pytest
 from paths import SAMPLE
+from watching import times, watch
+
+from upres.engine.core.errors import TargetError
+from upres.service.cli.live import PAGE_MINUTES, _wait_for_viewer
 
 
 @pytest.fixture(scope="module")
@@ -165,3 +172,56 @@ def test_what_is_wrong_is_said_in_a_sentence(tmp_path, words, code, message):
     assert done.returncode == code
     assert message in done.stderr.decode() and b"Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@contextmanager
+def previewing(clip, *words):
+    """Run `upres live --preview`; yields the process, its output, and the address of the page once that is reported."""
+    reading, writing = os.pipe()
+    with open(os.devnull, "r+b") as nothing, os.fdopen(reading) as output, os.fdopen(writing, "wb") as stderr:  # noqa: PTH123
+        words = ("upres", "live", clip, "--scale", "2", "--preview", *words)
+        files = {"stdin": nothing, "stdout": nothing, "stderr": stderr}
+        process = prepared.Prepared("upres.service.cli.main:main", words, **files)
+        stderr.close()
+        try:
+            line = next(line for line in output if line.startswith("preview: "))
+            yield process, output, line.removeprefix("preview: ").strip()
+        finally:
+            process.kill()
+
+
+def test_a_file_is_played_once_its_page_is_open(clip):
+    with previewing(clip, "--every-frame") as (process, output, url):
+        assert "the file is played as soon as this page is open" in next(line for line in output if "file" in line)
+        data, progress = watch(url)
+        assert process.wait(120) == 0
+    assert progress["status"] == "done" and progress["frames_out"] == 25
+    assert times(data)[-1] == 24 / 25
+
+
+def test_ctrl_c_ends_the_wait_for_the_page(clip):
+    with previewing(clip) as (process, output, _):
+        assert next(line for line in output if "as soon as" in line)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+        assert "upres: interrupted" in output.read()
+
+
+def test_a_result_that_is_also_written_does_not_wait_for_the_page(clip, tmp_path):
+    done = live(clip, "--scale", "2", "--every-frame", "--preview", "--to", tmp_path / "out.mkv")
+    assert done.returncode == 0 and b"as soon as" not in done.stderr
+    with av.open(str(tmp_path / "out.mkv")) as file:
+        assert len(list(file.decode(video=0))) == 25
+
+
+def test_a_page_that_is_never_opened_ends_the_run_with_the_reason():
+    class Page:
+        def wait_for_viewer(self, seconds):
+            assert seconds == 60 * PAGE_MINUTES
+            return False
+
+    class Bar:
+        def info(self, text): ...
+
+    with pytest.raises(TargetError, match="the preview page was not opened within 10 minutes; start the run again"):
+        _wait_for_viewer(Page(), Bar())
