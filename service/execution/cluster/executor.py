@@ -8,6 +8,7 @@ import threading
 import ray
 
 from upres.engine.core.errors import SettingsError
+from upres.engine.core.text import counted
 from upres.service.execution.base import ExecutorOptions, OnReport
 from upres.service.execution.pool.pool import Pool
 from upres.service.execution.sandbox.environment import QUALITY, RUNTIME
@@ -57,11 +58,17 @@ class RayExecutor(Pool):
             async with asyncio.timeout(ANSWER_SECONDS):
                 alive = {node.id: node for node in await asyncio.to_thread(nodes)}
             for lost_id in self._nodes.keys() - alive.keys():
-                for worker in self._nodes.pop(lost_id):
-                    self._workers.remove(worker)
+                self._left(self._nodes.pop(lost_id))
             for new_id in alive.keys() - self._nodes.keys():
                 self._nodes[new_id] = self._joined(alive[new_id])
             await asyncio.sleep(CHECK_SECONDS)
+
+    def _left(self, workers: list[NodeWorker]) -> None:
+        for worker in workers:
+            self._workers.remove(worker)
+        if workers:
+            node = workers[0].place.node
+            logger.warning("node %s (%s) has left, with %s", node.name, node.id[:8], counted(len(workers), "device"))
 
     def _joined(self, node: Node) -> list[NodeWorker]:
         options = self._options
@@ -70,7 +77,7 @@ class RayExecutor(Pool):
             NodeWorker(place, self._setup, options.slots, live_slots)
             for place in places(node, options.workers, options.runtime)
         ]
-        logger.info("node %s (%s) has joined, with %d devices", node.name, node.id[:8], len(workers))
+        logger.info("node %s (%s) has joined, with %s", node.name, node.id[:8], counted(len(workers), "device"))
         for worker in workers:
             self._workers.append(worker)
             self._keep(f"device {worker.place.number} of {node.name}", worker)

@@ -103,7 +103,10 @@ class NodeWorker(PooledWorker):
                 self._attached = actor
                 why = await self._serve(actor, handling)
         except TimeoutError:
-            why = "it does not answer, or its node has no free resources for it"
+            if self._attached is None:
+                why = f"it did not start within {START_SECONDS:g} s; its node may have no free resources for it"
+            else:
+                why = f"it has not replied for {ANSWER_SECONDS:g} s; its node may be gone"
             if actor is not None:
                 await asyncio.to_thread(ray.kill, actor)
                 actor = None

@@ -122,6 +122,7 @@ def test_a_node_that_joins_is_used_and_when_it_dies_its_jobs_go_on_elsewhere(tmp
             while len(executor._workers) > 2:
                 await asyncio.sleep(0.05)
         assert "is gone with" in caplog.text
+        assert "has left, with 1 device" in caplog.text
 
     asyncio.run(scenario())
 

@@ -132,6 +132,30 @@ def test_reports_that_cannot_be_taken_end_the_use_of_a_device_and_its_attempts_h
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize(
+    ("method", "constant", "why"),
+    [
+        ("attach", "START_SECONDS", "it did not start within 0.05 s; its node may have no free resources"),
+        ("reports", "ANSWER_SECONDS", "it has not replied for 0.05 s; its node may be gone"),
+    ],
+)
+def test_a_device_that_never_started_is_told_from_one_that_does_not_reply_any_more(monkeypatch, method, constant, why):
+    from upres.service.execution.cluster import worker
+
+    monkeypatch.setattr(worker, constant, 0.05)
+    killed = []
+    monkeypatch.setattr(worker.ray, "kill", killed.append)
+
+    async def scenario():
+        actor = Actor()
+        setattr(actor, method, Method(lambda *_: asyncio.sleep(60)))
+        with pytest.raises(WorkerDiedError, match=why):
+            await worker_of(actor).keep(nothing)
+        assert killed == [actor]
+
+    asyncio.run(scenario())
+
+
 @pytest.mark.parametrize("reached", [True, False])
 def test_a_device_whose_connection_breaks_is_left_so_that_what_ran_there_ends_at_once(reached):
     async def scenario():
