@@ -2,6 +2,7 @@
 
 import threading
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from types import SimpleNamespace
 
 import media
@@ -80,6 +81,47 @@ def no_thread_remains():
     before = set(threading.enumerate())
     yield
     assert set(threading.enumerate()) <= before
+
+
+class Queue(SimpleQueue):
+    """The queue of a segment that records whether the end of the segment was put into it."""
+
+    ended = False
+
+    def put(self, item):
+        self.ended = self.ended or item is None
+        super().put(item)
+
+
+class Condition(threading.Condition):
+    """The condition of a room, which fails if there is no room within `WAIT` seconds."""
+
+    def wait_for(self, predicate, timeout=WAIT):
+        assert super().wait_for(predicate, timeout), "waits for room that no encoder releases"
+
+
+@pytest.fixture(autouse=True)
+def every_wait_ends(monkeypatch):
+    """Fail instead of hanging if in_parallel waits for room forever, or for a segment whose encoder waits for frames forever."""
+    endless = []
+
+    def checked(wait, ends):
+        def call(segment):
+            if not ends(segment):
+                endless.append(wait.__name__)
+                segment.end()
+            return wait(segment)
+
+        return call
+
+    segment, threads = parallel._Segment, SimpleNamespace(Condition=Condition)
+    monkeypatch.setattr(parallel, "threading", threads)
+    monkeypatch.setattr(parallel, "SimpleQueue", Queue)
+    result = checked(segment.result, lambda each: each._waiting.ended or not each._room.open)
+    monkeypatch.setattr(segment, "result", result)
+    monkeypatch.setattr(segment, "close", checked(segment.close, lambda each: each._waiting.ended or each.done))
+    yield
+    assert not endless, f"{set(endless)}: waits for a segment that no `end` or `drop` has ended"
 
 
 def test_a_segment_is_encoded_beside_the_one_before_it_and_comes_after_it():
