@@ -1,11 +1,15 @@
 """Limits on the number of open connections and on the time that a connection may be open without a request.
 
 Connections are limited to less than the number of open files, so that databases, workers and results can always open theirs. At
-the limit, the connection that has been idle longest is closed for a new one.
+the limit, the connection that has been idle longest is closed for a new one. The same applies to connections whose TLS handshake
+is not complete, which have a limit of their own.
 """
 
 import asyncio
 import resource
+import socket
+from contextlib import suppress
+from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -14,6 +18,7 @@ MAX_FILES = 1 << 16  # limit of open files that the server requests
 WORK_FILES = 256  # of those, reserved for other purposes than connections
 MAX_CONNECTIONS = 16_384  # per endpoint
 FEWEST_CONNECTIONS = 16
+SHARE = 8  # one of this many of an endpoint's connections may be in its TLS handshake, or be accepted at once
 NO_WEBSOCKET = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 
@@ -59,18 +64,58 @@ class Idle:
             oldest.transport.abort()
 
 
-class TimedConnection(H11Protocol):
-    """An HTTP connection that is closed if the head of its next request is not complete within `seconds`."""
+class TlsListener(socket.socket):
+    """A listening socket that limits the TLS handshakes in progress: one more ends the oldest. most: their maximum number.
 
-    def __init__(self, *args: object, idle: Idle, seconds: float, **options: object) -> None:
+    asyncio reports a connection only once its handshake is complete, so its socket is registered here when it is accepted.
+    """
+
+    def __init__(self, listening: socket.socket, most: int) -> None:
+        super().__init__(fileno=listening.detach())
+        self._most = most
+        self._handshakes: dict[int, socket.socket] = {}  # by file number, oldest first
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection, whose handshake starts now."""
+        connection, address = super().accept()
+        self.complete(connection.fileno())  # the number of a connection that was closed before its handshake was complete
+        self._handshakes[connection.fileno()] = connection
+        if len(self._handshakes) > self._most:
+            self._make_room()
+        return connection, address
+
+    def complete(self, number: int) -> None:
+        """Record that the handshake of the connection with this file number is complete."""
+        self._handshakes.pop(number, None)
+
+    def _make_room(self) -> None:
+        """End the oldest handshake, unless another one has failed."""
+        self._handshakes = {number: each for number, each in self._handshakes.items() if each.fileno() == number}
+        if len(self._handshakes) > self._most:
+            with suppress(OSError):  # the client has closed it
+                self._handshakes.pop(next(iter(self._handshakes))).shutdown(socket.SHUT_RDWR)
+
+
+class TimedConnection(H11Protocol):
+    """An HTTP connection that is closed if the head of its next request is not complete within `seconds`.
+
+    listener: the socket that has accepted it, if it uses TLS.
+    """
+
+    def __init__(
+        self, *args: object, idle: Idle, seconds: float, listener: TlsListener | None = None, **options: object
+    ) -> None:
         super().__init__(*args, **options)  # type: ignore[arg-type]  # uvicorn's own arguments
         self._idle = idle
         self._seconds = seconds
+        self._listener = listener
         self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Register the connection, and wait for a request."""
         super().connection_made(transport)
+        if self._listener is not None:
+            self._listener.complete(transport.get_extra_info("socket").fileno())
         self._idle.add(self)
         if len(self.connections) > self._idle.most:
             self._idle.make_room()

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from upres.service.domain.errors import StoreError
 
-from .connections import CheckedWebSocket, Idle, TimedConnection, max_connections
+from .connections import SHARE, CheckedWebSocket, Idle, TimedConnection, TlsListener, max_connections
 from .settings import Settings
 
 STARTED_SECONDS = 0.01
@@ -36,6 +36,11 @@ class Http:
         except OSError as error:
             raise StoreError(f"cannot listen on {settings.address(settings.http_port)}: {error.strerror}") from error
         self.port: int = self._socket.getsockname()[1]
+        most, listener = max_connections(), None
+        share = most // SHARE
+        if settings.tls_certificate is not None:
+            self._socket = listener = TlsListener(self._socket, share)
+            most -= share
         config = uvicorn.Config(
             self._answer,
             interface="asgi3",  # uvicorn cannot detect the interface of a method
@@ -43,9 +48,12 @@ class Http:
             log_config=None,
             access_log=False,
             proxy_headers=False,  # `forwarded` evaluates these headers, including the host
-            http=partial(TimedConnection, idle=Idle(max_connections()), seconds=settings.request_seconds),  # type: ignore[arg-type]  # uvicorn calls it as it would the class
+            http=partial(  # type: ignore[arg-type]  # uvicorn calls it as it would the class
+                TimedConnection, idle=Idle(most), seconds=settings.request_seconds, listener=listener
+            ),
             ws=CheckedWebSocket,
             ws_max_size=LARGEST_MESSAGE,
+            backlog=share,  # asyncio accepts as many before it closes any
             timeout_keep_alive=75,
             timeout_graceful_shutdown=2,
             ssl_certfile=settings.tls_certificate,

@@ -3,16 +3,19 @@
 import asyncio
 import resource
 import socket
+import ssl
 from contextlib import asynccontextmanager, closing, nullcontext, suppress
 from functools import partial
 from http.client import HTTPConnection
 
 import httpx
 import pytest
+import trustme
 import uvicorn
 import websockets
 from serving import Rpc, ServerProcess
 
+from upres.service.server import http_server, settings
 from upres.service.server.connections import WORK_FILES, Idle, TimedConnection, max_connections, raise_file_limit
 from upres.service.server.http_server import bind_port
 from upres.v2 import upscale_pb2 as pb
@@ -163,6 +166,35 @@ def test_a_websocket_is_not_idle_and_a_closed_one_saves_no_other_connection(leav
                 assert await live.recv() == "after"
             for _, writer in plain:
                 writer.close()
+
+    asyncio.run(scenario())
+
+
+def test_silent_clients_of_a_tls_port_do_not_exhaust_its_connections(tmp_path, monkeypatch):
+    """asyncio reports a connection only after its TLS handshake, so the limit of idle connections does not see these."""
+    authority = trustme.CA()
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(tmp_path / "server.pem")
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    certificate = {"tls_certificate": tmp_path / "server.pem", "tls_key": tmp_path / "server.pem"}
+    monkeypatch.setattr(http_server, "max_connections", lambda: 16)
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 204})
+        await send({"type": "http.response.body"})
+
+    async def scenario():
+        http = http_server.Http(settings.load(state=tmp_path, http_port=0, **certificate), app)
+        async with asyncio.timeout(60), httpx.AsyncClient(verify=client) as web:
+            await http.start()
+            left = await asyncio.open_connection("127.0.0.1", http.port)
+            left[1].close()
+            silent = [await asyncio.open_connection("127.0.0.1", http.port) for _ in range(3)]
+            assert await closed(silent[0][0])
+            assert (await web.get(f"https://127.0.0.1:{http.port}/")).status_code == 204
+            for _, writer in silent:
+                writer.close()
+            await http.stop()
 
     asyncio.run(scenario())
 
