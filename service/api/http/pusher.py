@@ -109,7 +109,7 @@ class Pusher:
             known = ", ".join(VERSIONS)
             await refuse(websocket, WRONG_VERSION, f"Unsupported protocol version; this server speaks {known}")
             return
-        if len(self._connections) >= MAX_SOCKETS:
+        if len(self._connections) >= MAX_SOCKETS and not self._make_room():
             await refuse(websocket, OVER_CAPACITY, "Over capacity")
             return
         url = websocket.url
@@ -126,7 +126,15 @@ class Pusher:
         try:
             await connection.run()
         finally:
-            del self._connections[connection.id]
+            self._connections.pop(connection.id, None)
+
+    def _make_room(self) -> bool:
+        """End the oldest connection without a channel, which needs no key; return False if there is none."""
+        oldest = next((each for each, _, _ in self._connections.values() if not each.channels), None)
+        if oldest is not None:
+            del self._connections[oldest.id]
+            oldest.end(OVER_CAPACITY, "Over capacity, and this connection has no channel")
+        return oldest is not None
 
     async def run(self) -> None:
         """Send every event while there are clients, until cancelled."""

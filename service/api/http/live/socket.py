@@ -109,8 +109,11 @@ class LiveSockets:
     def _allowed(self, websocket: WebSocket) -> bool:
         """Return whether a page of this origin may connect; clients other than browsers send no origin."""
         origin = websocket.headers.get("origin")
-        own = websocket.headers.get("host", "")
-        return origin is None or urlsplit(origin).netloc == own or bool({origin, "*"} & set(self._origins))
+        if origin is None or {origin, "*"} & set(self._origins):
+            return True
+        with suppress(ValueError):  # not a URL
+            return urlsplit(origin).netloc == websocket.headers.get("host", "")
+        return False
 
     async def _serve(self, websocket: WebSocket) -> None:
         first = await self._first(websocket)

@@ -144,6 +144,24 @@ def test_other_versions_of_the_protocol_are_refused(server, query):
         assert caught.value.rcvd.code == 4007
 
 
+def test_connections_without_a_key_do_not_keep_others_out(tmp_path):
+    limit = {"constants": {"upres.service.api.http.pusher.MAX_SOCKETS": 2}}
+    with ServerProcess(tmp_path / "state", workers=0, **limit) as server, Client(server) as first:
+        assert first.subscribe()[0] == "pusher_internal:subscription_succeeded"
+        with Client(server) as silent:
+            silent.opened()
+            with Client(server) as second:
+                assert second.subscribe()[0] == "pusher_internal:subscription_succeeded"
+                with pytest.raises(ConnectionClosed) as caught:
+                    silent.next()
+                assert caught.value.rcvd.code == 4100
+                with Client(server) as third:  # the others have channels
+                    assert third.next()[1]["code"] == 4100
+                for client in (first, second):
+                    client.send("pusher:ping")
+                    assert client.next()[0] == "pusher:pong"
+
+
 def test_a_connection_ends_when_its_key_is_revoked(tmp_path, clip):
     with ServerProcess(tmp_path / "state") as server, Client(server) as client:
         client.subscribe()

@@ -144,9 +144,11 @@ def test_a_viewer_who_sends_something_is_refused(server, clip):
         sender.send(json.dumps({"end": True}))
 
 
-def test_pages_of_other_origins_are_refused(server):
-    with pytest.raises(InvalidStatus), opened(server, {"start": START}, origin="https://elsewhere.example"):
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://["])
+def test_pages_of_other_origins_are_refused(server, origin):
+    with pytest.raises(InvalidStatus) as refused, opened(server, {"start": START}, origin=origin):
         pass
+    assert refused.value.response.status_code == 403
 
 
 def test_clients_without_a_key_do_not_keep_others_out(server):
