@@ -11,6 +11,7 @@ from functools import cache
 from importlib.metadata import EntryPoints, entry_points
 from pathlib import Path
 from typing import IO, Protocol
+from urllib.parse import urlsplit
 
 from upres.engine.core.errors import SourceError, os_errors_as
 from upres.engine.core.text import redacted
@@ -101,14 +102,26 @@ def openers() -> EntryPoints:
 
 
 def kind_of(source: Source) -> str:
-    """Return the kind of a source: a URL's scheme, or file, sequence, seekable or stream."""
+    """Return the kind of a source: a URL's scheme, or file, sequence, seekable or stream. SourceError if the URL is malformed."""
     if isinstance(source, ImageSequence):
         return "sequence"
     if isinstance(source, str | Path):
         scheme = SCHEME.match(source) if isinstance(source, str) else None
+        if scheme:
+            _check_url(str(source))
         return scheme[1].lower() if scheme else "sequence" if is_sequence(str(source)) else "file"
     seekable = getattr(source, "seekable", None)
     return "seekable" if seekable is not None and seekable() else "stream"
+
+
+def _check_url(address: str) -> None:
+    try:
+        _ = urlsplit(address).port
+    except ValueError as error:
+        raise SourceError(
+            f"{redacted(address)}: is not a valid URL ({error}); "
+            "expected SCHEME://HOST[:PORT]/PATH, with an IPv6 address in brackets"
+        ) from error
 
 
 def sequence_of(source: Source) -> ImageSequence | None:

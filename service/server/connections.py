@@ -78,7 +78,7 @@ class TlsListener(socket.socket):
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection, whose handshake starts now."""
         connection, address = super().accept()
-        self.complete(connection.fileno())  # the number of a connection that was closed before its handshake was complete
+        self.complete(connection.fileno())  # of a connection that has failed and had the same file number
         self._handshakes[connection.fileno()] = connection
         if len(self._handshakes) > self._most:
             self._make_room()

@@ -47,8 +47,10 @@ def split_target(names: Sequence[str], inputs: Sequence[str], output: str | None
 
 def _path(name: str) -> str:
     """Convert a file:// URL, as dragged from a file manager, to a path; return any other name unchanged."""
-    url = urlsplit(name) if name.startswith("file://") else None
-    return name if url is None or url.netloc not in ("", "localhost") else url2pathname(url.path)
+    if kind_of(name) != "file" or not name.startswith("file://"):
+        return name
+    url = urlsplit(name)
+    return name if url.netloc not in ("", "localhost") else url2pathname(url.path)
 
 
 def pair_inputs(

@@ -159,6 +159,7 @@ def test_a_file_and_a_playlist_are_replaced_where_that_is_asked_for(clip, tmp_pa
         (("a.mp4", "--every-frame", "--step-down"), 2, "--step-down has no effect"),
         (("a.mp4", "--chain", "x2,x2", "--step-down", "--to", "out.mkv"), 2, "--step-down is for one model"),
         (("ftp://h/x", "--to", "out.mkv"), 3, "cannot read from ftp addresses"),
+        (("rtsp://[x", "--to", "out.mkv"), 3, "rtsp://[x: is not a valid URL"),
         (("rtsp://127.0.0.1:1/x", "--to", "out.mkv"), 3, "Connection refused"),
         (
             ("http://127.0.0.1:1/x.m3u8?key=SECRET", "--to", "out.mkv"),
