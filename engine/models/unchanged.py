@@ -12,7 +12,7 @@ from upres.engine.runtime.by_shape import ByShape
 
 from .manifest import Manifest
 
-STEP = 32  # alignment of box edges in pixels; runtimes prepare for each new size, so there should be few sizes
+STEP = 8  # sides of boxes are multiples, in pixels: runtimes prepare for each new size, so there should be few sizes
 MAX_SHARE = 0.7  # limit on the share of a frame that boxes may cover; beyond it, upscaling the whole frame is as fast
 
 
@@ -30,11 +30,11 @@ class Box:
         """Number of pixels."""
         return (self.bottom - self.top) * (self.right - self.left)
 
-    def grown(self, by: int, height: int, width: int, step: int = 1) -> "Box":
-        """Return the box extended on all sides within the frame, with edges at multiples of a step or at the frame's edge."""
-        top, left = max(0, self.top - by) // step * step, max(0, self.left - by) // step * step
-        bottom, right = -(-(self.bottom + by) // step) * step, -(-(self.right + by) // step) * step
-        return Box(top, min(height, bottom), left, min(width, right))
+    def grown(self, by: int, height: int, width: int) -> "Box":
+        """Return the box extended on all sides within the frame."""
+        return Box(
+            max(0, self.top - by), min(height, self.bottom + by), max(0, self.left - by), min(width, self.right + by)
+        )
 
     def of(self, pixels: Pixels, scale: int = 1) -> Pixels:
         """Return this part of a frame, or of a frame upscaled by a factor; it shares the frame's memory."""
@@ -70,7 +70,7 @@ def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> l
     Return None if the areas are too large together. height, width: of the padded frame.
     """
     affected = [change.grown(facts.halo, height, width) for change in changed]
-    inputs = [box.grown(facts.halo, height, width, step=_step(facts)) for box in affected]
+    inputs = [_input(box.grown(facts.halo, height, width), height, width, facts) for box in affected]
     if sum(box.area for box in inputs) > MAX_SHARE * height * width:
         return None
     return list(zip(affected, inputs, strict=True))
@@ -79,6 +79,19 @@ def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> l
 def min_gap_of(facts: Manifest) -> int:
     """Return the distance in pixels at which two changes no longer affect the same output pixels."""
     return 2 * facts.halo
+
+
+def _input(box: Box, height: int, width: int, facts: Manifest) -> Box:
+    """Return a box around this one in the frame with sides of few different lengths, regardless of its position."""
+    return Box(*_extended(box.top, box.bottom, height, facts), *_extended(box.left, box.right, width, facts))
+
+
+def _extended(start: int, stop: int, length: int, facts: Manifest) -> tuple[int, int]:
+    """Extend a range on an axis of this length so that its size is a multiple of the step and its start is one for the network."""
+    start, step = start // facts.multiple * facts.multiple, _step(facts)
+    size = min(length, -(-(stop - start) // step) * step)
+    start = min(start, length - size)
+    return start, start + size
 
 
 def _step(facts: Manifest) -> int:
@@ -92,10 +105,12 @@ def gives_equal_bits(graph: Graph, facts: Manifest, *, deep: bool = False) -> bo
     """
     if not facts.exact_halo:
         return False
-    side, halo = 2 * _step(facts) + 4 * -(-facts.halo // _step(facts)) * _step(facts), facts.halo
+    step, halo = _step(facts), facts.halo
+    size = step + 4 * -(-halo // step) * step
+    side = size + step + 3 * facts.multiple  # so the part starts where no block that a runtime computes at once does
     levels, kind = (FULL + 1, np.uint16) if deep else (256, np.uint8)
     frame = np.random.default_rng(0).integers(0, levels, (side, side, 3), kind)
-    part = Box(0, side - _step(facts), _step(facts), side)
+    part = Box(0, size, side - size, side)
     inner = Box(part.top, part.bottom - halo, part.left + halo, part.right)
     # As in a session, the whole frame runs in the form compiled for its shape, and the part in the generic form.
     by_shape = ByShape(graph)

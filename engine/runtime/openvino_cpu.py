@@ -101,6 +101,8 @@ class OpenVINOGraph(Compiled):
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "ENABLE_CPU_PINNING": False,
+            # Code for each shape would be kept for hundreds of shapes, a megabyte or more each. oneDNN keeps enough of it.
+            "CPU_RUNTIME_CACHE_CAPACITY": 0,
         }
         self._path = path
         self._latest: tuple[Shapes, Compiled] | None = None

@@ -1,5 +1,7 @@
 """Unchanged areas are not upscaled again, and the result has the same bits as with every frame upscaled independently."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,7 +14,7 @@ from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
 from upres.engine.models import manifest
 from upres.engine.models.per_frame import PerFrameModel
-from upres.engine.models.unchanged import changes, gives_equal_bits
+from upres.engine.models.unchanged import STEP, Box, boxes, changes, gives_equal_bits
 from upres.engine.runtime import registry
 from upres.engine.runtime.openvino_cpu import has_bfloat16
 from upres.engine.runtime.ort import OnnxRuntimeGraph
@@ -46,6 +48,19 @@ def moving_cursor(desktop):
         frame[20 + 9 * number : 28 + 9 * number, 30 * number : 30 * number + 6] = 255
         frames.append(frame)
     return frames
+
+
+def moving_figure(desktop):
+    """Return frames in which an oval moves from inside the frame across its right edge."""
+    rows, columns = np.ogrid[:HEIGHT, :WIDTH]
+    return [
+        np.where(
+            (((columns - 70 - 37 * number) / 20) ** 2 + ((rows - 60) / 9) ** 2 <= 1)[..., None],
+            np.roll(desktop[:, ::-1], 7 * number, axis=1),
+            desktop,
+        )
+        for number in range(5)
+    ]
 
 
 def at_the_edges(desktop):
@@ -94,6 +109,7 @@ FASTEST = RUNTIMES[-1]
     [
         (X2, FASTEST, still_picture, 0.5),
         (X2, FASTEST, moving_cursor, 0.9),
+        (X2, FASTEST, moving_figure, 0.8),
         (X2, FASTEST, at_the_edges, 0.7),
         (X2, FASTEST, fade, 1.0),
         (X2, FASTEST, noise, 1.0),
@@ -137,8 +153,8 @@ def test_a_runtime_whose_parts_differ_gets_whole_frames(desktop):
     class Uneven(Counted):
         def run(self, feeds):
             outputs = super().run(feeds)
-            outputs["upscaled"][0, -1, -1] += feeds["frame"].shape[2] % 64 == 0
-            outputs["upscaled"][0] += feeds["frame"].shape[1] % 64 == 0
+            outputs["upscaled"][0, -1, -1] += feeds["frame"].shape[2] % 8 == 0
+            outputs["upscaled"][0] += feeds["frame"].shape[1] % 8 == 0
             return outputs
 
     graph = Uneven(exact)
@@ -170,6 +186,34 @@ def test_boxes_hold_all_that_changed_and_lie_apart(height, width, gap, places):
             rows = max(one.top, other.top) - min(one.bottom, other.bottom)
             columns = max(one.left, other.left) - min(one.right, other.right)
             assert max(rows, columns) >= gap
+
+
+@given(st.integers(1, 3), st.integers(0, 20), st.integers(40, 200), st.data())
+def test_input_boxes_hold_the_halo_and_have_few_sizes(multiple, halo, length, data):
+    facts = replace(manifest.find(X2)[1], halo=halo, multiple=multiple)
+    side, step = length * multiple, -(-STEP // multiple) * multiple
+    top = data.draw(st.integers(0, side - 1))
+    change = Box(top, data.draw(st.integers(top + 1, side)), side // 2, side // 2 + 1)
+    for affected, inputs in boxes([change], side, side, facts) or []:
+        assert affected == change.grown(halo, side, side)
+        needed = affected.grown(halo, side, side)
+        for start, stop, first, last in (
+            (needed.top, needed.bottom, inputs.top, inputs.bottom),
+            (needed.left, needed.right, inputs.left, inputs.right),
+        ):
+            assert 0 <= first <= start < stop <= last <= side and first % multiple == 0
+            assert last - first == side or (
+                (last - first) % step == 0 and last - first < stop - start + step + multiple
+            )
+
+
+def test_a_figure_that_moves_has_one_size():
+    facts = manifest.find(X2)[1]
+    figures = [Box(50 + number, 90 + number, 40 + 8 * number, 71 + 8 * number) for number in range(20)]
+    sizes = {
+        (box.bottom - box.top, box.right - box.left) for each in figures for _, box in boxes([each], 364, 644, facts)
+    }
+    assert sizes == {(120, 112)}
 
 
 def area(box):
