@@ -131,6 +131,20 @@ def sequence_of(source: Source) -> ImageSequence | None:
     return ImageSequence(str(source)) if kind_of(source) == "sequence" else None
 
 
+def check_file(path: Path, name: str) -> None:
+    """Raise SourceError if a path is not that of a file with contents. name: as the user named it."""
+    with os_errors_as(path, SourceError):
+        if not path.is_file():
+            refuse_page(name)
+            if path.is_fifo():
+                raise SourceError(
+                    f"{path}: is a pipe, and pipes are read through standard input: cat in.mp4 | upres - out.mp4"
+                )
+            raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
+        if not path.stat().st_size:
+            raise SourceError(f"{path}: the file is empty")
+
+
 class FileOpener:
     """Opener of local files."""
 
@@ -139,16 +153,7 @@ class FileOpener:
     def open(self, source: Source, *, spool: bool) -> Opened:
         """Open a path. Raises SourceError if there is no such file or it is empty."""
         path = Path(str(source))
-        with os_errors_as(path, SourceError):
-            if not path.is_file():
-                refuse_page(str(source))
-                if path.is_fifo():
-                    raise SourceError(
-                        f"{path}: is a pipe, and pipes are read through standard input: cat in.mp4 | upres - out.mp4"
-                    )
-                raise SourceError(f"{path}: {'is not a file' if path.exists() else 'no such file'}")
-            if not path.stat().st_size:
-                raise SourceError(f"{path}: the file is empty")
+        check_file(path, str(source))
         # Otherwise libavformat would take %d in a name for a pattern.
         literal = {"pattern_type": "none"} if NUMBER.search(path.name) else {}
         # The path is absolute, because libavformat would take the part of a relative one before a colon for a protocol.

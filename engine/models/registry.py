@@ -54,8 +54,7 @@ def choose(name: str, content: str = "auto") -> Choice:
 
     Raises ModelError for an unknown name and SettingsError for an unknown content.
     """
-    if content not in CONTENTS:
-        raise SettingsError(f"`content` must be one of {', '.join(CONTENTS)}, got {content!r}")
+    check_content(content)
     name = _named(name)
     slug = _slug(name)
     if name in slug.networks or content == "auto":
@@ -69,6 +68,12 @@ def choose(name: str, content: str = "auto") -> Choice:
         return Choice(default, f"{slug.slug} has no light network; using {default}" if content == "live" else None)
     better = fitting[-1]
     return Choice(default, f"{better} is better for {content} but is not here (upres pull {better}); using {default}")
+
+
+def check_content(content: str) -> None:
+    """Raise SettingsError for an unknown content type."""
+    if content not in CONTENTS:
+        raise SettingsError(f"`content` must be one of {', '.join(CONTENTS)}, got {content!r}")
 
 
 def installed(network: str) -> Installed | None:

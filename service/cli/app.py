@@ -14,16 +14,17 @@ from collections.abc import Iterable
 from importlib import import_module
 from importlib.metadata import distribution, entry_points, version
 from textwrap import fill
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from upres.engine.core.errors import FetchFirstError, Interrupted, SettingsError, UpresError
+from upres.engine.core import errors
+from upres.engine.core.errors import FetchFirstError, Interrupted, SettingsError, TargetError, UpresError
 
 from . import signals
-from .flags import equivalents, with_flags
+from .flags import equivalent_commands, equivalents, with_flags
 
 HELP = """Upscale video two to four times while it streams.
 
@@ -40,7 +41,8 @@ For all options, see `upres run --help`. To find the right model and pre-filters
 """
 EPILOG = (
     "Exit codes: 0 success; 1 unexpected error; 2 settings; 3 source; 4 model; 5 target; 6 log; 7 server; 130 interrupted. "
-    "With several inputs, the exit code is that of the first failure."
+    "With several inputs, the exit code is that of the first failure. With --json, a failure is an object with the fields "
+    "event (failed), text, exit_code and notes."
 )
 PANELS = {
     "Local": {
@@ -92,19 +94,18 @@ COMMAND_FUNCTIONS = {
 PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG, errno.ENOTDIR, errno.ELOOP, errno.ENOSPC)
 """Error numbers that are about a path itself, regardless of the operation."""
 UsageError: Any = typer.BadParameter.__bases__[0]  # Typer does not export this class
-FOREIGN_COMMANDS = {
-    "upres IN [OUT]": ("upscale", "enhance", "convert", "process", "video", "image"),
-    "upres probe": ("info", "inspect", "identify", "show"),
-    "upres models": ("list", "ls"),
-    "upres pull": ("download", "install", "fetch"),
-    "upres serve": ("server", "start", "web", "gui", "ui", "api"),
-}
-"""Words that other programs use for our commands."""
 OPTIONS = {"-h", "--help", "-V", "--version", "--install-completion", "--show-completion"}
 
 
 class Command(TyperCommand):
-    """A command whose help shows no type for flags, since they take no value."""
+    """A command whose help shows no type for flags, since they take no value. Ctrl-C, which Typer hides, is reported."""
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 - the parser inside Typer has no public types
+        """Run the command; raises Interrupted for Ctrl-C and SIGTERM."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            raise Interrupted("interrupted") from stop
 
     def get_params(self, ctx: Any) -> list[Any]:  # noqa: ANN401 - the parser inside Typer has no public types
         """List the parameters."""
@@ -174,42 +175,37 @@ def build() -> typer.Typer:
 
 
 def execute(app: typer.Typer, args: list[str]) -> None:
-    """Run a command line and end the process; every error is reported as one message and ends it with its exit code."""
+    """Run a command line and end the process; every error is reported as one message and ends it with its exit code.
+
+    With --json, the message is an object on stdout; see docs/command-line.md.
+    """
     logging.getLogger("av").setLevel(logging.ERROR)  # it warns about options that a muxer ignores
     logging.getLogger("PIL").setLevel(logging.CRITICAL)  # our own messages report damaged images
     try:
         sys.exit(app(args or ["--help"], prog_name="upres", standalone_mode=False))
     except UpresError as error:
-        _print_error(
-            with_flags(str(error)),
-            *_download_hint(error, args),
-            *_equivalents(error, args),
-            *map(with_flags, getattr(error, "__notes__", ())),
-        )
-        sys.exit(error.exit_code)
+        hints = (*_download_hint(error, args), *_equivalents(error, args))
+        _fail(args, error.exit_code, with_flags(str(error)), *hints, *map(with_flags, getattr(error, "__notes__", ())))
     except UsageError as error:
-        if message := error.format_message():
-            where = error.ctx.command_path if error.ctx else _command_path(args)
-            _print_error(
-                message, *_equivalents(error, args), *_equivalent_commands(args), f"for its options: {where} --help"
-            )
-        sys.exit(error.exit_code)
+        if not (message := error.format_message()):
+            sys.exit(error.exit_code)
+        where = error.ctx.command_path if error.ctx else _command_path(args)
+        hints = (*_equivalents(error, args), *equivalent_commands(args[0]))
+        _fail(args, error.exit_code, message, *hints, f"for its options: {where} --help")
     except typer.Abort:
-        _print_error("no answer, so nothing was done; use -y to start without being asked")
-        sys.exit(Interrupted.exit_code)
+        _fail(args, Interrupted.exit_code, "no answer, so nothing was done; use -y to start without being asked")
     except OSError as error:
+        if error.filename is None and error.errno in errors.NO_SPACE:  # every other file's error names the file
+            _fail(args, TargetError.exit_code, f"standard output: cannot be written ({errors.reason(error)})")
         if error.filename is None or error.errno not in PATH_ERRORS:
             raise
-        _print_error(f"{os.fsdecode(error.filename)}: cannot be used ({error.strerror})")
-        sys.exit(UpresError.exit_code)
+        _fail(args, UpresError.exit_code, f"{os.fsdecode(error.filename)}: cannot be used ({errors.reason(error)})")
     except ModuleNotFoundError as error:
         if args[0] not in (*PANELS["Server"], *PANELS["Client"]) or (error.name or "").startswith("upres"):
             raise
         missing = (error.name or "").partition(".")[0]
-        _print_error(
-            f"{args[0]} needs an optional dependency that is not installed ({missing}); run: {_install_service()}"
-        )
-        sys.exit(SettingsError.exit_code)
+        needs = f"{args[0]} needs an optional dependency that is not installed ({missing})"
+        _fail(args, SettingsError.exit_code, f"{needs}; run: {_install_service()}")
 
 
 def _download_hint(error: UpresError, args: list[str]) -> list[str]:
@@ -230,11 +226,6 @@ def _command_path(args: list[str]) -> str:
     return f"upres {args[0] if any(args[0] in commands for commands in PANELS.values()) else 'run'}"
 
 
-def _equivalent_commands(args: list[str]) -> Iterable[str]:
-    """Yield our command for a first word that is not a command here, but is one in other programs."""
-    return (f"here, that is `{name}`" for name, words in FOREIGN_COMMANDS.items() if args[0] in words)
-
-
 def _install_service() -> str:
     """Return the command that adds the service to this installation, from its origin: a folder or a package index."""
     origin = json.loads(distribution("upres").read_text("direct_url.json") or "{}")
@@ -242,10 +233,20 @@ def _install_service() -> str:
     return f"pip install '{unquote(url.path) if url.scheme == 'file' else 'upres'}[service]'"
 
 
-def _print_error(message: str, *notes: str) -> None:
+def _fail(args: list[str], code: int, message: str, *notes: str) -> NoReturn:
+    """Report why a command failed, and end the process with an exit code.
+
+    The report is text on stderr, or with --json an object on stdout, or on stderr if the result itself would go to stdout.
+    """
+    if "--json" in args:
+        names = args[args[0] == "run" :]
+        failure = {"text": message, "event": "failed", "exit_code": code, "notes": notes}
+        typer.echo(json.dumps(failure), err=sys.stdout is None or "-" in names[1:])
+        sys.exit(code)
     typer.secho(f"upres: {message}", fg="red", err=True)
     for note in notes:
         typer.echo(f"  {note}", err=True)
+    sys.exit(code)
 
 
 def _load_command(name: str) -> Any:  # noqa: ANN401

@@ -85,14 +85,15 @@ class Report:
 
     @contextmanager
     def failures(self) -> Iterator[None]:
-        """With json, also report an error as an object before it ends the command."""
+        """With json, report an error as an object instead of text, and end the command with its exit code."""
         try:
             yield
         except UpresError as error:
-            if self._json:
-                notes = [with_flags(note) for note in getattr(error, "__notes__", [])]
-                self._write(str(error), event="failed", exit_code=error.exit_code, notes=notes)
-            raise
+            if not self._json:
+                raise
+            notes = [with_flags(note) for note in getattr(error, "__notes__", [])]
+            self._write(str(error), event="failed", exit_code=error.exit_code, notes=notes)
+            raise typer.Exit(error.exit_code) from error
 
     def skipped(self, target: str) -> None:
         """Report that an input is skipped because its target exists."""

@@ -70,6 +70,14 @@ FOREIGN_OPTIONS = {
     "--overwrite": ("--force", "--replace"),
 }
 """Options of ffmpeg, Video2X, realesrgan-ncnn-vulkan, Real-ESRGAN's script and other programs, by their equivalent here."""
+FOREIGN_COMMANDS = {
+    "upres IN [OUT]": ("upscale", "enhance", "convert", "process", "video", "image"),
+    "upres probe": ("info", "inspect", "identify", "show"),
+    "upres models": ("list", "ls"),
+    "upres pull": ("download", "install", "fetch"),
+    "upres serve": ("server", "start", "web", "gui", "ui", "api"),
+}
+"""Words that other programs use for our commands."""
 SETTING = re.compile(r"`(\w+)`")
 
 
@@ -95,3 +103,8 @@ def equivalents(args: Iterable[str]) -> Iterator[str]:
             yield f"here, {name} is {here[name]}"
         elif arg.startswith("-") and os.path.lexists(arg) and arg != "-":
             yield f"for the file of that name, write ./{arg}"
+
+
+def equivalent_commands(word: str) -> Iterator[str]:
+    """Yield our command for a first word that is not a command here, but is one in other programs."""
+    return (f"here, that is `{name}`" for name, words in FOREIGN_COMMANDS.items() if word in words)

@@ -63,11 +63,12 @@ def _network(slug: str, name: str) -> dict[str, Any]:
 def probe(
     source: Annotated[str, typer.Argument(metavar="FILE", help="A video, an image, or - for stdin.")],
     content: Annotated[
-        str, typer.Option(help="auto, photo or animation: the kind of content, for the advice.")
+        str, typer.Option(help="auto, photo, animation or live: the kind of content, for the advice.")
     ] = "auto",
     json: Json = False,
 ) -> None:
     """Show the properties of a video or an image, and recommend a model and pre-filters, based on measurements of video frames."""
+    registry.check_content(content)
     piped = Piped.look() if source == "-" else None
     what = source if piped is None else piped.source
     if piped.image if piped else still_format(source):

@@ -111,13 +111,13 @@ def make_config(
 
 @with_options(client=connect, config=make_config)
 def submit(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="A clip.", exists=True, dir_okay=False)],
+    source: Annotated[Path, typer.Argument(metavar="IN", help="A clip.")],
     *,
     client: "Client",
     config: "pb.UpscaleConfig",
 ) -> None:
     """Upload a clip as a job and print its request_id."""
-    refuse_image(source)
+    check_clip(source)
     request_id = client.submit(source, config).request_id
     typer.echo(request_id)
     if sys.stderr.isatty():
@@ -192,11 +192,13 @@ def interruptible(note: str = "") -> "Iterator[None]":
             raise
 
 
-def refuse_image(source: Path) -> None:
-    """Raise SourceError if a file is an image."""
+def check_clip(source: Path) -> None:
+    """Raise SourceError if a path is not that of a file with contents, or if the file is an image."""
     from upres.engine.core.errors import SourceError
+    from upres.engine.decode.source import check_file
     from upres.engine.images.recognize import still_format
 
+    check_file(source, str(source))
     if still_format(source):
         raise SourceError(
             f"{source}: is an image, and a server accepts videos only; upscale it here with: upres {source}"
@@ -236,4 +238,5 @@ def raise_if_failed(job: "pb.Job") -> None:
         if job.error.reason == "CANCELLED":
             raise RemoteError("the job was cancelled")
         again = "; it can be submitted again" if job.error.retryable else ""
-        raise RemoteError(f"the job failed: {job.error.message} ({job.error.reason}){again}")
+        message = f"the job failed: {job.error.message} ({job.error.reason}){again}"
+        raise RemoteError(message, reason=job.error.reason)

@@ -95,7 +95,8 @@ def _settings(config: Path | None, **named: str | int) -> "Settings":
 
 def _keys(settings: "Settings") -> "Keys":
     from upres.service.auth.api_keys import Keys
+    from upres.service.server.standby import make_state
     from upres.service.storage.job_store import Store
 
-    settings.state.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_state(settings.state)
     return Keys(Store(settings.database_url))

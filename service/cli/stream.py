@@ -11,7 +11,7 @@ import typer
 from upres.engine.core.text import counted
 
 from .options import Overwrite, with_options
-from .remote import connect, interruptible, make_config, raise_if_failed, refuse_image, report_done
+from .remote import check_clip, connect, interruptible, make_config, raise_if_failed, report_done
 
 if TYPE_CHECKING:
     from upres.engine.decode.source import Readable
@@ -93,7 +93,8 @@ class _Origin:
         elif self.text == "-":
             yield stdin()
         else:
-            refuse_image(Path(self.text))
+            if not Path(self.text).is_fifo():
+                check_clip(Path(self.text))
             try:
                 file = Path(self.text).open("rb")  # noqa: SIM115 - closed below
             except OSError as error:

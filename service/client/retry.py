@@ -3,15 +3,20 @@
 import asyncio
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import DecodeError
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
 
 from .errors import RemoteError
 
 LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED, grpc.StatusCode.UNKNOWN})
 CORE = "Internal error from Core"  # raised by grpc.aio if the connection is lost while a request is being sent
 REFUSED = "Connection refused"
+DETAILS = "grpc-status-details-bin"  # the trailer with the details of an error
 PERMANENT = {
     "http1.x server": "answers HTTP/1.1, not gRPC; set the port of its gRPC endpoint, which `upres serve` prints, with --server",
     "CERTIFICATE_VERIFY_FAILED": "has a certificate that is not trusted; name the certificate of its authority with --ca",
@@ -54,7 +59,9 @@ class Retry:
         """Wait before the next attempt; raises RemoteError if the server refused the call or was unreachable for too long."""
         if error.code() not in LOST and error.details() != CORE:
             details = KEYS if error.code() is grpc.StatusCode.UNAUTHENTICATED else error.details()
-            raise RemoteError(f"{details} ({error.code().name})", error.code()) from error
+            reason, fields = _stated(error)
+            message = f"{details} ({error.code().name})"
+            raise RemoteError(message, error.code(), reason=reason, fields=fields) from error
         server, now = self.server, time.monotonic()
         details = error.details() or ""
         if problem := next((text for part, text in PERMANENT.items() if part in details and not server.reached), None):
@@ -64,7 +71,7 @@ class Retry:
         self.absence = away, remedy = self._absence(details) if first else self.absence
         if self.live or now - self.since > seconds:
             raise RemoteError(f"{away}; {remedy}") from error
-        if first:
+        if first and details != CORE:  # then the next attempt tells a refused call from a lost connection
             logger.warning("%s; retrying for %.0f s", away, seconds)
         await asyncio.sleep(self.wait)
         self.wait = min(2 * self.wait, LONGEST_WAIT_SECONDS)
@@ -81,3 +88,17 @@ class Retry:
         if CLOSED in details and not self.server.reached:
             return away, "if it uses TLS, add --tls, or --ca with the certificate of its authority"
         return away, "is it running, and is this the port of its gRPC endpoint?"
+
+
+def _stated(error: grpc.aio.AioRpcError) -> tuple[str, list[str]]:
+    """Return the reason that a server states for an error, and the invalid fields of the request; empty if it states none."""
+    reason, fields, status = "", list[str](), Status()
+    with suppress(DecodeError):
+        status.ParseFromString(dict(error.trailing_metadata() or ()).get(DETAILS, b""))
+    for detail in status.details:
+        info, request = ErrorInfo(), BadRequest()
+        if detail.Unpack(info):
+            reason = info.reason
+        elif detail.Unpack(request):
+            fields = [violation.field for violation in request.field_violations]
+    return reason, fields

@@ -8,7 +8,9 @@ Problems = Mapping[str, Sequence[str]]  # field → its problems
 
 
 class StoreError(UpresError):
-    """Raised when the database or the state folder cannot be used."""
+    """Raised when the database, the state folder or a port cannot be used."""
+
+    exit_code = 7
 
 
 class DiskFullError(StoreError):
@@ -26,9 +28,13 @@ class OtherStoreError(StoreError):
 class NotFoundError(UpresError):
     """Raised when there is no such job or key, or when it belongs to another key."""
 
+    exit_code = 7
+
 
 class ConflictError(UpresError):
     """Raised when a name or an idempotency key is already in use for something else."""
+
+    exit_code = 7
 
 
 class InvalidError(UpresError):

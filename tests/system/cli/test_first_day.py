@@ -280,7 +280,7 @@ COMMANDS = [
     ("serve --list-settings", 0, "| `limits` | `none` |"),
     ("jobs", 2, "an API key is needed: --key, or UPRES_KEY"),
     ("jobs --key k --server localhost", 2, "HOST:PORT"),
-    ("submit nowhere.mp4 --key k", 2, "nowhere.mp4"),
+    ("submit nowhere.mp4 --key k", 3, "nowhere.mp4"),
     (
         "submit photo.jpg --key k",
         3,
