@@ -234,13 +234,18 @@ class AsyncClient:
 
 
 class _Reading:
-    """Wrapper of a call's requests that keeps an error raised while reading the source, which gRPC reports as a cancellation."""
+    """Wrapper of a call's requests that keeps an error raised while reading the source, which gRPC reports as a cancellation.
+
+    It also ends the task in which gRPC sends the requests; gRPC itself does not if a call fails while it waits for a request.
+    """
 
     def __init__(self) -> None:
         self._error: Exception | None = None
+        self._task: asyncio.Task[Any] | None = None
 
     async def requests(self, requests: AsyncGenerator[T]) -> AsyncGenerator[T]:
         """Yield the requests, recording an error."""
+        self._task = asyncio.current_task()
         try:
             async for request in requests:
                 yield request
@@ -250,7 +255,7 @@ class _Reading:
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Raise the recorded error instead of the cancellation; an OSError is raised as SourceError."""
+        """Raise the recorded error instead of the cancellation; an OSError is raised as SourceError. In the end, stop sending."""
         try:
             yield
         except (asyncio.CancelledError, grpc.aio.AioRpcError):
@@ -260,6 +265,9 @@ class _Reading:
             if self._error is not None:
                 raise self._error from None
             raise
+        finally:
+            if self._task is not None:
+                self._task.cancel()
 
 
 async def _upload(

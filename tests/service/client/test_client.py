@@ -159,6 +159,18 @@ def test_a_server_that_vanishes_without_closing_is_noticed(server, monkeypatch):
     gate.set()
 
 
+async def streaming(upscale):
+    """Start a server of one method, and return it with its address."""
+    rpc = grpc.stream_stream_rpc_method_handler(
+        upscale, pb.UpscaleRequest.FromString, pb.UpscaleResponse.SerializeToString
+    )
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("upres.v2.UpscaleService", {"Upscale": rpc})])
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    return server, f"127.0.0.1:{port}"
+
+
 def test_little_of_a_live_job_is_received_ahead_of_a_caller_who_reads_nothing():
     """Without limits, gRPC received 4 to 9 MB, all of which was late when read, before the server could drop anything."""
     sent = 0
@@ -171,16 +183,8 @@ def test_little_of_a_live_job_is_received_ahead_of_a_caller_who_reads_nothing():
             sent += 100_000
 
     async def scenario():
-        rpc = grpc.stream_stream_rpc_method_handler(
-            upscale, pb.UpscaleRequest.FromString, pb.UpscaleResponse.SerializeToString
-        )
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers(
-            [grpc.method_handlers_generic_handler("upres.v2.UpscaleService", {"Upscale": rpc})]
-        )
-        port = server.add_insecure_port("127.0.0.1:0")
-        await server.start()
-        async with AsyncClient(f"127.0.0.1:{port}", KEY) as client, aclosing(client.attach("1")) as parts:
+        server, target = await streaming(upscale)
+        async with AsyncClient(target, KEY) as client, aclosing(client.attach("1")) as parts:
             await anext(parts)
             before = -1
             while before < sent:  # a slow machine sends less, not more
@@ -190,6 +194,31 @@ def test_little_of_a_live_job_is_received_ahead_of_a_caller_who_reads_nothing():
 
     asyncio.run(scenario())
     assert sent <= 1_500_000
+
+
+def test_calls_that_fail_leave_nothing_behind_that_waits_for_an_answer():
+    """Otherwise asyncio reports, when they are collected, that tasks were destroyed while they were pending."""
+    calls = 0
+
+    async def upscale(requests, context):
+        nonlocal calls
+        calls += 1
+        if calls <= 3:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "later")
+        yield pb.UpscaleResponse(accepted=pb.UpscaleResponse.Accepted(request_id="1"))
+        yield pb.UpscaleResponse(job=pb.Job(request_id="1", status=pb.Job.STATUS_DONE))
+
+    async def scenario():
+        server, target = await streaming(upscale)
+        async with AsyncClient(target, KEY) as client:
+            *_, job = [part async for part in client.stream(io.BytesIO(b"source"), CONFIG)]
+            assert (job.status, calls) == (pb.Job.STATUS_DONE, 4)
+            async with asyncio.timeout(20):
+                while any("_consume_request" in task.get_coro().__qualname__ for task in asyncio.all_tasks()):
+                    await asyncio.sleep(0.01)
+        await server.stop(0)
+
+    asyncio.run(scenario())
 
 
 def test_the_client_without_asyncio_works_where_a_loop_runs(server):
