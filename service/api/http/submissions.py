@@ -27,6 +27,11 @@ MULTIPART = "multipart/form-data"
 SHORTEST_SECONDS = 0.1
 FRAME_RATE = 30  # assumed for a clip given only by its size and duration
 LONGEST_KEY = 255
+IDEMPOTENCY = (
+    "A key chosen by the client, a new one for each upload. A repeated request with the same key and body returns the job of the"
+    " first one. Without a key, a client that receives no response cannot know whether a job was created, and a repeated request"
+    " may create a second one."
+)
 
 
 class Submissions:
@@ -52,7 +57,7 @@ class Submissions:
         self,
         request: Request,
         form: Annotated[UpscaleForm, Form(media_type=MULTIPART)],
-        idempotency_key: Annotated[str | None, Header()] = None,
+        idempotency_key: Annotated[str | None, Header(description=IDEMPOTENCY)] = None,
     ) -> Data[Submitted]:
         """Accept a video to be upscaled; one response lists every problem of the request."""
         spec, problems = form.spec(), form.problems()

@@ -54,6 +54,12 @@ def test_every_route_of_the_api_needs_a_key_and_says_what_it_answers(described):
             assert "$ref" in answer["content"]["application/json"]["schema"], path
 
 
+def test_authors_of_clients_read_why_to_send_a_key_with_each_upload(described):
+    (parameter,) = operations(described)["post", SUBMIT]["parameters"]
+    assert (parameter["in"], parameter["name"], parameter["required"]) == ("header", "idempotency-key", False)
+    assert "may create a second one" in parameter["description"]
+
+
 def test_forms_are_described_by_their_fields(described):
     schemas, paths = described["components"]["schemas"], operations(described)
     ((kind, body),) = paths["post", SUBMIT]["requestBody"]["content"].items()
