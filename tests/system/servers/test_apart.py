@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import databases
@@ -205,6 +206,28 @@ def test_a_bucket_that_is_away_for_a_while_and_cuts_what_is_read_costs_no_job(tw
     gate.touch()
     assert fetched(two.client, request_id, tmp_path / "out.mp4") == expected
     assert two.faults.cuts == 0
+
+
+@pytest.mark.soak
+def test_a_bucket_that_answers_503_for_sixty_seconds_costs_neither_a_job_nor_an_attempt(
+    two, gate, clip, expected, tmp_path
+):
+    """All periods are those of the product: one job runs and ends, another one is submitted, while the bucket is unavailable."""
+    path = clip("a.mp4", SECONDS)
+    running = two.one.create(path.read_bytes(), CONFIG).request_id
+    until(lambda: stored(two, f"{running}/log/") > 0)
+    two.faults.answered.clear()
+    two.faults.away = True
+    with ThreadPoolExecutor(1) as clients:
+        submitting = clients.submit(two.client.submit, path, CONFIG)
+        gate.touch()
+        time.sleep(60)
+        assert not submitting.done() and two.one.get(running).status == pb.Job.STATUS_PROCESSING
+        assert two.faults.answered[-1] == 503 and two.faults.answered.count(503) > 3
+        two.faults.away = False
+        for request_id in (running, submitting.result().request_id):
+            assert fetched(two.client, request_id, tmp_path / "out.mp4") == expected
+            assert two.one.get(request_id).attempts == 1
 
 
 def test_a_deleted_job_leaves_nothing_in_the_bucket(two, gate, clip, s3):
