@@ -5,6 +5,8 @@ load affects all of them equally; the medians are written. Fails if the results 
 
 --kept also runs each number of encoders with freed memory kept, as the command line and attempts do for several: the system
 time saved is the cost of allocating memory for every segment's encoder from the kernel.
+
+--held N also runs one encoder behind a model that holds back N frames: the cost of frames that wait, without other encoders.
 """
 
 import argparse
@@ -17,8 +19,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -38,29 +41,42 @@ FIGURES = ("wall_s", "cpu_ms_a_frame", "user_ms_a_frame", "system_ms_a_frame", "
 
 @dataclass(frozen=True)
 class Repeat:
-    """A model that repeats pixels; it is also its session."""
+    """A model that repeats pixels. held: number of frames that it holds back."""
 
+    held: int = 0
     scale: int = SCALE
     warmup: int = 0
     name: str = "repeat"
     report: str = "numpy"
     digest: str = ""
 
-    def open(self, width: int, height: int) -> "Repeat":
-        """Return itself as the session."""
-        return self
+    def open(self, width: int, height: int) -> "Repeating":
+        """Return a session."""
+        return Repeating(self.scale, self.held)
 
     def memory(self, width: int, height: int) -> int:
-        """Return the bytes of an upscaled frame."""
-        return width * height * 3 * self.scale**2
+        """Return the bytes of an upscaled frame and of those held back."""
+        return width * height * 3 * self.scale**2 * (1 + self.held)
+
+
+@dataclass
+class Repeating:
+    """A session of the model."""
+
+    scale: int
+    held: int
+    waiting: deque[Frame] = field(default_factory=deque)
 
     def push(self, frame: Frame) -> Iterator[Frame]:
-        """Upscale a frame."""
-        yield replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1))
+        """Upscale a frame; yield the oldest one if more are waiting than are held back."""
+        self.waiting.append(replace(frame, pixels=frame.pixels.repeat(self.scale, 0).repeat(self.scale, 1)))
+        if len(self.waiting) > self.held:
+            yield self.waiting.popleft()
 
-    def flush(self) -> list[Frame]:
-        """Return no frames, since none is held back."""
-        return []
+    def flush(self) -> Iterator[Frame]:
+        """Yield the frames held back."""
+        while self.waiting:
+            yield self.waiting.popleft()
 
     def close(self) -> None:
         """Do nothing, since there is nothing to release."""
@@ -77,28 +93,32 @@ def main() -> None:
     parser.add_argument(
         "--kept", action="store_true", help="also run each with freed memory kept by the process (glibc)"
     )
+    parser.add_argument(
+        "--held", type=int, default=0, help="also run one encoder behind a model that holds back so many frames"
+    )
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--keep", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.keep:
         keep_freed_memory()
     if options.one:
-        sys.stdout.write(json.dumps(run_once(options.clip, options.encoders[0], options.segment)))
+        sys.stdout.write(json.dumps(run_once(options.clip, options.encoders[0], options.segment, options.held)))
         return
     kept = (False, True) if options.kept else (False,)
-    runs: dict[tuple[int, bool], list[dict[str, Any]]] = {each: [] for each in product(options.encoders, kept)}
+    cases = [*product(options.encoders, kept, (0,)), *((1, keeps, options.held) for keeps in kept if options.held)]
+    runs: dict[tuple[int, bool, int], list[dict[str, Any]]] = {each: [] for each in cases}
     command = [sys.executable, __file__, str(options.clip), "--segment", str(options.segment), "--one", "--encoders"]
     for _ in range(options.rounds):
-        for (count, keeps), figures in runs.items():
-            words = [*command, str(count), *(["--keep"] if keeps else [])]
+        for (count, keeps, held), figures in runs.items():
+            words = [*command, str(count), "--held", str(held), *(["--keep"] if keeps else [])]
             run = subprocess.run(words, check=True, stdout=subprocess.PIPE, timeout=600)
             figures.append(json.loads(run.stdout))
     if len({run["sha256"] for figures in runs.values() for run in figures}) != 1:
         sys.exit("the results differ")
     rows = [
-        {"encoders": count, "memory_kept": keeps, "frames": figures[0]["frames"]}
+        {"encoders": count, "memory_kept": keeps, "held": held, "frames": figures[0]["frames"]}
         | {name: round(median(run[name] for run in figures), 2) for name in FIGURES}
-        for (count, keeps), figures in runs.items()
+        for (count, keeps, held), figures in runs.items()
     ]
     for row in rows:
         sys.stdout.write("  ".join(f"{name} {value}" for name, value in row.items()) + "\n")
@@ -110,9 +130,9 @@ def main() -> None:
         )
 
 
-def run_once(clip: Path, encoders: int, segment: float) -> dict[str, Any]:
+def run_once(clip: Path, encoders: int, segment: float, held: int) -> dict[str, Any]:
     """Upscale once in this process."""
-    job = Job((Repeat(),), Encoder(segment_seconds=segment), encoders=encoders)
+    job = Job((Repeat(held),), Encoder(segment_seconds=segment), encoders=encoders)
     with tempfile.TemporaryDirectory() as folder:
         start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
         progress = upscale(clip, Path(folder) / "out.mp4", job)
