@@ -59,7 +59,6 @@ def in_parallel(
             if failure is not None:
                 raise failure
         finally:
-            room.close()
             for segment in segments:
                 segment.drop()
             for segment in segments:

@@ -94,16 +94,23 @@ class Queue(SimpleQueue):
 
 
 class Condition(threading.Condition):
-    """The condition of a room, which fails if there is no room within `WAIT` seconds."""
+    """The condition of a room, which fails if a change is not announced within `WAIT` seconds. waits: set once a frame waits."""
+
+    waits: threading.Event
 
     def wait_for(self, predicate, timeout=WAIT):
-        assert super().wait_for(predicate, timeout), "waits for room that no encoder releases"
+        while not predicate():
+            self.waits.set()
+            assert self.wait(timeout), "waits for room that no encoder releases"
 
 
 @pytest.fixture(autouse=True)
 def every_wait_ends(monkeypatch):
-    """Fail instead of hanging if in_parallel waits for room forever, or for a segment whose encoder waits for frames forever."""
-    endless = []
+    """Fail instead of hanging if in_parallel waits for room forever, or for a segment whose encoder waits for frames forever.
+
+    Its value is an event that is set once a frame waits for room.
+    """
+    endless, waits = [], threading.Event()
 
     def checked(wait, ends):
         def call(segment):
@@ -114,13 +121,14 @@ def every_wait_ends(monkeypatch):
 
         return call
 
-    segment, threads = parallel._Segment, SimpleNamespace(Condition=Condition)
-    monkeypatch.setattr(parallel, "threading", threads)
+    segment = parallel._Segment
+    monkeypatch.setattr(Condition, "waits", waits, raising=False)
+    monkeypatch.setattr(parallel, "threading", SimpleNamespace(Condition=Condition))
     monkeypatch.setattr(parallel, "SimpleQueue", Queue)
     result = checked(segment.result, lambda each: each._waiting.ended or not each._room.open)
     monkeypatch.setattr(segment, "result", result)
     monkeypatch.setattr(segment, "close", checked(segment.close, lambda each: each._waiting.ended or each.done))
-    yield
+    yield waits
     assert not endless, f"{set(endless)}: waits for a segment that no `end` or `drop` has ended"
 
 
@@ -150,6 +158,10 @@ def test_no_more_encoders_are_open_and_no_more_frames_wait_than_may():
     assert 2 <= encoders.most <= 3 and encoders.open == 0
 
 
+def test_a_frame_larger_than_the_queue_may_wait_alone():
+    assert list(Encoders().run(numbered(9), queue_frames=0)) == segments(9)
+
+
 def test_an_error_of_a_segment_comes_after_the_segments_before_it():
     failed = threading.Event()
 
@@ -165,6 +177,17 @@ def test_an_error_of_a_segment_comes_after_the_segments_before_it():
         for piece in encoders.run(numbered(60), encoders=4):
             yielded.append(piece)
     assert yielded == segments(6) and encoders.open == 0
+
+
+def test_an_error_of_a_segment_ends_the_wait_for_room(every_wait_ends):
+    def step(number):
+        every_wait_ends.wait(WAIT)
+        raise EncoderError("of the first")
+
+    encoders = Encoders(step)
+    with pytest.raises(EncoderError, match="first"):
+        list(encoders.run(numbered(60), queue_frames=1))
+    assert every_wait_ends.is_set() and encoders.open == 0
 
 
 def test_an_error_upstream_comes_after_every_segment_that_is_whole():
