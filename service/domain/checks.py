@@ -14,7 +14,7 @@ from upres.engine.encode.options import resolve
 from upres.engine.models.catalog import NETWORKS, SLUGS, full_name, slug_of
 from upres.engine.models.registry import CONTENTS
 
-from .errors import InvalidError, TooLargeError
+from .errors import InvalidError, TooLargeError, TooSmallError
 from .spec import MOST_CHAINED, SIDES, Limits, Spec
 
 CODECS = ("auto", "h264", "hevc", "lossless")  # of results: MP4 that is streamed to browsers while it is encoded
@@ -160,13 +160,17 @@ def _is_url(text: str, schemes: tuple[str, ...]) -> bool:
 
 
 def check_source(info: Info, spec: Spec, limits: Limits) -> None:
-    """Raise TooLargeError naming every limit that a source exceeds. Its length is checked only if its container states it."""
-    problems = [*_unencodable(info, spec)]
+    """Raise TooSmallError, or TooLargeError naming every limit that a source exceeds.
+
+    Its length is checked only if its container states it.
+    """
     low, high = SIDES
-    if not all(low <= side <= high for side in (info.shape.width, info.shape.height)):
-        problems.append(
-            f"The video must measure {low} to {high} pixels a side, not {info.shape.width}x{info.shape.height}."
-        )
+    sides, measures = (info.shape.width, info.shape.height), f"not {info.shape.width}x{info.shape.height}"
+    if min(sides) < low:
+        raise TooSmallError(f"The video must measure at least {low} pixels a side, {measures}.")
+    problems = [*_unencodable(info, spec)]
+    if max(sides) > high:
+        problems.append(f"The video must measure at most {high} pixels a side, {measures}.")
     longest = limits.longest(spec)
     if longest is not None and info.seconds is not None and info.seconds > longest + 0.1:
         problems.append(too_long(spec, longest, info.seconds))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from upres.engine.core.errors import UpresError
+from upres.engine.core.errors import SourceError, UpresError
 
 Problems = Mapping[str, Sequence[str]]  # field → its problems
 
@@ -45,6 +45,10 @@ class InvalidError(UpresError):
         messages = [message for name in self.problems for message in self.problems[name]]
         more = len(messages) - 1
         super().__init__(messages[0] + (f" (and {more} more error{'s' if more > 1 else ''})" if more else ""))
+
+
+class TooSmallError(SourceError):
+    """Raised when the frames of a source are smaller than the server accepts."""
 
 
 class TooLargeError(UpresError):

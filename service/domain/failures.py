@@ -2,11 +2,12 @@
 
 from upres.engine.core.errors import EncoderError, ModelError, SettingsError, SourceError
 
-from .errors import NoRoomError, TooLargeError
+from .errors import NoRoomError, TooLargeError, TooSmallError
 from .states import Failure, Reason
 
 REASONS = {
     SourceError.__name__: Reason.SOURCE_UNPROCESSABLE,
+    TooSmallError.__name__: Reason.SOURCE_UNPROCESSABLE,
     ModelError.__name__: Reason.MODEL_UNAVAILABLE,
     TooLargeError.__name__: Reason.INPUT_TOO_LARGE,
     SettingsError.__name__: Reason.UNSUPPORTED,

@@ -13,7 +13,7 @@ from starlette.datastructures import UploadFile
 from upres.engine.core.errors import SourceError
 from upres.engine.core.text import counted
 from upres.service.domain.checks import problems_of
-from upres.service.domain.errors import InvalidError, TooLargeError
+from upres.service.domain.errors import InvalidError, TooLargeError, TooSmallError
 from upres.service.domain.spec import SIDES, Spec
 from upres.service.execution.probe.process import Facts
 from upres.service.jobs.service import Jobs
@@ -124,7 +124,7 @@ class Submissions:
         await asyncio.to_thread(_copy, video, path)
         try:
             return [], await self._jobs.probe(path, spec, owner)
-        except TooLargeError as error:
+        except (TooLargeError, TooSmallError) as error:
             return [str(error)], None
         except SourceError as error:
             return [f"{VIDEO} ({error})."], None

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from upres.engine.core.errors import SourceError
 from upres.engine.pipeline.advice import Clip, Measured
-from upres.service.domain.errors import TooLargeError, UnavailableError
+from upres.service.domain.errors import TooLargeError, TooSmallError, UnavailableError
 from upres.service.domain.fair_slots import FairSlots
 from upres.service.domain.spec import Limits, Spec
 from upres.service.execution.sandbox.confinement import Confinement
@@ -41,7 +41,7 @@ class Probe:
         self._slots = FairSlots(AT_ONCE, waiters="uploads wait to be inspected")
 
     async def __call__(self, path: Path, spec: Spec, owner: str) -> Facts:
-        """Inspect a source. SourceError if it is not a readable video, TooLargeError if it exceeds the limits.
+        """Inspect a source. SourceError if it is not a readable video or too small, TooLargeError if it exceeds limits.
 
         Raises BusyError if too many sources wait, UnavailableError if the process could not start or was killed twice.
         """
@@ -128,6 +128,8 @@ def _parse_facts(reply: dict[str, Any]) -> Facts:
             return Facts(width, height, frames)
         case {"error": "TooLargeError", "text": str(text)}:
             raise TooLargeError(text)
+        case {"error": "TooSmallError", "text": str(text)}:
+            raise TooSmallError(text)
         case {"error": str(), "text": str(text)}:
             raise SourceError(text)
         case _:

@@ -5,9 +5,12 @@ import pytest
 
 from upres.engine.decode.reader import Reader
 from upres.engine.models.catalog import SLUGS
+from upres.service.api.error_map import answer
 from upres.service.domain.checks import check_source, problems_of
-from upres.service.domain.errors import TooLargeError
+from upres.service.domain.errors import TooLargeError, TooSmallError
+from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import PROFILES, Limits, Spec
+from upres.service.domain.states import Reason
 
 
 def test_a_result_that_no_encoder_takes_is_refused_with_what_helps(tmp_path):
@@ -66,3 +69,16 @@ def test_an_unknown_model_is_echoed_with_those_that_run_here_and_how_to_select_a
     )
     [message] = problems_of(Spec("none" * 20), Limits(), dict.fromkeys(SLUGS, "broken"))["model"]
     assert message.endswith(f"there is no {('none' * 20)[:40]}, there are none that this server can run.")
+
+
+@pytest.mark.parametrize("size", ["2x2", "15x480", "640x8"])
+def test_frames_that_are_too_small_are_not_called_too_large(tmp_path, size):
+    clip = media.clip(
+        tmp_path / "small.mkv", "-c:v", "ffv1", "-frames:v", 1, picture=f"color=size={size}:rate=1:duration=1"
+    )
+    with Reader(clip) as reader, pytest.raises(TooSmallError) as refused:
+        check_source(reader.info, Spec("RealESRGAN_Vid_x4"), Limits())
+    assert str(refused.value) == f"The video must measure at least 16 pixels a side, not {size}."
+    assert answer(refused.value).reason == "SOURCE_UNPROCESSABLE" and answer(refused.value).http == 422
+    failure = failure_of(type(refused.value).__name__, str(refused.value))
+    assert failure.reason is Reason.SOURCE_UNPROCESSABLE

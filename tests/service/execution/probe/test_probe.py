@@ -12,7 +12,7 @@ import pytest
 
 from upres.engine.core.errors import SourceError
 from upres.engine.pipeline.advice import NOISY
-from upres.service.domain.errors import BusyError, TooLargeError, UnavailableError
+from upres.service.domain.errors import BusyError, TooLargeError, TooSmallError, UnavailableError
 from upres.service.domain.fair_slots import MOST_WAITING_EACH
 from upres.service.domain.spec import PROFILES, Limits, Spec
 from upres.service.execution.probe import probe as probes
@@ -105,6 +105,9 @@ def test_what_is_wrong_with_a_source_is_said(clip, tmp_path):
             assert str(tmp_path) not in str(refused.value)
             with pytest.raises(TooLargeError, match="must not be longer"):
                 await probe(clip("a.mp4", 40), SPEC, "alice")
+            small = media.clip(tmp_path / "small.mkv", "-c:v", "ffv1", "-frames:v", 1, picture="color=size=2x2")
+            with pytest.raises(TooSmallError, match="at least 16 pixels a side, not 2x2"):
+                await probe(small, SPEC, "alice")
 
     asyncio.run(scenario())
 
