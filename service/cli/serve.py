@@ -6,12 +6,13 @@ The service is not imported before a command runs, so that the other commands st
 import asyncio
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from upres.engine.core.errors import SettingsError
+from upres.engine.core.errors import SettingsError, UpresError
 
 if TYPE_CHECKING:
     from upres.service.auth.api_keys import Keys
@@ -53,15 +54,43 @@ def serve(
         raise SettingsError("a server runs on Linux and macOS only; the other commands run on Windows too")
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # errors that matter are raised
     from upres.service.domain import job_logging
+    from upres.service.server.process import logger
     from upres.service.server.process import serve as run
     from upres.service.server.settings import mistyped
 
-    for note in mistyped(os.environ):
-        typer.echo(f"note: {note}", err=True)
+    notes = mistyped(os.environ)
     named = {"host": host, "http_port": port, "grpc_port": grpc_port}
-    settings = _settings(config, **{name: value for name, value in named.items() if value is not None})
+    try:
+        settings = _settings(config, **{name: value for name, value in named.items() if value is not None})
+    except SettingsError as error:
+        for note in notes:
+            error.add_note(f"note: {note}")
+        raise
     job_logging.configure(settings.log_format)
-    asyncio.run(run(settings, typer.echo))
+    for note in notes:
+        logger.warning("%s", note)
+    try:
+        asyncio.run(run(settings, _announcer(settings)))
+    except UpresError as error:
+        if job_logging.resolve(settings.log_format) == "text":
+            raise
+        logger.critical("%s", error)
+        raise typer.Exit(error.exit_code) from error
+
+
+def _announcer(settings: "Settings") -> Callable[[str], None]:
+    """Return the function that writes lines for the operator, among them the first key, to stdout.
+
+    They are JSON, like the log on stderr, if that is set, or if both go to the same file, pipe or journal.
+    """
+    from upres.service.domain import job_logging
+
+    try:
+        together = not os.isatty(1) and os.path.sameopenfile(1, 2)
+    except OSError:  # one of them is closed
+        together = False
+    form = settings.log_format or (job_logging.resolve() if together else "text")
+    return (lambda line: typer.echo(job_logging.as_json(line, __name__))) if form == "json" else typer.echo
 
 
 @keys.command()

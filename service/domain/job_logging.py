@@ -54,18 +54,34 @@ def about(request_id: str, traceparent: str | None = None) -> Iterator[None]:
 
 
 def configure(form: Format | None = None) -> None:
-    """Configure logging to stderr from level INFO; by default as text on a terminal, otherwise as JSON."""
-    form = form or ("text" if sys.stderr.isatty() else "json")
+    """Configure logging to stderr from level INFO, with libraries' warnings and uncaught exceptions. form: as for `resolve`."""
+    form = resolve(form)
     handler = logging.StreamHandler()
     handler.addFilter(RepeatLimit())
     handler.addFilter(_tag)
-    handler.setFormatter(_Text(TEXT) if form == "text" else _Json(FIELDS, style="{", rename_fields=NAMES))
+    handler.setFormatter(_Text(TEXT) if form == "text" else _json_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for name in LOUD:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.ERROR)  # it warns about every malformed form of a client
+    logging.captureWarnings(capture=True)
     sys.excepthook = _uncaught
+    sys.unraisablehook = lambda hook: logger.error(
+        "%s", hook.err_msg or "ignored", exc_info=(hook.exc_type, hook.exc_value or hook.exc_type(), hook.exc_traceback)
+    )
     threading.excepthook = lambda hook: _uncaught(hook.exc_type, hook.exc_value, hook.exc_traceback)
+
+
+def resolve(form: Format | None = None) -> Format:
+    """Return the format of the log; by default text on a terminal, otherwise JSON."""
+    return form or ("text" if sys.stderr.isatty() else "json")
+
+
+def as_json(message: str, name: str) -> str:
+    """Format a message of the logger `name` as a JSON line of the log, without logging it."""
+    record = logging.LogRecord(name, logging.INFO, "", 0, "%s", (message,), None)
+    _tag(record)
+    return _json_formatter().format(record)
 
 
 class _CallbackHandler(logging.Handler):
@@ -81,7 +97,7 @@ def forward_to(take: Callable[[str], None]) -> None:
     """Also pass every line, as JSON, to a function, which forwards it to another process."""
     handler = _CallbackHandler(take)
     handler.addFilter(_tag)
-    handler.setFormatter(_Json(FIELDS, style="{", rename_fields=NAMES))
+    handler.setFormatter(_json_formatter())
     logging.getLogger().addHandler(handler)
 
 
@@ -129,6 +145,10 @@ class _Utc(logging.Formatter):
 
 class _Text(_Utc):
     """A line of text."""
+
+
+def _json_formatter() -> logging.Formatter:
+    return _Json(FIELDS, style="{", rename_fields=NAMES)
 
 
 class _Json(JsonFormatter, _Utc):

@@ -1,5 +1,6 @@
 """The service's commands through the command line."""
 
+import json
 import os
 import signal
 import subprocess
@@ -121,6 +122,38 @@ def test_a_server_that_cannot_start_says_why_in_one_line(tmp_path):
         wrong = upres("serve", **{"UPRES_STATE": str(tmp_path / f"state{number}"), **settings})
         output = wrong.stderr.splitlines()
         assert wrong.returncode in (2, 7) and len(output) == 1 and words in output[0], wrong.stderr
+
+
+def serve_until_ready(tmp_path, stderr=subprocess.STDOUT, **settings):
+    """Run `upres serve` until it announces its page; returns the lines of its stdout."""
+    state = {"UPRES_STATE": str(tmp_path / "state"), "UPRES_HTTP_PORT": "0", "UPRES_GRPC_PORT": "0", "UPRES_SLOT": "1"}
+    environment = {**os.environ, **state, **settings}
+    with subprocess.Popen(
+        [sys.executable, "-m", "upres", "serve"], env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True
+    ) as server:
+        lines = []
+        for line in server.stdout:
+            lines.append(line)
+            if "page: " in line:
+                server.send_signal(signal.SIGTERM)
+        assert server.wait(60) == 0
+    return lines
+
+
+def test_what_a_server_writes_has_one_format(tmp_path):
+    lines = [json.loads(line) for line in serve_until_ready(tmp_path)]
+    announced = [line["message"] for line in lines if line["logger"] == "upres.service.cli.serve"]
+    assert [text.partition(" ")[0] for text in announced] == ["API", "HTTP", "gRPC", "page:", "stopping"]
+    assert any("UPRES_SLOT" in line["message"] and line["level"] == "WARNING" for line in lines)
+    text = serve_until_ready(tmp_path, UPRES_LOG_FORMAT="text")
+    assert not [line for line in text if line.startswith("{")]
+    with (tmp_path / "log").open("w") as log:
+        assert serve_until_ready(tmp_path, log)[-1] == "stopping\n"  # stdout alone is for people and programs
+        announced = [json.loads(line) for line in serve_until_ready(tmp_path, log, UPRES_LOG_FORMAT="json")]
+    assert announced[-1]["message"] == "stopping"
+    failed = upres("serve", UPRES_STATE=str(tmp_path / "log" / "state"), UPRES_LOG_FORMAT="json")
+    line = json.loads(failed.stderr)
+    assert failed.returncode == 7 and line["level"] == "CRITICAL" and "state folder" in line["message"]
 
 
 def test_a_live_source_comes_through_a_pipe(server, clip, tmp_path):

@@ -41,8 +41,10 @@ def configured(monkeypatch, capsys):
     monkeypatch.setattr(root, "handlers", [])
     monkeypatch.setattr(root, "level", root.level)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr("threading.excepthook", None)
-    return lambda form: (job_logging.configure(form), capsys)[1]
+    yield lambda form: (job_logging.configure(form), capsys)[1]
+    logging.captureWarnings(capture=False)
 
 
 def test_a_line_is_json_with_its_job_in_whatever_thread_it_is_logged(configured):
@@ -112,6 +114,26 @@ def test_what_ends_a_process_is_a_line(tmp_path):
     line = json.loads(done.stderr)
     assert done.returncode == 1 and (line["level"], line["request_id"]) == ("CRITICAL", "job-1")
     assert "ZeroDivisionError" in line["exc_info"]
+
+
+def test_warnings_and_ignored_exceptions_are_lines():
+    code = """
+import warnings
+from upres.service.domain import job_logging
+job_logging.configure("json")
+warnings.warn("is deprecated", DeprecationWarning, stacklevel=1)
+class Broken:
+    def __del__(self):
+        raise ValueError("too late")
+broken = Broken()
+del broken
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "always", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    warned, ignored = map(json.loads, done.stderr.splitlines())
+    assert (warned["level"], warned["logger"]) == ("WARNING", "py.warnings") and "is deprecated" in warned["message"]
+    assert ignored["level"] == "ERROR" and "ValueError: too late" in ignored["exc_info"]
 
 
 def submit(server, clip, url):
