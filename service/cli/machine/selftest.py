@@ -1,8 +1,10 @@
-"""`upres selftest`: load, run, check and measure everything that can run on this machine, and write one file to send."""
+"""`upres selftest`: build, load, run, check and measure everything that can run on this machine, and write one file to send."""
 
 import json
 import platform
+import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,6 +16,8 @@ from upres.engine.machine import nvidia, packages
 from upres.engine.machine.video_engines import video_engines
 from upres.engine.models import tuned
 from upres.engine.models.tuned import Row
+from upres.engine.runtime import registry as runtimes
+from upres.engine.runtime.engines.manifest import MODULES as BUILT_TARGETS
 from upres.engine.tuning import tune as tuning
 from upres.engine.tuning.trial import REFERENCE
 
@@ -21,6 +25,8 @@ from .doctor import findings
 from .tune import format_line, parse_size
 
 NETWORKS = ("realesr-animevideov3-x2", "realesr-animevideov3-x4")
+QUALITIES = ("high", "exact")
+BUILD_SECONDS = 600.0  # timeout for building one engine
 
 
 def selftest(
@@ -33,7 +39,7 @@ def selftest(
     ] = 2.0,
     out: Annotated[Path, typer.Option(help="The JSON file to write.")] = Path("upres-selftest.json"),
 ) -> None:
-    """Load, run, check and measure all runtimes; writes JSON to send to the maintainers. Exits with 1 if a result is wrong."""
+    """Build, load, run, check and measure all runtimes; writes JSON to send to the maintainers. Exits with 1 if any is wrong."""
     if not device:
         raise SettingsError("choose what to test: upres selftest --device")
     width, height = parse_size(size)
@@ -67,13 +73,14 @@ def selftest(
 def _test_network(network: str, width: int, height: int, seconds: float) -> dict[str, Any]:
     """Measure a network on every available runtime, with the usual tile size, and check its results."""
     typer.echo(f"{network}, frames of {width}x{height}:")
+    unbuilt = list(_build_engines(network, f"{width}x{height}"))
     try:
         table = tuning.tune(network, width, height, seconds=seconds, tiles=(REFERENCE.tile,), report=_print_row)
     except ModelError as error:
         typer.secho(f"{network}: {error}", fg="red")
         return {"network": network, "rows": [], "failed": {}, "wrong": [f"{network}: {error}"]}
     wrong = [f"{tuning.name_of(row.choice)}: {row.psnr:.1f} dB is too low" for row in table.rows if not row.right]
-    wrong += [f"{name}: {reason}" for name, reason in table.failed.items()]
+    wrong += unbuilt + [f"{name}: {reason}" for name, reason in table.failed.items()]
     for problem in wrong:
         typer.secho(f"{network}: {problem}", fg="red")
     return {**asdict(table), "wrong": wrong}
@@ -81,3 +88,27 @@ def _test_network(network: str, width: int, height: int, seconds: float) -> dict
 
 def _print_row(name: str, outcome: Row | str) -> None:
     typer.echo(format_line(name, outcome))
+
+
+def _build_engines(network: str, size: str) -> Iterator[str]:
+    """Build the network's missing engines, for every runtime that needs them and can run; yield what could not be built."""
+    for runtime in runtimes.every():
+        if runtime.name not in BUILT_TARGETS or runtime.unavailable() is not None:
+            continue
+        for quality in QUALITIES:
+            words = ["warm", network, "--size", size, "--target", runtime.name, "--quality", quality]
+            if problem := _run(words):
+                yield f"upres {' '.join(words)}: {problem}"
+
+
+def _run(words: list[str]) -> str | None:
+    """Run a command of upres in a separate process, since building may crash; return why it failed, or None."""
+    command = [sys.executable, "-m", "upres", *words]
+    try:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=BUILD_SECONDS)
+    except subprocess.TimeoutExpired:
+        return f"it did not end within {BUILD_SECONDS:.0f} s"
+    typer.echo(done.stdout, nl=False)
+    return (
+        done.stderr.strip().removeprefix("upres: ") or f"it ended with {done.returncode}" if done.returncode else None
+    )

@@ -1,7 +1,9 @@
 """`upres tune` and `upres selftest` through the command line; trials run in this process, which is faster."""
 
 import json
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from paths import SAMPLE
@@ -13,8 +15,11 @@ from upres.engine.core.errors import ModelError, SettingsError
 from upres.engine.machine.nvidia import Driver
 from upres.engine.models import tuned
 from upres.engine.pipeline.resumable import resumed_models
+from upres.engine.runtime import registry as runtimes
 from upres.engine.segments.folder import FolderLog
 from upres.engine.tuning import trial
+from upres.export.trt import warm
+from upres.export.trt.engine import Engine
 from upres.service.cli import app
 from upres.service.cli.machine import selftest
 
@@ -72,6 +77,37 @@ def test_selftest_without_a_gpu_tests_the_cpu_says_so_and_writes_one_file(tmp_pa
     assert report["driver"]["gpus"] == [] and report["doctor"] and report["wrong"] == []
     assert [result["network"] for result in report["results"]] == list(selftest.NETWORKS)
     assert all(len(result["rows"]) >= 2 for result in report["results"])
+
+
+def test_selftest_builds_the_engines_of_every_runtime_that_needs_them(tmp_path, monkeypatch):
+    built = []
+
+    def build(network, target, quality, width, height):
+        built.append((network, target, quality, width, height))
+        if quality == "exact":
+            raise ModelError("TensorRT for RTX does not support this GPU")
+        yield Engine("x2", tmp_path / "one.engine", 2_000_000, "", 3.0)
+
+    def run(command, **options):
+        assert command[:3] == [sys.executable, "-m", "upres"]
+        done = upres(*command[3:])
+        return SimpleNamespace(returncode=done.exit_code, stdout=done.stdout, stderr=str(done.exception or ""))
+
+    rtx = SimpleNamespace(name="tensorrt-rtx", unavailable=lambda: None, precisions=tuple)
+    missing = SimpleNamespace(name="tensorrt", unavailable=lambda: "not installed", precisions=tuple)
+    every = [runtimes.load("onnxruntime"), rtx, missing]
+    monkeypatch.setattr(selftest.runtimes, "every", lambda: every)
+    monkeypatch.setattr(warm, "warm", build)
+    monkeypatch.setattr(selftest.subprocess, "run", run)
+    out = tmp_path / "found.json"
+    done = upres("selftest", "--device", "--size", "40x24", "--seconds", "0.1", "--out", out)
+    qualities = ("high", "exact")
+    assert built == [(network, "tensorrt-rtx", each, 40, 24) for network in selftest.NETWORKS for each in qualities]
+    assert done.exit_code == 1 and done.output.count("one.engine (2.0 MB, 3.0 s)") == 2
+    wrong = json.loads(out.read_text())["wrong"]
+    assert len(wrong) == 2 and all(
+        "--quality exact: TensorRT for RTX does not support this GPU" in each for each in wrong
+    )
 
 
 def test_selftest_of_a_device_that_computes_wrong_or_not_at_all_fails(tmp_path, monkeypatch):
