@@ -25,7 +25,9 @@ RUN apt-get update \
 ENV PIP_PYTHON=/opt/upres/bin/python PIP_NO_CACHE_DIR=1
 WORKDIR /source
 COPY . .
-RUN python3 -m venv --without-pip /opt/upres && pip install '.[service,otel,postgres]'
+# `--build-arg EXTRAS=service,otel,postgres,ray` adds the cluster (docs/kubernetes/ray.yaml).
+ARG EXTRAS=service,otel,postgres
+RUN python3 -m venv --without-pip /opt/upres && pip install ".[${EXTRAS}]"
 
 FROM build AS build-gpu
 RUN pip install '.[cuda]'

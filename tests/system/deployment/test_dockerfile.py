@@ -57,9 +57,9 @@ def test_every_target_is_a_stage_and_the_last_one_is_for_any_machine():
 
 
 def test_it_installs_extras_that_there_are():
-    groups = re.findall(r"'\.\[([\w,]+)\]'", DOCKERFILE)
+    groups = re.findall(r"(?:'\.\[|EXTRAS=)([\w,]+)", DOCKERFILE)
     named = {name for group in groups for name in group.split(",")}
-    assert named == {"service", "otel", "postgres", "cuda"} and named <= {*EXTRAS}
+    assert named == {"service", "otel", "postgres", "ray", "cuda"} and named <= {*EXTRAS}
     (tensorrt,) = re.findall(r"pip install '(tensorrt-\S+)'", DOCKERFILE)
     assert tensorrt in {requirement.partition(";")[0].strip() for requirement in EXTRAS["tensorrt"]}
 

@@ -13,13 +13,13 @@ from upres.service.server.settings import Settings
 
 MANIFESTS = {
     name: [*yaml.safe_load_all((ROOT / f"docs/kubernetes/{name}.yaml").read_text())]
-    for name in ("server", "several-servers")
+    for name in ("server", "several-servers", "ray")
 }
 ALL = [pytest.param(each, id=f"{name} {each['kind']}") for name, objects in MANIFESTS.items() for each in objects]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
-@pytest.fixture(params=MANIFESTS)
+@pytest.fixture(params=["server", "several-servers"])
 def documents(request):
     """Return a manifest's objects by kind."""
     return {document["kind"]: document["spec"] for document in MANIFESTS[request.param]}
@@ -75,9 +75,8 @@ def test_both_doors_are_served_and_let_in(documents):
 
 def test_several_servers_share_their_state_and_may_reach_each_other():
     objects = {document["kind"]: document["spec"] for document in MANIFESTS["several-servers"]}
-    assert objects["Deployment"]["replicas"] > 1 and objects["PersistentVolumeClaim"]["accessModes"] == [
-        "ReadWriteMany"
-    ]
+    assert "replicas" not in objects["Deployment"] and objects["HorizontalPodAutoscaler"]["minReplicas"] > 1
+    assert objects["PersistentVolumeClaim"]["accessModes"] == ["ReadWriteMany"]
     pod, policy = objects["Deployment"]["template"], objects["NetworkPolicy"]
     [among] = [rule for rule in policy["egress"] if "podSelector" in rule.get("to", [{}])[0]]
     assert among["to"][0]["podSelector"]["matchLabels"] == pod["metadata"]["labels"]
@@ -85,3 +84,46 @@ def test_several_servers_share_their_state_and_may_reach_each_other():
     [container] = pod["spec"]["containers"]
     names = {each["name"] for each in container["env"]}
     assert {"UPRES_DATABASE", "UPRES_PEER_HOST"} <= names
+
+
+@pytest.fixture
+def cluster():
+    """Return the pods of the Ray cluster, the server's first."""
+    return [each["spec"]["template"] for each in MANIFESTS["ray"] if each["kind"] in ("StatefulSet", "Deployment")]
+
+
+@pytest.mark.scale
+def test_nodes_of_the_cluster_are_started_with_options_that_ray_has(cluster):
+    start = importlib.import_module("ray.scripts.scripts").start
+    for pod in cluster:
+        [container] = pod["spec"]["containers"]
+        words = " ".join([*container["command"], *container["args"]])
+        options = re.search(r"ray start (.*?)(?: &&|$)", words)[1].split()
+        given = start.make_context("ray start", options).params
+        assert given["head"] == (given["num_cpus"] == 0) == ("exec upres serve" in words)
+        assert given["block"] is not given["head"]
+        assert given["num_gpus"] == container["resources"]["limits"].get("nvidia.com/gpu")
+
+
+def test_pods_of_the_cluster_share_one_folder_and_one_token(cluster):
+    server, *workers = ({**pod["spec"], **pod["spec"]["containers"][0]} for pod in cluster)
+    variables = {each["name"]: each for each in server["env"]}
+    settings = {name.removeprefix("UPRES_").lower() for name in variables if name.startswith("UPRES_")}
+    assert settings <= Settings.model_fields.keys() and variables["UPRES_EXECUTOR"]["value"] == "ray"
+    assert float(variables["UPRES_GRACE_SECONDS"]["value"]) < server["terminationGracePeriodSeconds"]
+    for worker in workers:
+        assert all(worker[part] == server[part] for part in ("volumes", "volumeMounts", "securityContext"))
+        assert all(variables[each["name"]] == each for each in worker["env"])
+        assert {"RAY_AUTH_MODE", "RAY_AUTH_TOKEN"} < {each["name"] for each in worker["env"]}
+
+
+def test_workers_of_the_cluster_reach_nothing_else(cluster):
+    policies = [each["spec"] for each in MANIFESTS["ray"] if each["kind"] == "NetworkPolicy"]
+    within = [{"podSelector": {"matchLabels": {"cluster": "upres"}}}]
+    [policy] = [each for each in policies if each["podSelector"]["matchLabels"].get("role") == "worker"]
+    selected = policy["podSelector"]["matchLabels"].items()
+    assert [selected <= pod["metadata"]["labels"].items() for pod in cluster] == [False, True, True]
+    assert all(within[0]["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items() for pod in cluster)
+    assert policy["ingress"] == [{"from": within}] and policy["policyTypes"] == ["Ingress", "Egress"]
+    to, names = policy["egress"]
+    assert to == {"to": within} and {port["port"] for port in names["ports"]} == {53}
