@@ -32,8 +32,7 @@ SHIPPED = ("realesr-animevideov3-x4", "realesr-animevideov3-x2")
 @pytest.mark.parametrize(
     ("network", "precision", "size"),
     [
-        ("realesr-animevideov3-x2", "fp16", "32x24"),
-        ("realesr-animevideov3-x4", "fp32", "24x32"),
+        *product(SHIPPED, ("fp32", "fp16"), ("32x24",)),
         *(pytest.param(*case, marks=pytest.mark.soak) for case in product(SHIPPED, ("fp32", "fp16"), ("1280x720",))),
     ],
 )
