@@ -31,6 +31,8 @@ from .codecs import (
 Codec = Literal["auto", "h264", "hevc", "av1", "vp9", "prores", "ffv1", "lossless"]
 Unit = Literal["segment", "frame"]
 SEGMENT_SECONDS = 2.0
+LIVE_PRESET = "superfast"
+"""Default preset of live results. Encoder and network share a CPU, and `fast` would take as long as the light network."""
 LONGEST_SIDE = 16384  # pixels, supported by x264 and by decoders of HEVC
 MOST_PIXELS = 1 << 28  # supported by libavutil, including a margin of 128 per side (av_image_check_size)
 SMALLEST_HEVC = 16  # minimum side length of libx265

@@ -92,7 +92,7 @@ def live(
     preview: Preview = False,
     every_frame: EveryFrame = False,
     step_down: StepDown = False,
-    preset: Preset = "veryfast",
+    preset: Preset = "superfast",  # LIVE_PRESET, whose module takes long to import
     crf: Crf = 20,
     prefilter: Prefilters = None,
     tonemap: Tonemap = False,

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from upres.engine.encode.options import LIVE_PRESET
 from upres.engine.models.catalog import Slug
 from upres.engine.segments.model import Fragment, Track
 from upres.service.api.public_text import public
@@ -33,7 +34,8 @@ OPTIONAL = ("scale", "content", "codec", "crf", "preset", "segment_seconds", "li
 
 def spec_of(config: pb.UpscaleConfig, *, streamed: bool) -> Spec:
     """Return the spec of a configuration, with defaults for fields that are not set."""
-    options: dict[str, Any] = {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
+    options: dict[str, Any] = {"preset": LIVE_PRESET} if config.live else {}
+    options |= {name: getattr(config, name) for name in OPTIONAL if config.HasField(name)}
     return Spec(
         model=config.model or next(iter(config.models), ""),
         models=tuple(config.models),

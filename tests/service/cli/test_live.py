@@ -1,5 +1,6 @@
 """`upres live` through the command line: a small clip at its own rate, with the included network."""
 
+import inspect
 import os
 import shutil
 import signal
@@ -14,7 +15,9 @@ from paths import SAMPLE
 from watching import times, watch
 
 from upres.engine.core.errors import TargetError
+from upres.engine.encode.options import LIVE_PRESET
 from upres.service.cli.live import PAGE_MINUTES, _wait_for_viewer
+from upres.service.cli.live import live as live_command
 
 
 @pytest.fixture(scope="module")
@@ -226,3 +229,7 @@ def test_a_page_that_is_never_opened_ends_the_run_with_the_reason():
 
     with pytest.raises(TargetError, match="the preview page was not opened within 10 minutes; start the run again"):
         _wait_for_viewer(Page(), Bar())
+
+
+def test_live_results_are_encoded_fast_by_default():
+    assert inspect.signature(live_command).parameters["preset"].default == LIVE_PRESET

@@ -22,6 +22,7 @@ from pydantic import ValidationError
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from upres.engine.core.errors import UpresError
+from upres.engine.encode.options import LIVE_PRESET
 from upres.service.api.http.errors import response_of
 from upres.service.api.http.forms import UpscaleForm
 from upres.service.api.http.signed_links import Links
@@ -272,6 +273,7 @@ def _spec(values: object) -> Spec:
         raise InvalidError(problems)
     return replace(
         form.spec(),
+        preset=form.preset if isinstance(form.preset, str) else LIVE_PRESET,
         live=True,
         live_source=stream,
         when_slow=drops,

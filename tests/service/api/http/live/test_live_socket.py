@@ -11,7 +11,8 @@ from serving import KEY, ServerProcess
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
-from upres.service.api.http.live.socket import MAX_UNAUTHENTICATED
+from upres.engine.encode.options import LIVE_PRESET
+from upres.service.api.http.live.socket import MAX_UNAUTHENTICATED, _spec
 
 CHUNK = 1 << 15
 KEY_FRAMES = 5  # half a second at ten frames per second
@@ -46,6 +47,11 @@ def video_of(received):
     """Return the video bytes of messages: the track's header, and each fragment."""
     init = [part for header, part in received if header.get("track", {}).get("name") == "video"]
     return init + [part for header, part in received if header.get("fragment", {}).get("track") == "video"]
+
+
+@pytest.mark.parametrize(("fields", "preset"), [({}, LIVE_PRESET), ({"preset": "medium"}, "medium")])
+def test_live_results_are_encoded_fast_by_default(fields, preset):
+    assert _spec({"model": "RealESRGAN_Vid_x2", **fields}).preset == preset
 
 
 def test_a_clip_is_seen_by_its_sender_and_a_viewer(server, clip, tmp_path):
