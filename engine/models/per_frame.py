@@ -16,6 +16,7 @@ import psutil
 from upres.engine.core.errors import ModelError
 from upres.engine.core.frame import Layout
 from upres.engine.core.model import Session
+from upres.engine.graphs.unpadded import unpadded
 from upres.engine.machine import device_memory
 from upres.engine.runtime import registry as runtimes
 from upres.engine.runtime.base import Graph, Runtime
@@ -31,7 +32,7 @@ from .sequential import PerFrameSession
 from .tensors import RGB, Tensors
 from .tiling import TILE_LIMIT, Plan
 from .tuned import Choice
-from .unchanged import gives_equal_bits
+from .unchanged import Axes, Parts, Unpadded
 
 TILE_MEMORY = 2 << 30  # limit in bytes on one tile's activations on a CPU; a quarter of the machine's memory also is
 TRIAL_SIDE = 128  # width and height in pixels of the frame that a CPU's speed is measured on
@@ -55,19 +56,21 @@ class PerFrameModel:
         why: str | None = None,
         deepened: "Callable[[], PerFrameModel] | None" = None,
         is_deep: bool = False,
+        unpadded: Unpadded | None = None,
     ) -> None:
         """Wrap a loaded graph.
 
         variant: the manifest's variant that it is; the float32 one by default. tile_memory: limit in bytes on a tile's memory on
         the device that computes it. tile_limit: limit in pixels on a tile's longer side. why: reason for the choice of runtime,
         if it was measured. deepened: loads the same network for uint16 frames. is_deep: whether this is the one for uint16.
+        unpadded: loads the same network without padding along some axes.
         """
         self._graph = graph
         self._facts = facts
         self._bytes_per_pixel = facts.bytes_per_pixel * graph.memory_factor
         self._tile_memory = tile_memory
         self._tile_limit = tile_limit
-        self._in_boxes: bool | None = None
+        self._parts = Parts(graph, facts, unpadded, deep=is_deep)
         self._deepened = deepened
         self._is_deep = is_deep
         # Color conversion graphs keep device memory for their next run, so all sessions with the same colors share one.
@@ -86,7 +89,7 @@ class PerFrameModel:
             if self.planar:
                 tensors = Planes(self._facts, width, height)
             return InFlightSession(self._graph, self.name, tensors, partial(self._plan, width, height), width, height)
-        return PerFrameSession(self._graph, self._facts, self._tiles, in_boxes=self._may_work_in_boxes)
+        return PerFrameSession(self._graph, self._facts, self._tiles, self._parts)
 
     def deep(self) -> "PerFrameModel":
         """Return the same network for uint16 frames, in float32. Raises ModelError if it cannot be loaded."""
@@ -132,7 +135,8 @@ class PerFrameModel:
             copies = DEPTH * tile * pixel * (1 + self.scale**2)
             return int(frames * result * (1 if self._facts.exact_halo else 5) + copies)
         # The previous result and its input frame are kept, to reuse the parts that do not change.
-        return int(tile * self._bytes_per_pixel + result * (2 if self._facts.exact_halo else 6))
+        results = result * (2 if self._facts.exact_halo else 6)
+        return int(tile * self._bytes_per_pixel + results) + self._parts.memory
 
     @property
     def _frame_bytes(self) -> float:
@@ -152,12 +156,6 @@ class PerFrameModel:
     def trial_side(self) -> int | None:
         """Side of the frame to measure speed on; None on a GPU, which only a whole frame fully occupies."""
         return None if isinstance(self._graph, DeviceGraph) else TRIAL_SIDE
-
-    def _may_work_in_boxes(self) -> bool:
-        """Report whether a part of a frame yields the same bits as the whole. This is tried once."""
-        if self._in_boxes is None:
-            self._in_boxes = gives_equal_bits(self._graph, self._facts, deep=self._is_deep)
-        return self._in_boxes
 
     def _plan(self, width: int, height: int, pixels: int | None = None) -> Plan:
         return self._tiles(padded(width, self._facts), padded(height, self._facts), pixels)
@@ -227,6 +225,7 @@ def _load(
         tile_limit=tile,
         variant=variant,
         why=why,
+        unpadded=partial(_load_unpadded, runtime, variant.precision, graph),
         deepened=partial(_load_deep, network, runtime, tile, "fp16" if variant.precision == "fp16" else "fp32"),
     )
 
@@ -240,14 +239,28 @@ def _load_deep(network: str, runtime: Runtime, tile: int, precision: str) -> Per
     exact = facts.variant("exact", ("fp32",))
     manifest.check(path, exact)
     runtime = runtimes.choose("cuda") if runtime.device == "cuda" else runtime
-    with tempfile.TemporaryDirectory(prefix="upres-") as folder:
-        graph = Path(folder) / path.name
-        graph.write_bytes(sixteen_bits(path))
-        loaded = runtime.load(graph, precision)
+    loaded = _load_bytes(sixteen_bits(path), runtime, precision)
     variant = replace(exact, precision=precision, sha256=f"{exact.sha256} in 16 bits")
     return PerFrameModel(
         loaded, facts, tile_memory=_tile_memory(runtime), tile_limit=tile, variant=variant, is_deep=True
     )
+
+
+def _load_unpadded(runtime: Runtime, precision: str, path: Path, axes: Axes) -> Graph | None:
+    """Load a graph without padding along these axes. Return None if that is impossible."""
+    try:
+        model = unpadded(path.read_bytes(), axes)
+        return None if model is None else _load_bytes(model, runtime, precision)
+    except (ModelError, OSError) as error:
+        logger.info("parts of frames are upscaled with padding: %s", error)
+        return None
+
+
+def _load_bytes(model: bytes, runtime: Runtime, precision: str) -> Graph:
+    with tempfile.TemporaryDirectory(prefix="upres-") as folder:
+        path = Path(folder) / "network.onnx"
+        path.write_bytes(model)
+        return runtime.load(path, precision)
 
 
 def _tile_memory(runtime: Runtime) -> int:

@@ -5,29 +5,26 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from upres.engine.core.frame import Frame, Pixels
-from upres.engine.runtime.base import Graph
+from upres.engine.runtime.base import Graph, Tensor
 from upres.engine.runtime.by_shape import ByShape
 
 from .manifest import Manifest
 from .padding import pad, unpad
 from .tiling import Plan, upscale
-from .unchanged import boxes, changes, min_gap_of
+from .unchanged import Box, Parts, boxes, changes, min_gap_of, unpadded_axes
 
 
 class PerFrameSession:
     """Session that upscales one frame at a time and, where possible, only the parts that differ from the previous frame.
 
-    cut: plans the tiles of a padded frame. in_boxes: reports whether a part of a frame yields the same bits as the whole, so that
-    upscaling only the changed parts is exact.
+    cut: plans the tiles of a padded frame. parts: the forms of the graph that upscale parts of frames with the same bits.
     """
 
-    def __init__(
-        self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], *, in_boxes: Callable[[], bool]
-    ) -> None:
+    def __init__(self, graph: Graph, facts: Manifest, cut: Callable[[int, int], Plan], parts: Parts) -> None:
         self._graph = ByShape(graph)
         self._facts = facts
         self._cut = cut
-        self._in_boxes = in_boxes
+        self._parts = parts
         self._previous: Pixels | None = None
         self._result: Pixels | None = None
 
@@ -55,13 +52,23 @@ class PerFrameSession:
         changed = changes(self._previous, pixels, min_gap_of(self._facts))
         if not changed:
             return self._result
-        parts = boxes(changed, height, width, self._facts)
-        if parts is None or not self._in_boxes():
+        areas = boxes(changed, height, width, self._facts)
+        if areas is None or not self._parts.exact:
             return self._tiled(pixels)
         result, scale = self._result.copy(), self._facts.scale  # the encoder may not have read the previous result yet
-        for affected, inputs in parts:
-            affected.of(result, scale)[:] = affected.within(inputs).of(self._tiled(inputs.of(pixels)), scale)
+        for affected, inputs in areas:
+            affected.of(result, scale)[:] = self._part(pixels, affected, inputs)
         return result
+
+    def _part(self, pixels: Pixels, affected: Box, inputs: Box) -> Pixels:
+        """Upscale the affected part of a padded frame, without padding the input where that influences nothing."""
+        part, facts = inputs.of(pixels), self._facts
+        axes = unpadded_axes(affected, inputs, facts.halo)
+        form = self._parts.unpadded(axes) if self._cut(part.shape[1], part.shape[0]).count == 1 else None
+        if form is None:
+            return affected.within(inputs).of(self._tiled(part), facts.scale)
+        upscaled = self._graph.run_form(form, _feeds(part))["upscaled"][0]
+        return affected.within(inputs.without(facts.halo, axes)).of(upscaled, facts.scale)
 
     def _tiled(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape
@@ -69,5 +76,9 @@ class PerFrameSession:
         return upscale(pixels, self._cut(width, height), facts.scale, self._run, exact=facts.exact_halo)
 
     def _run(self, tile: Pixels) -> Pixels:
-        upscaled: Pixels = self._graph.run({"frame": np.ascontiguousarray(tile)[None]})["upscaled"][0]
+        upscaled: Pixels = self._graph.run(_feeds(tile))["upscaled"][0]
         return upscaled
+
+
+def _feeds(tile: Pixels) -> dict[str, Tensor]:
+    return {"frame": np.ascontiguousarray(tile)[None]}

@@ -13,6 +13,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 logger = logging.getLogger(__name__)
 
 
+@runtime_checkable
 class Releasable(Graph, Protocol):
     """A graph that keeps memory between runs."""
 
@@ -33,7 +34,7 @@ class Fixable(Releasable, Protocol):
 class ByShape:
     """A graph that runs as compiled for the shapes of its first run, and for other shapes in its generic form.
 
-    Only the form that ran last keeps its working memory. `gives_equal_bits` checks whether both forms yield the same bits.
+    Only the form that ran last keeps its working memory. `models/unchanged.Parts` checks whether both yield the same bits.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -46,7 +47,10 @@ class ByShape:
         """Run once, as `Graph.run`. The first run compiles; if that fails, the generic form runs."""
         if not isinstance(self._graph, Fixable):
             return self._graph.run(feeds)
-        form = self._form(self._graph, {name: value.shape for name, value in feeds.items()})
+        return self.run_form(self._form(self._graph, {name: value.shape for name, value in feeds.items()}), feeds)
+
+    def run_form(self, form: Releasable, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run another form of the same network once. It shares the rule that only the form that ran last keeps its memory."""
         if form is not self._last:
             self.close()
             self._last = form

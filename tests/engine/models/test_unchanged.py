@@ -1,5 +1,7 @@
 """Unchanged areas are not upscaled again, and the result has the same bits as with every frame upscaled independently."""
 
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,9 +14,10 @@ from paths import SAMPLE
 from upres.engine.color.convert import ToRGB
 from upres.engine.core.frame import Frame
 from upres.engine.decode.reader import Reader
+from upres.engine.graphs.unpadded import COLUMNS, ROWS
 from upres.engine.models import manifest
-from upres.engine.models.per_frame import PerFrameModel
-from upres.engine.models.unchanged import STEP, Box, boxes, changes, gives_equal_bits
+from upres.engine.models.per_frame import PerFrameModel, load
+from upres.engine.models.unchanged import STEP, Box, Parts, boxes, changes, unpadded_axes
 from upres.engine.runtime import registry
 from upres.engine.runtime.openvino_cpu import has_bfloat16
 from upres.engine.runtime.ort import OnnxRuntimeGraph
@@ -125,11 +128,70 @@ def test_results_are_those_of_every_frame_by_itself(desktop, network, runtime, f
     graph = Counted(registry.load(name).load(path.with_name(facts.variant("fast", (precision,)).file), precision))
     model, frames = PerFrameModel(graph, facts), film(desktop)
     alone = [upscaled(model, [each])[0] for each in frames]
-    whole, model._in_boxes = graph.pixels, gives_equal_bits(graph, facts)
+    whole = graph.pixels
+    assert model._parts.exact
     graph.pixels = 0
     for result, reference in zip(upscaled(model, frames), alone, strict=True):
         np.testing.assert_array_equal(result, reference)
     assert graph.pixels <= share * whole
+
+
+@needs_openvino
+@pytest.mark.parametrize("quality", ["exact", "high", "fast"])
+def test_parts_away_from_the_edges_are_upscaled_without_padding(desktop, quality):
+    """Both along the axes on which the part reaches no edge and along all; no form is loaded twice."""
+    model, frames = load("realesr-live-x2", quality=quality, runtime="openvino"), moving_figure(desktop)
+    frames += at_the_edges(desktop) + moving_cursor(desktop)
+    frames += [np.where(np.arange(WIDTH)[:, None] // 9 == 9, 255 - desktop, desktop), desktop]
+    alone = [upscaled(model, [each])[0] for each in frames]
+    loads, load_form = [], model._parts._load_unpadded
+    model._parts._load_unpadded = lambda axes: (loads.append(axes), load_form(axes))[1]
+    for result, reference in zip(upscaled(model, frames), alone, strict=True):
+        np.testing.assert_array_equal(result, reference)
+    assert sorted(loads) == [(ROWS,), (ROWS, COLUMNS), (COLUMNS,)]
+    assert None not in model._parts._unpadded.values()
+
+
+@needs_openvino
+def test_a_form_without_padding_whose_bits_differ_is_not_used(desktop):
+    path, facts = manifest.find(X2)
+    graph = registry.load("openvino").load(path, "fp32")
+    parts = Parts(graph, facts, lambda axes: graph)
+    assert parts.exact and parts.unpadded((ROWS, COLUMNS)) is None
+
+
+@given(st.integers(0, 99), st.integers(1, 50), st.integers(0, 40))
+def test_padding_is_removed_where_the_halo_is_part_of_the_input(start, size, halo):
+    facts = replace(manifest.find(X2)[1], halo=halo)
+    change = Box(start, start + size, 100, 101)
+    for affected, inputs in boxes([change], 150, 201, facts) or []:
+        assert (ROWS in unpadded_axes(affected, inputs, halo)) == (start >= 2 * halo and start + size + 2 * halo <= 150)
+        assert COLUMNS in unpadded_axes(affected, inputs, halo)
+
+
+MANY_BOXES = """
+import numpy, resource
+from upres.engine.core.frame import Frame
+from upres.engine.models.per_frame import load
+
+model = load("realesr-live-x2", quality="fast", runtime="openvino")
+loaded = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+session, rng = model.open(320, 240), numpy.random.default_rng(0)
+pixels = rng.integers(0, 256, (240, 320, 3), numpy.uint8)
+for number in range(60):
+    (top, left), (tall, wide) = rng.integers(0, 180, 2), rng.integers(8, 60, 2)
+    pixels = pixels.copy()
+    pixels[0 if number % 4 == 0 else top : top + tall, 0 if number % 4 == 1 else left : left + wide] ^= 255
+    list(session.push(Frame(pixels, number, 1)))
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - loaded) / (model.memory(320, 240) >> 10))
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform != "linux", reason="the unit of ru_maxrss is that of Linux")
+def test_boxes_of_many_sizes_take_no_more_memory_than_predicted():
+    done = subprocess.run([sys.executable, "-c", MANY_BOXES], capture_output=True, text=True, check=True, timeout=250)
+    assert float(done.stdout) < 1
 
 
 def test_frames_in_flight_share_the_result_of_the_same_frame(desktop):
@@ -158,7 +220,7 @@ def test_a_runtime_whose_parts_differ_gets_whole_frames(desktop):
             return outputs
 
     graph = Uneven(exact)
-    assert gives_equal_bits(exact, facts) and not gives_equal_bits(graph, facts)
+    assert Parts(exact, facts).exact and not Parts(graph, facts).exact
     model, frames, trial = PerFrameModel(graph, facts), moving_cursor(desktop)[:2], graph.pixels
     upscaled(model, frames)
     assert graph.pixels - 2 * trial == len(frames) * (HEIGHT + 4) * (WIDTH + 4)
