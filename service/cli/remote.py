@@ -118,6 +118,7 @@ def submit(
 ) -> None:
     """Upload a clip as a job and print its request_id."""
     check_clip(source)
+    config.source_name = sent_name(source)
     request_id = client.submit(source, config).request_id
     typer.echo(request_id)
     if sys.stderr.isatty():
@@ -126,10 +127,11 @@ def submit(
 
 @with_options(client=connect)
 def jobs(*, client: "Client") -> None:
-    """List the latest jobs of this key: request_id, status, progress, model."""
+    """List the latest jobs of this key: request_id, status, progress, model, and the name of the source's file if it is known."""
     latest = client.jobs()
     for job in latest:
-        typer.echo(f"{job.request_id}  {_status_name(job):<10}  {job.progress:3.0f} %  {job.config.model}")
+        name = f"  {job.config.source_name}" if job.config.source_name else ""
+        typer.echo(f"{job.request_id}  {_status_name(job):<10}  {job.progress:3.0f} %  {job.config.model}{name}")
     if not latest:
         typer.echo("this key has no jobs; create one with `upres submit in.mp4`", err=True)
 
@@ -203,6 +205,11 @@ def check_clip(source: Path) -> None:
         raise SourceError(
             f"{source}: is an image, and a server accepts videos only; upscale it here with: upres {source}"
         )
+
+
+def sent_name(source: Path) -> str:
+    """Return the name of a file as it is sent to a server, for its list of jobs; bytes that are not UTF-8 are replaced."""
+    return os.fsencode(source.name).decode(errors="replace")
 
 
 def _wait_until_ended(client: "Client", request_id: str) -> "pb.Job":

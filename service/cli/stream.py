@@ -11,7 +11,7 @@ import typer
 from upres.engine.core.text import counted
 
 from .options import Overwrite, with_options
-from .remote import check_clip, connect, interruptible, make_config, raise_if_failed, report_done
+from .remote import check_clip, connect, interruptible, make_config, raise_if_failed, report_done, sent_name
 
 if TYPE_CHECKING:
     from upres.engine.decode.source import Readable
@@ -136,6 +136,8 @@ def stream(
     )
     if origin.stream is not None:
         config.live_source = origin.stream
+    if not origin.remote and origin.text != "-":
+        config.source_name = sent_name(Path(origin.text))
     with (
         interruptible(),
         Growing(target) if live or str(target) == "-" else Assembly(target, overwrite=overwrite) as assembly,

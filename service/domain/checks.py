@@ -19,6 +19,7 @@ from .spec import MOST_CHAINED, SIDES, Limits, Spec
 
 CODECS = ("auto", "h264", "hevc", "lossless")  # of results: MP4 that is streamed to browsers while it is encoded
 ENCODER_FIELDS = ("codec", "crf", "preset", "segment_seconds")
+MOST_NAMED = 100  # characters of the name of a source's file that are kept
 MOST_ECHOED = 40  # characters of a client's value that a message repeats
 LONGEST_URL = 2048
 SECRET_CHARACTERS = (32, 255)
@@ -205,3 +206,9 @@ def _unencodable(info: Info, spec: Spec) -> list[str]:
     except SettingsError as error:
         return [f"{str(error)[0].upper()}{str(error)[1:]}."]
     return []
+
+
+def file_name(path: str | None) -> str | None:
+    """Return the last part of a client's path, without control characters and cut to MOST_NAMED; None if nothing is left."""
+    last = re.split(r"[/\\]", path or "")[-1]
+    return "".join(filter(str.isprintable, last))[:MOST_NAMED] or None

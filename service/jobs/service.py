@@ -12,7 +12,7 @@ from typing import Any
 from upres.engine.models.catalog import SLUGS
 from upres.engine.pipeline.advice import Clip
 from upres.service.domain import trace_context
-from upres.service.domain.checks import check
+from upres.service.domain.checks import check, file_name
 from upres.service.domain.errors import DiskFullError, NotFoundError, StoppingError, UnavailableError
 from upres.service.domain.policy import Policy
 from upres.service.domain.request_id import new_id
@@ -202,11 +202,13 @@ class Jobs(JobReader):
         idempotency: str | None = None,
         fingerprint: str | None = None,
         base_url: str | None = None,
+        source_name: str | None = None,
     ) -> tuple[Job, bool]:
         """Create a job whose source is still to be uploaded; return it and True.
 
         If the idempotency key already created a job, return that job and False. A streamed job is accepted at once.
-        base_url: where the caller reached this server, for links that are sent later.
+        base_url: where the caller reached this server, for links that are sent later. source_name: of the source's file, if known;
+        only its last part is kept, without control characters.
         Raises InvalidError, BusyError, DiskFullError, StoppingError, ConflictError.
         """
         if self._stopping:
@@ -221,6 +223,7 @@ class Jobs(JobReader):
             fingerprint=fingerprint,
             base_url=base_url,
             traceparent=trace_context.current.get(),
+            source_name=file_name(source_name),
         )
         if spec.live:
             return await self._creator.create_live(job), True

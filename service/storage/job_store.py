@@ -39,6 +39,7 @@ class Job:
     without tracing. server: which of several servers works on it (`ownership`).
     queued: since when it waits in the shared queue (`shared_queue`); None if it does not.
     kept: what the object store has of it (`storage.kept`): size and checksum of its source, generations of its log.
+    source_name: of its source's file, for people; None if unknown.
     """
 
     request_id: str
@@ -61,6 +62,7 @@ class Job:
     server: str | None = None
     queued: float | None = None
     kept: dict[str, Any] = field(default_factory=dict)
+    source_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +278,7 @@ def _row(job: Job) -> dict[str, Any]:
     state = job.state
     own = ("request_id", "number", "owner", "spec", "idempotency", "fingerprint", "accepted", "source_complete")
     times = ("created_at", "started_at", "ended_at", "totals")
-    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server", "queued", "kept")
+    links = ("result_prefix", "progress_before", "base_url", "traceparent", "server", "queued", "kept", "source_name")
     return {
         **{name: getattr(job, name) for name in (*own, *times, *links)},
         "status": state.status,

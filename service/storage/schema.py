@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from upres.service.domain.states import Status
 
-REVISION = "0009"  # the newest migration
+REVISION = "0010"  # the newest migration
 
 metadata = sa.MetaData()
 
@@ -51,6 +51,7 @@ jobs = sa.Table(
     sa.Column("server", Text),  # lease of the server that owns it until it has ended; null with a single server
     sa.Column("queued", sa.Float),  # since when it waits in the shared queue; null if it does not
     sa.Column("kept", sa.JSON, nullable=False, server_default="{}"),  # what the object store has of it
+    sa.Column("source_name", Text),  # of its source's file, as the submitter named it; null if unknown
     sa.UniqueConstraint("owner", "idempotency"),
     sa.Index("jobs_queued", "queued"),
 )

@@ -28,7 +28,7 @@ WHEN_SLOW_WAIT: WhenSlow
 WHEN_SLOW_DROP: WhenSlow
 
 class UpscaleConfig(_message.Message):
-    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap", "models", "live_source", "step_down")
+    __slots__ = ("model", "scale", "content", "prefilters", "codec", "crf", "preset", "segment_seconds", "split", "delivery", "live", "when_slow", "tonemap", "models", "live_source", "step_down", "source_name")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SCALE_FIELD_NUMBER: _ClassVar[int]
     CONTENT_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class UpscaleConfig(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     LIVE_SOURCE_FIELD_NUMBER: _ClassVar[int]
     STEP_DOWN_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_NAME_FIELD_NUMBER: _ClassVar[int]
     model: str
     scale: int
     content: str
@@ -61,7 +62,8 @@ class UpscaleConfig(_message.Message):
     models: _containers.RepeatedScalarFieldContainer[str]
     live_source: str
     step_down: bool
-    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ..., models: _Optional[_Iterable[str]] = ..., live_source: _Optional[str] = ..., step_down: bool = ...) -> None: ...
+    source_name: str
+    def __init__(self, model: _Optional[str] = ..., scale: _Optional[int] = ..., content: _Optional[str] = ..., prefilters: _Optional[_Iterable[str]] = ..., codec: _Optional[str] = ..., crf: _Optional[int] = ..., preset: _Optional[str] = ..., segment_seconds: _Optional[float] = ..., split: bool = ..., delivery: _Optional[_Union[Delivery, str]] = ..., live: bool = ..., when_slow: _Optional[_Union[WhenSlow, str]] = ..., tonemap: bool = ..., models: _Optional[_Iterable[str]] = ..., live_source: _Optional[str] = ..., step_down: bool = ..., source_name: _Optional[str] = ...) -> None: ...
 
 class JobError(_message.Message):
     __slots__ = ("code", "reason", "message", "retryable")

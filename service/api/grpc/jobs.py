@@ -77,13 +77,13 @@ class JobService(Service, stubs.JobServiceServicer):
         raise InvalidError({"kind": ["Messages after the first must contain `chunk` or `end`."]})
 
     async def _find_or_create(self, begin: pb.CreateJobRequest.Begin, owner: str) -> Job:
-        spec = spec_of(begin.config, streamed=False)
+        spec, name = spec_of(begin.config, streamed=False), begin.config.source_name
         if not begin.request_id:
-            return (await self.jobs.create(spec, owner))[0]
+            return (await self.jobs.create(spec, owner, source_name=name))[0]
         try:
             job = await self.jobs.get(checked_id(begin.request_id), owner)
         except NotFoundError:
-            return (await self.jobs.create(spec, owner, request_id=begin.request_id))[0]
+            return (await self.jobs.create(spec, owner, request_id=begin.request_id, source_name=name))[0]
         if job.spec != spec.as_json():
             raise ConflictError("this request_id was used with another configuration before; use a new one")
         return job

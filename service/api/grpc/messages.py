@@ -61,7 +61,7 @@ def _choice_name(field: str, number: int, names: dict[N, Any], default: N) -> N:
     raise InvalidError({field: [f"The {field} must be {' or '.join(names)}."]})
 
 
-def config_of(spec: Spec) -> pb.UpscaleConfig:
+def config_of(spec: Spec, source_name: str | None) -> pb.UpscaleConfig:
     """Return a job's configuration, including defaults."""
     return pb.UpscaleConfig(
         model=spec.model,
@@ -80,6 +80,7 @@ def config_of(spec: Spec) -> pb.UpscaleConfig:
         when_slow=WHEN_SLOW[spec.when_slow] if spec.live else None,
         live_source=spec.live_source,
         step_down=spec.step_down,
+        source_name=source_name,
     )
 
 
@@ -90,7 +91,7 @@ def job_of(job: Job, source_bytes: int) -> pb.Job:
         request_id=job.request_id,
         status=STATUSES[state.status],
         progress=state.progress,
-        config=config_of(Spec.from_json(job.spec)),
+        config=config_of(Spec.from_json(job.spec), job.source_name),
         source_offset=source_bytes,
         accepted=job.accepted,
         attempts=state.attempts,

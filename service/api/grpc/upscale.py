@@ -51,7 +51,7 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
         receiving = asyncio.create_task(self._receive(requests, job, takes=takes, ends=begins))
         try:
             acknowledged = self.jobs.source_offset(job)
-            config = config_of(Spec.from_json(job.spec))
+            config = config_of(Spec.from_json(job.spec), job.source_name)
             accepted = pb.UpscaleResponse.Accepted(request_id=job.request_id, config=config, source_offset=acknowledged)
             if relay is not None:
                 accepted.hls = self._live_url(job.request_id)
@@ -75,7 +75,8 @@ class UpscaleService(Service, stubs.UpscaleServiceServicer):
     async def _begin(self, first: pb.UpscaleRequest, owner: str) -> tuple[Job, Cursors]:
         match first.WhichOneof("kind"):
             case "config":
-                return (await self.jobs.create(spec_of(first.config, streamed=True), owner))[0], {}
+                spec, name = spec_of(first.config, streamed=True), first.config.source_name
+                return (await self.jobs.create(spec, owner, source_name=name))[0], {}
             case "attach":
                 job = await self.jobs.get(checked_id(first.attach.request_id), owner)
                 return job, cursors_of(first.attach.cursors)

@@ -133,7 +133,12 @@ class Submissions:
         body = await asyncio.to_thread(fingerprint, spec, video) if idempotency else None
         base_url = str(request.base_url)  # for links in webhooks
         job, _ = await self._jobs.create(
-            spec, request.state.owner, idempotency=idempotency, fingerprint=body, base_url=base_url
+            spec,
+            request.state.owner,
+            idempotency=idempotency,
+            fingerprint=body,
+            base_url=base_url,
+            source_name=video.filename,
         )
         return job
 

@@ -44,7 +44,11 @@ def test_submit_get_and_stream(server, clip, tmp_path):
     both = upres("submit", clip(), "--model", "nothing", "--crf", "51", "--prefilter", "magic", **env)
     assert both.returncode == 4 and "model" in both.stderr and "magic" in both.stderr
     listed = upres("jobs", **env).stdout.splitlines()
-    assert len(listed) == 2 and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2" == listed[1]
+    assert (
+        len(listed) == 2
+        and f"{submitted.stdout.strip()}  done        100 %  RealESRGAN_Vid_x2  {clip().name}" == listed[1]
+    )
+    assert listed[0].endswith(f"  {clip().name}")
     assert upres("watch", submitted.stdout.strip(), **env).returncode == 0
     chained = upres("stream", clip(), tmp_path / "chained.mp4", "--chain", "x2,x2", **env)
     assert chained.returncode == 0 and referee.size(tmp_path / "chained.mp4") == (256, 192), chained.stderr

@@ -6,7 +6,7 @@ import pytest
 from upres.engine.decode.reader import Reader
 from upres.engine.models.catalog import SLUGS
 from upres.service.api.error_map import answer
-from upres.service.domain.checks import check_source, problems_of
+from upres.service.domain.checks import check_source, file_name, problems_of
 from upres.service.domain.errors import TooLargeError, TooSmallError
 from upres.service.domain.failures import failure_of
 from upres.service.domain.spec import PROFILES, Limits, Spec
@@ -82,3 +82,12 @@ def test_frames_that_are_too_small_are_not_called_too_large(tmp_path, size):
     assert answer(refused.value).reason == "SOURCE_UNPROCESSABLE" and answer(refused.value).http == 422
     failure = failure_of(type(refused.value).__name__, str(refused.value))
     assert failure.reason is Reason.SOURCE_UNPROCESSABLE
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [("a.mp4", "a.mp4"), ("/home/me/secret/a.mp4", "a.mp4"), (r"C:\Users\me\a b.mov", "a b.mov"), ("clips/", None),
+     ("a\x1b[2J\n\0.mp4", "a[2J.mp4"), ("b" * 300, "b" * 100), ("\udcff.mp4", ".mp4"), ("", None), (None, None)],
+)  # fmt: skip
+def test_of_a_path_only_a_printable_name_is_kept(path, name):
+    assert file_name(path) == name
