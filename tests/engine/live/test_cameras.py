@@ -15,6 +15,7 @@ from paths import SAMPLE
 from serving import free_port
 
 from upres.engine.core.errors import SourceError
+from upres.engine.decode.live import bridge
 from upres.engine.decode.live.network import NetworkOpener
 from upres.engine.encode.options import Encoder
 from upres.engine.live.destination import destination
@@ -133,3 +134,17 @@ def test_what_ffmpeg_publishes_by_rtmp_is_upscaled_to_its_end(tmp_path, monkeypa
         progress = received(address, tmp_path / "out.mkv")
     times = tracks(tmp_path / "out.mkv")
     assert len(times["video"]) == progress.frames_out >= 48 and len(times["audio"]) > 80
+
+
+def test_the_raw_pictures_of_a_camera_are_read(tmp_path, monkeypatch):
+    """A file in place of the device: pictures in the format that most cameras have."""
+    raw = ("-f", "rawvideo", "-video_size", "64x48", "-pixel_format", "yuyv422", "-framerate", "10")
+    monkeypatch.setitem(bridge.FORMATS, "v4l2", raw)
+    monkeypatch.setattr(bridge.BridgeOpener, "reconnect", 0)
+    device = tmp_path / "video0"
+    device.write_bytes(b"".join(bytes([20 * number, 128]) * (64 * 48) for number in range(10)))
+    with open_live(f"v4l2://{device}") as reader:
+        frames = list(reader.frames())
+        assert (reader.info.pixel_format, reader.info.shape.width, reader.info.shape.height) == ("yuyv422", 64, 48)
+    assert [float(frame.pts * frame.time_base) for frame in frames] == [number / 10 for number in range(10)]
+    assert [memoryview(frame.planes[0])[0] for frame in frames] == [20 * number for number in range(10)]
