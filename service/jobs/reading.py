@@ -82,7 +82,7 @@ class JobReader:
         latest = await asyncio.to_thread(self.store.page, status=Status.DONE, limit=20)
         done = [job for job in latest if isinstance(job.totals.get("pixels"), int)]
         pixels = sum(job.totals["pixels"] for job in done)
-        seconds = sum((job.ended_at or 0) - (job.started_at or 0) for job in done)
+        seconds = sum(max(0.0, (job.ended_at or 0) - (job.started_at or 0)) for job in done)
         return seconds / pixels if pixels else UNKNOWN_SECONDS_PER_PIXEL
 
     async def result_key(self, request_id: str, owner: str) -> str:

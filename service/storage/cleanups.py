@@ -11,6 +11,8 @@ import sqlalchemy as sa
 from .database import Database
 from .schema import cleanups as table
 
+LATEST_SECONDS = 2 * 3600.0  # more than any cleanup is scheduled ahead
+
 _ALL = table.c.request_id == sa.bindparam("this")
 _DELETE_ALL = table.delete().where(_ALL)
 _DELETE = table.delete().where(_ALL, table.c.what == sa.bindparam("part"))
@@ -44,8 +46,9 @@ class Cleanups:
         self._database = database
 
     def due(self, now: float, limit: int = 100) -> list[Cleanup]:
-        """List the cleanups that are due, oldest first."""
-        query = table.select().where(table.c.due_at <= now).order_by(table.c.due_at).limit(limit)
+        """List the cleanups that are due, oldest first, and those that were scheduled before the clock was set back."""
+        due = sa.or_(table.c.due_at <= now, table.c.due_at > now + LATEST_SECONDS)
+        query = table.select().where(due).order_by(table.c.due_at).limit(limit)
         with self._database.snapshot() as connection:
             rows = connection.execute(query).mappings()
             return [

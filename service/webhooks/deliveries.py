@@ -24,6 +24,7 @@ WAITS = (60, 120, 300, 600, 1800, 3600, 10800, 21600, 43200)  # seconds after th
 MOST_ATTEMPTS = len(WAITS) + 1
 HOLDING_ATTEMPTS = 3  # attempts at an event before a later event of the same job may overtake it
 OUTCOME_SECONDS = 60  # after which an attempt without a stored outcome is repeated
+CLOCK_SECONDS = 120  # a delivery that is due this much later than any could be was stored before the clock was set back
 CURSOR = "deliveries"
 EVENTS = {Status.PROCESSING: "job.processing", Status.DONE: "job.completed", Status.ERROR: "job.failed"}
 
@@ -57,6 +58,7 @@ class Delivery:
 
 
 OPEN = (Stage.WAITING, Stage.SENDING)
+_LONGEST_WAIT = sa.case(dict(enumerate(WAITS, 1)), value=table.c.attempts, else_=0)
 
 
 class Deliveries:
@@ -113,7 +115,7 @@ class Deliveries:
         )
         due = (
             table.c.stage.in_(OPEN),
-            table.c.due_at <= now,
+            sa.or_(table.c.due_at <= now, table.c.due_at > now + _LONGEST_WAIT + CLOCK_SECONDS),
             table.c.request_id.not_in(busy),
             table.c.receiver.not_in(receivers),
             table.c.owner.not_in(owners),

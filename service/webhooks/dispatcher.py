@@ -164,7 +164,7 @@ def payload(job: Job, delivery: Delivery, result_url: str | None) -> dict[str, A
     if delivery.kind == Status.PROCESSING:
         data["started_at"] = at
     elif delivery.kind == Status.DONE:
-        milliseconds = round((delivery.at - (job.started_at or delivery.at)) * 1000)
+        milliseconds = round(max(0.0, delivery.at - (job.started_at or delivery.at)) * 1000)
         data |= {"completed_at": at, "result_url": result_url, "processing_time_ms": milliseconds}
     else:
         data |= schemas.job_status(job, preview=None, result_url=None).model_dump(include=set(FAILURE))

@@ -11,7 +11,7 @@ from upres.service.domain.errors import StoreError
 from upres.service.jobs.cleaning import Cleaner
 from upres.service.jobs.kept.local_keeper import LocalKeeper
 from upres.service.storage.cleanups import Cleanup, JobFiles
-from upres.service.storage.job_store import Store
+from upres.service.storage.job_store import LOG_SECONDS, Store
 from upres.service.storage.results import Results, keys
 
 FOREVER = float("inf")
@@ -44,6 +44,14 @@ def test_what_is_removed_while_an_attempt_still_writes_is_removed_again(store, t
         assert store.cleanups.due(FOREVER) == []
 
     asyncio.run(scenario())
+
+
+def test_a_cleanup_that_was_scheduled_before_the_clock_was_set_back_is_due(store):
+    now, cleanup = 1e9, Cleanup("job", JobFiles.LOG, "", 0.0)
+    store.cleanups.postpone(cleanup, now + LOG_SECONDS)
+    assert store.cleanups.due(now) == []
+    store.cleanups.postpone(cleanup, now + 365 * 86400)
+    assert [each.request_id for each in store.cleanups.due(now)] == ["job"]
 
 
 def test_a_database_that_takes_nothing_is_asked_again_later_and_not_at_once(store, tmp_path, monkeypatch):

@@ -13,8 +13,10 @@ from desk import Desk, Posted, local
 from receiver import receiving
 
 from upres.service.domain.errors import DiskFullError, StoreError
-from upres.service.webhooks.deliveries import Stage
+from upres.service.webhooks.deliveries import WAITS, Stage
 from upres.service.webhooks.dispatcher import ConcurrencyLimits
+
+YEAR = 365 * 86400.0
 
 
 @pytest.fixture
@@ -38,6 +40,22 @@ def test_both_events_have_ten_attempts_where_nobody_answers(desk):
     post = Posted(500)
     desk.run(post)
     assert len(post.received) == 20 and desk.deliveries.counts()[Stage.FAILED] == 2
+
+
+def test_a_clock_that_is_set_back_delays_no_delivery(desk):
+    """A machine may start with a wrong clock, which is corrected once it has a network."""
+    now = desk.clock.now
+    desk.clock.now += YEAR
+    request_id = desk.done()
+    desk.deliveries.collect()
+    first = desk.deliveries.claim(now)
+    assert first is not None and (first.request_id, first.attempts) == (request_id, 1)
+    desk.deliveries.mark_failed(first, "no response", now + YEAR)
+    second = desk.deliveries.claim(now)
+    assert second is not None and second.attempts == 2
+    desk.deliveries.mark_failed(second, "no response", now)
+    assert desk.deliveries.claim(now) is None
+    assert desk.deliveries.claim(now + WAITS[1]) is not None
 
 
 def test_a_dead_receiver_holds_no_other_up(desk):
