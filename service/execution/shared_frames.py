@@ -22,6 +22,7 @@ from upres.engine.core.frame import Pixels
 from upres.service.live.framing import FramingError
 
 SLOTS = 2  # for frames: one is written while the other is read
+PADDING = mmap.PAGESIZE  # bytes after the last slot, because encoders may read a few bytes beyond a frame
 UPSCALED_SLOTS = 4  # one being written, one queued between two stages, and one for each of the two stages
 
 PixelType: TypeAlias = "np.dtype[np.uint8 | np.uint16]"
@@ -132,7 +133,7 @@ def create(sizes: Sizes) -> tuple[SharedFrames, int, socket.socket] | None:
 
 def shared_bytes(sizes: Sizes) -> int:
     """Return the number of shared bytes for frames of these sizes."""
-    return _slots(sizes)[1].stop
+    return _slots(sizes)[1].stop + PADDING
 
 
 def _slots(sizes: Sizes) -> tuple[range, range]:

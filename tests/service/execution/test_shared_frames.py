@@ -45,6 +45,15 @@ def ends():
     attempt.close()
 
 
+def test_an_encoder_may_read_beyond_the_last_frame():
+    """x264 reads RGB in vectors, beyond the end of a frame whose size is a multiple of a page, as those of 480p, 720p and 2160p."""
+    frames, descriptor, peer = shared_frames.create((640 * 480 * 3, 640 * 480 * 3))
+    os.close(descriptor)
+    peer.close()
+    with closing(frames):
+        assert len(frames.memory) >= frames._sends.stop + 64
+
+
 def frame(pts, height=100, width=140):
     return Frame(np.random.default_rng(pts).integers(0, 255, (height, width, 3), np.uint8), pts, 1, shot=pts == 0)
 

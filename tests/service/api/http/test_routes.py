@@ -8,6 +8,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import httpx
+import media
 import pytest
 import referee
 from serving import Rpc, ServerProcess
@@ -122,6 +123,12 @@ def test_a_trailing_slash_changes_nothing(server, web):
         with_slash, without = web.get(path + "/"), web.get(path)
         assert (with_slash.status_code, with_slash.json()) == (without.status_code, without.json())
     assert httpx.get(f"{server.base}/api/v2/models/").status_code == 401
+
+
+def test_a_lossless_job_whose_frames_fill_whole_pages_of_memory_is_done(web, poll, tmp_path):
+    path = media.clip(tmp_path / "a.mp4", picture="testsrc2=size=160x120:rate=10:duration=1")  # x4: 640x480
+    submitted = submit(web, path, model="RealESRGAN_Vid_x4", codec="lossless")
+    assert poll(submitted.json()["data"]["request_id"])["status"] == "done"
 
 
 def test_an_estimate_learns_from_the_jobs_that_were_done(web, poll, clip):
