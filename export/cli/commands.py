@@ -120,6 +120,7 @@ def pull(
     typer.echo(_summary(run(network, folder=source, report=lambda line: typer.echo(line, err=True))))
 
 
+@cache.command("list", hidden=True)  # as for keys
 @cache.command("ls")
 def list_cache() -> None:
     """List the entries of the cache and their sizes."""

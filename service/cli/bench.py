@@ -49,7 +49,7 @@ class Case:
 
 
 def bench(
-    clips: Annotated[list[str], typer.Argument(help="Videos to measure on.")],
+    clips: Annotated[list[str], typer.Argument(metavar="CLIP …", help="Videos to measure on.")],
     model: Annotated[list[str] | None, typer.Option(help="Models; default: x4 and x2.")] = None,
     seconds: Annotated[
         float, typer.Option(help="Approximate inference time of each case in a round; determines the number of frames.")

@@ -38,6 +38,7 @@ def test_export_pull_and_cache_work_together(app, tmp_path):
     assert GENERAL in invoke(app, "cache", "ls").output
     assert "0.0 MB deleted" in invoke(app, "cache", "rm", GENERAL).output
     assert "the cache is empty" in invoke(app, "cache", "ls").output
+    assert "the cache is empty" in invoke(app, "cache", "list").output
 
 
 def test_export_writes_where_it_is_told(app, tmp_path):

@@ -40,6 +40,8 @@ COMMANDS = [
     ("models", 0, "RealESRGAN_Vid_x4", "FlashVSR_Tiny", "deinterlace"),
     ("licenses", 0, "BSD 3-Clause"),
     ("cache ls", 0, "the cache is empty"),
+    ("cache list", 0, "the cache is empty"),
+    ("bench", 2, "Missing argument 'CLIP …'"),
     # What is this clip?
     ("probe in.mp4", 0, "h264 48x32 yuv420p", "below 540p: upscale four times", "--model RealESRGAN_Vid_x4"),
     ("probe fhd.mp4", 0, "1920x1080", "540p and above: upscale twice"),
