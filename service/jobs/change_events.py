@@ -46,7 +46,7 @@ class Ledger:
         """Change a job as `Store.change` does, and wake the tasks that wait for it."""
         self.changing[request_id] += 1
         try:
-            job = await asyncio.to_thread(
+            job = await self.store.write(
                 self.store.change,
                 request_id,
                 change,

@@ -87,9 +87,9 @@ class Cleaner:
         """
         try:
             if await self._remove_completely(cleanup) and not again:
-                await asyncio.to_thread(self._store.cleanups.done, cleanup.request_id, cleanup.what)
+                await self._store.write(self._store.cleanups.done, cleanup.request_id, cleanup.what)
             else:
-                await asyncio.to_thread(self._store.cleanups.postpone, cleanup, time.time() + RETRY_SECONDS)
+                await self._store.write(self._store.cleanups.postpone, cleanup, time.time() + RETRY_SECONDS)
         except StoreError:
             logger.exception("the cleanup of %s cannot be updated yet", cleanup.request_id)
             return False

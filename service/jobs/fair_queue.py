@@ -146,14 +146,14 @@ class DispatchQueue:
         while (request_id := self._queue.take()) is not None:
             self._moving.append(request_id)
         if self._moving:
-            await asyncio.to_thread(self._shared.put, self._moving)
+            await self._shared.write(self._shared.put, self._moving)
             self._moving.clear()
 
     async def take(self, running: Mapping[str, int]) -> str | None:
         """Remove and return the next job; None if none waits. running: attempts on this server, by owner. Raises StoreError."""
         if self._shared is None:
             return self._queue.take(running)
-        dequeued = await asyncio.to_thread(self._shared.take, self._can_run)
+        dequeued = await self._shared.write(self._shared.take, self._can_run)
         if dequeued is None:
             return None
         self._queue.waited = dequeued.waited

@@ -97,7 +97,7 @@ class Recovery:
             if bool(late) or await asyncio.to_thread(ownership.has_orphans):
                 self._taking_over = True
                 try:
-                    self._to_resume |= await asyncio.to_thread(ownership.take_over, late)
+                    self._to_resume |= await self._ledger.store.write(ownership.take_over, late)
                 finally:
                     self._taking_over = False
             await self._resume_pending()

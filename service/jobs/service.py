@@ -298,6 +298,6 @@ class Jobs(JobReader):
 
     async def forget(self, job: Job) -> None:
         """Remove a job and its files: its row first, so that no row refers to files that are gone."""
-        await asyncio.to_thread(self.store.delete, job.request_id)
+        await self.store.write(self.store.delete, job.request_id)
         await self._cleaner.remove_everything(job.request_id, job.result_prefix)
         self.ledger.publish(job.request_id)

@@ -4,11 +4,14 @@ SQLite by default (WAL, synchronous=FULL: committed data survives a power failur
 between them. `in_memory` is for tests: the same code on a database that lives as long as the object.
 """
 
+import asyncio
+import contextvars
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Self
+from typing import ParamSpec, Self, TypeVar
 
 import sqlalchemy as sa
 
@@ -22,6 +25,11 @@ from .schema import meta
 
 DOUBT_SECONDS = 5.0  # how long a server checks whether its transaction was committed: less than a lease lasts
 RETRY_SECONDS = 0.2
+WRITERS = 2  # threads for changes: one waits for the lock while another one completes
+TURN_SECONDS = 10.0  # how long a change may wait for those before it
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Database:
@@ -33,6 +41,7 @@ class Database:
         self._unserialized_engine = self._engine.execution_options(**{SNAPSHOT: True})  # with the same connections
         self._lease_engine = self._engine if self._memory else open_engine(url, hasty=True)  # connects on first use
         self._lock = threading.RLock()
+        self._changes = ThreadPoolExecutor(WRITERS, "database")
         self._lease: Lease | None = None
         try:
             with self.transaction() as connection:
@@ -48,6 +57,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection."""
+        self._changes.shutdown(wait=False)
         self._engine.dispose()
         self._lease_engine.dispose()
 
@@ -69,6 +79,22 @@ class Database:
             except sa.exc.DBAPIError:
                 if not (done and self._was_committed(done)):
                     raise
+
+    async def write(self, change: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Call a function that runs write transactions, in a thread for these only, and return its result.
+
+        While another process locks the database, no other thread waits for it, so that reads continue. Raises StoreError if the
+        changes before this one take too long, and what the function raises.
+        """
+        latest = time.monotonic() + TURN_SECONDS
+
+        def call_in_time() -> T:
+            if time.monotonic() > latest:
+                raise StoreError(BUSY_NOW)
+            return change(*args, **options)
+
+        context = contextvars.copy_context()  # as asyncio.to_thread does
+        return await asyncio.get_running_loop().run_in_executor(self._changes, context.run, call_in_time)
 
     def _was_committed(self, number: int) -> bool:
         """Report whether a transaction of this server was committed, once the database responds. Raises DBAPIError."""

@@ -54,6 +54,7 @@ class SharedQueue:
     def __init__(self, database: Database, clock: Callable[[], float] = time.time) -> None:
         self._database = database
         self._clock = clock
+        self.write = database.write
 
     @property
     def _can_take(self) -> sa.ColumnElement[bool]:

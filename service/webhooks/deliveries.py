@@ -66,6 +66,7 @@ class Deliveries:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.write = store.write
         store.meta(CURSOR, lambda: "0")
 
     def collect(self) -> int:

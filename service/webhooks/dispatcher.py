@@ -84,12 +84,12 @@ class Webhooks:
                 self._wake.clear()
                 try:
                     if not recovered:
-                        await asyncio.to_thread(self._deliveries.recover, self._clock())
+                        await self._deliveries.write(self._deliveries.recover, self._clock())
                         recovered = True
                     if self._clock() >= swept + SWEEP_SECONDS:
                         swept = self._clock()
-                        await asyncio.to_thread(self._deliveries.sweep)
-                    await asyncio.to_thread(self._deliveries.collect)
+                        await self._deliveries.write(self._deliveries.sweep)
+                    await self._deliveries.write(self._deliveries.collect)
                     while delivery := await self._claim():
                         self._running[delivery.request_id] = delivery
                         group.create_task(self._attempt(delivery))
@@ -102,7 +102,7 @@ class Webhooks:
             return None
         receivers = Counter(delivery.receiver for delivery in self._running.values())
         owners = Counter(delivery.owner for delivery in self._running.values())
-        return await asyncio.to_thread(
+        return await self._deliveries.write(
             self._deliveries.claim,
             self._clock(),
             busy=[*self._running],
@@ -116,9 +116,9 @@ class Webhooks:
         try:
             problem = await self._send(delivery)
             if problem is None:
-                await asyncio.to_thread(self._deliveries.mark_delivered, delivery)
+                await self._deliveries.write(self._deliveries.mark_delivered, delivery)
             else:
-                again = await asyncio.to_thread(self._deliveries.mark_failed, delivery, problem, self._clock())
+                again = await self._deliveries.write(self._deliveries.mark_failed, delivery, problem, self._clock())
                 level, then = (logging.INFO, "will be") if again else (logging.WARNING, "is not")
                 values = (delivery.delivery_id, delivery.receiver, delivery.attempts, problem, then)
                 logger.log(level, "webhook %s to %s, attempt %d: %s; it %s retried", *values)

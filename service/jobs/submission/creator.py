@@ -1,6 +1,5 @@
 """Creation of jobs."""
 
-import asyncio
 from functools import partial
 
 from upres.service.domain import job_logging
@@ -51,7 +50,7 @@ class JobCreator:
         request_id, new = job.request_id, False
         try:
             check = partial(self._scheduler.queue.check, job.owner)
-            job, new = await asyncio.to_thread(self._ledger.store.add, job, check)
+            job, new = await self._ledger.store.write(self._ledger.store.add, job, check)
         except StoreError:
             if not named:
                 self._recovery.delete_later(job)
@@ -81,7 +80,7 @@ class JobCreator:
             raise
 
     async def _start_live(self, job: Job) -> None:
-        await asyncio.to_thread(self._ledger.store.add, job)
+        await self._ledger.store.write(self._ledger.store.add, job)
         try:
             await self._scheduler.starter.start_live(job, waits=job.spec["when_slow"] == "wait")
             relay = self._scheduler.live.get(job.request_id)

@@ -1,6 +1,9 @@
 """The job store, on a file and in memory."""
 
+import asyncio
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import databases
 import pytest
@@ -11,8 +14,12 @@ from upres.service.domain import states
 from upres.service.domain.errors import ConflictError, DiskFullError, NotFoundError, StoreError
 from upres.service.domain.request_id import new_id
 from upres.service.domain.states import Failure, Reason, Status, TransitionError
+from upres.service.jobs.change_events import Ledger
+from upres.service.storage import database
 from upres.service.storage.job_store import Job, Store
 from upres.service.storage.schema import jobs
+
+THREADS = 40  # more than asyncio's default executor has
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -144,6 +151,57 @@ def test_reads_wait_for_no_writer(tmp_path):
         assert [event.kind for event in reader.submit(store.events).result(5)] == ["accepted"]
     assert store.get(job.request_id).owner == "bob"
     store.close()
+
+
+def test_reads_go_on_while_many_changes_wait_for_a_lock_of_another_process(tmp_path):
+    """A backup may lock the database for a minute, while many clients submit jobs."""
+    store = Store(databases.url(tmp_path / "jobs.db"))
+    ledger, job, locked, released = Ledger(store), accepted(store), threading.Event(), threading.Event()
+
+    def lock():
+        with closing(Store(databases.url(tmp_path / "jobs.db"))) as other, other.transaction():
+            locked.set()
+            assert released.wait(200)
+
+    async def scenario():
+        changes = [asyncio.create_task(ledger.change(job.request_id, accepted=True)) for _ in range(THREADS)]
+        await asyncio.sleep(0)  # each has its thread, or waits for one
+        assert (await ledger.get(job.request_id)).accepted
+        assert not any(change.done() for change in changes)
+        released.set()
+        await asyncio.gather(*changes, return_exceptions=True)
+
+    with ThreadPoolExecutor(1) as threads:
+        other = threads.submit(lock)
+        assert locked.wait(60)
+        try:
+            asyncio.run(scenario())
+        finally:
+            released.set()
+        other.result()
+    store.close()
+
+
+def test_a_change_whose_turn_does_not_come_in_time_is_rejected(store, monkeypatch):
+    job, entered, released = accepted(store), threading.Barrier(database.WRITERS + 1), threading.Event()
+
+    def takes_long():
+        entered.wait(60)
+        assert released.wait(60)
+
+    async def scenario():
+        earlier = [asyncio.create_task(store.write(takes_long)) for _ in range(database.WRITERS)]
+        await asyncio.to_thread(entered.wait, 60)
+        monkeypatch.setattr(database, "TURN_SECONDS", 0.0)
+        second = asyncio.create_task(store.write(store.change, job.request_id, states.started))
+        await asyncio.sleep(0)
+        released.set()
+        await asyncio.gather(*earlier)
+        with pytest.raises(StoreError, match="busy"):
+            await second
+
+    asyncio.run(scenario())
+    assert store.get(job.request_id).state.status is Status.PENDING
 
 
 def test_a_full_disk_is_named_and_nothing_is_lost(tmp_path):
