@@ -8,6 +8,7 @@ from . import parts
 from .onnx_pb2 import GraphProto, ModelProto, NodeProto
 
 POINTWISE = ("Cast", "Mul", "Add", "PRelu", "QuantizeLinear", "DequantizeLinear", "Clip", "Round", "Transpose")
+BLOCKS = "SpaceToDepth"
 REORDERING = "DepthToSpace"
 ROWS, COLUMNS = 2, 3  # axes in NCHW
 
@@ -16,7 +17,8 @@ def unpadded(file: bytes, axes: Container[int]) -> bytes | None:
     """Return an ONNX file whose result is that of the given one without the border that padding along these axes influences.
 
     A padded graph computes this border in every layer, only for its caller to drop it. axes: ROWS, COLUMNS or both. Return None
-    for graphs that do not consist of convolutions with stride 1 and operators on single values, with pixels rearranged at the end.
+    for graphs that do not consist of convolutions with stride 1 and operators on single values, with pixels rearranged at the end
+    and, in graphs that work on blocks of pixels, at the beginning; their border is a multiple of the block's side.
     """
     model = ModelProto.FromString(file)
     try:
@@ -28,13 +30,16 @@ def unpadded(file: bytes, axes: Container[int]) -> bytes | None:
 
 def _remove_padding(graph: GraphProto, axes: list[int]) -> None:
     """Remove the padding. An operand that has lost less than the other one is cut. Raises ValueError if that is not supported."""
-    borders = {graph.input[0].name: 0}  # that tensors computed from the frame have lost so far, in pixels on each side
+    # What tensors computed from the frame have lost so far, in pixels or blocks on each side.
+    borders = {graph.input[0].name: 0}
     nodes: list[NodeProto] = []
     rearranged = False
     for node in graph.node:
         inputs = [name for name in node.input if name in borders]
         if inputs:
             border = max(borders[name] for name in inputs)
+            if node.op_type == BLOCKS and border:
+                raise ValueError("blocks of pixels in the middle are not supported")
             for place, name in enumerate(node.input):
                 if name in borders and borders[name] < border:
                     nodes.append(_cut(graph, name, border - borders[name], axes))
@@ -50,7 +55,7 @@ def _lost(node: NodeProto, axes: list[int], *, rearranged: bool) -> int:
     """Return by how many pixels an operator makes its result smaller on each side, now that it does not pad."""
     if node.op_type == "Conv" and not rearranged:
         return _remove_pads(node, axes)
-    if node.op_type not in (*POINTWISE, REORDERING) or (rearranged and node.op_type == "Add"):
+    if node.op_type not in (*POINTWISE, BLOCKS, REORDERING) or (rearranged and node.op_type == "Add"):
         raise ValueError(f"{node.op_type} is not supported")
     return 0
 

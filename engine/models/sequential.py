@@ -11,7 +11,7 @@ from upres.engine.runtime.by_shape import ByShape
 from .manifest import Manifest
 from .padding import pad, unpad
 from .tiling import Plan, upscale
-from .unchanged import Box, Parts, boxes, changes, min_gap_of, unpadded_axes
+from .unchanged import Box, Parts, border_of, boxes, changes, min_gap_of, unpadded_axes
 
 
 class PerFrameSession:
@@ -63,12 +63,12 @@ class PerFrameSession:
     def _part(self, pixels: Pixels, affected: Box, inputs: Box) -> Pixels:
         """Upscale the affected part of a padded frame, without padding the input where that influences nothing."""
         part, facts = inputs.of(pixels), self._facts
-        axes = unpadded_axes(affected, inputs, facts.halo)
+        axes = unpadded_axes(affected, inputs, facts)
         form = self._parts.unpadded(axes) if self._cut(part.shape[1], part.shape[0]).count == 1 else None
         if form is None:
             return affected.within(inputs).of(self._tiled(part), facts.scale)
         upscaled = self._graph.run_form(form, _feeds(part))["upscaled"][0]
-        return affected.within(inputs.without(facts.halo, axes)).of(upscaled, facts.scale)
+        return affected.within(inputs.without(border_of(facts), axes)).of(upscaled, facts.scale)
 
     def _tiled(self, pixels: Pixels) -> Pixels:
         height, width, _ = pixels.shape

@@ -89,9 +89,9 @@ def boxes(changed: Sequence[Box], height: int, width: int, facts: Manifest) -> l
     return list(zip(affected, inputs, strict=True))
 
 
-def unpadded_axes(affected: Box, inputs: Box, halo: int) -> Axes:
+def unpadded_axes(affected: Box, inputs: Box, facts: Manifest) -> Axes:
     """Return the axes along which the padding of the input influences nothing of the affected area."""
-    inner = inputs.without(halo, (ROWS, COLUMNS))
+    inner = inputs.without(border_of(facts), (ROWS, COLUMNS))
     rows = inner.top <= affected.top and affected.bottom <= inner.bottom
     columns = inner.left <= affected.left and affected.right <= inner.right
     return (ROWS,) * rows + (COLUMNS,) * columns
@@ -100,6 +100,14 @@ def unpadded_axes(affected: Box, inputs: Box, halo: int) -> Axes:
 def min_gap_of(facts: Manifest) -> int:
     """Return the distance in pixels at which two changes no longer affect the same output pixels."""
     return 2 * facts.halo
+
+
+def border_of(facts: Manifest) -> int:
+    """Return the width in pixels of the border that results of forms without padding lack.
+
+    A network that works on blocks of pixels loses whole blocks; the rest of its halo is the position of a pixel in its block.
+    """
+    return facts.halo // facts.multiple * facts.multiple
 
 
 def _input(box: Box, height: int, width: int, facts: Manifest) -> Box:
@@ -141,7 +149,7 @@ class Parts:
         return self._facts.exact_halo and self._gives_equal_bits(self._graph, ())
 
     def unpadded(self, axes: Axes) -> Releasable | None:
-        """Return the graph without padding along these axes, whose result lacks the halo there, or None if there is none to use."""
+        """Return the graph without padding along these axes, whose result lacks a border there, or None if there is none to use."""
         if not axes or self._load_unpadded is None or not isinstance(self._graph, Fixable):
             return None  # other runtimes would keep the memory of both forms
         if axes not in self._unpadded:
@@ -153,7 +161,7 @@ class Parts:
     def _gives_equal_bits(self, form: Graph, axes: Axes) -> bool:
         """Report whether a form yields the same bits for a part of a frame as the graph compiled for the whole frame."""
         facts, part = self._facts, self._part
-        computed = part.without(facts.halo, axes)
+        computed = part.without(border_of(facts), axes)
         inner = Box(computed.top, part.bottom - facts.halo, part.left + facts.halo, computed.right)
         cut = form.run({"frame": np.ascontiguousarray(part.of(self._frame))[None]})["upscaled"][0]
         if isinstance(form, Releasable):

@@ -59,7 +59,7 @@ def quantize(
         balance(chain, crops)
         compensate(chain, crops[::2])
         candidates = search(chain, before, samples.search(work / "media", seed), report)
-    best = next((each for each in candidates if each.worst >= QUALITIES["fast"] + MARGIN), None)
+    best = next((each for each in candidates if each.share and each.worst >= QUALITIES["fast"] + MARGIN), None)
     if best is None:
         raise ModelError(f"{network} in int8 is {max(each.worst for each in candidates):.1f} dB from float32 at best")
     graph = out / f"{network}.int8.onnx"

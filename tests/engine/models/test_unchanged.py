@@ -165,8 +165,10 @@ def test_padding_is_removed_where_the_halo_is_part_of_the_input(start, size, hal
     facts = replace(manifest.find(X2)[1], halo=halo)
     change = Box(start, start + size, 100, 101)
     for affected, inputs in boxes([change], 150, 201, facts) or []:
-        assert (ROWS in unpadded_axes(affected, inputs, halo)) == (start >= 2 * halo and start + size + 2 * halo <= 150)
-        assert COLUMNS in unpadded_axes(affected, inputs, halo)
+        assert (ROWS in unpadded_axes(affected, inputs, facts)) == (
+            start >= 2 * halo and start + size + 2 * halo <= 150
+        )
+        assert COLUMNS in unpadded_axes(affected, inputs, facts)
 
 
 MANY_BOXES = """

@@ -144,7 +144,7 @@ path, facts = manifest.find("realesr-live-x2")
 graph = registry.load("openvino").load(path.with_name(facts.variant("fast", ("int8",)).file), "int8")
 graph.run({"frame": numpy.zeros((1, 80, 80, 3), numpy.uint8)})
 before = psutil.Process().memory_info().rss
-for height, width in itertools.product(range(48, 64), repeat=2):
+for height, width in itertools.product(range(48, 80, 2), repeat=2):
     graph.run({"frame": numpy.zeros((1, height, width, 3), numpy.uint8)})
 print((psutil.Process().memory_info().rss - before) >> 20)
 """
