@@ -1,11 +1,12 @@
 """Training patches: decoded pictures and the teacher's results. Written in shards, each with a separate seed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from upres.engine.core.frame import Frame, Pixels
 from upres.engine.core.model import Model
@@ -24,8 +25,15 @@ CROPS = 8
 """Patches that are cut from one clip, because decoding and compressing it takes longer than the teacher."""
 DRAWN, SATURATED = 0.05, 0.15
 """Shares of clips that are drawn over and whose colors are saturated; their edges are harder than those of the media."""
+CHECKERED = 0.1
+"""Share of clips with textures as fine as the pixel grid, which the media lack. A network that works on blocks of 2x2 pixels shows
+them as dots if it has not learned what the teacher does with them."""
+BLOCK = 2
+"""Patches and crops begin at multiples of it, so that 2x2 pixels with one color in the source stay in one block."""
 REDUCTIONS = (1.0, 1.0, 1.5, 2.0, 2.0, 3.0)
 RATES = (None, 17, 20, 20, 23, 23, 23, 26, 29, 33)
+FINE_RATES = (None, 17, 20, 20, 23, 23)
+"""Of the clips with fine textures, which higher rates remove."""
 METHODS = ("AREA", "BICUBIC", "LANCZOS", "BILINEAR")
 
 
@@ -114,7 +122,9 @@ def _draw(media: dict[Path, Media], margin: int, rng: np.random.Generator) -> li
     weights = np.array([one.weight for one in media.values()])
     while True:
         path = list(media)[rng.choice(len(media), p=weights / weights.sum())]
-        clip = _degrade(_recolor(_clip(path, media[path], rng), rng), rng)
+        clip = _recolor(_clip(path, media[path], rng), rng)
+        checkered = rng.random() < CHECKERED
+        clip = _degrade(_checkered(clip, rng) if checkered else clip, FINE_RATES if checkered else RATES, rng)
         if min(clip[0].shape[:2]) >= SIDE + 2 * margin:
             return clip
 
@@ -127,7 +137,7 @@ def _cut(clip: list[Pixels], teacher: Teacher, margin: int, rng: np.random.Gener
     patches = []
     for _ in range(CROPS):
         pixels = clip[rng.integers(len(clip))]
-        top, left = rng.integers(0, [height - side + 1, width - side + 1])
+        top, left = BLOCK * rng.integers(0, [(height - side) // BLOCK + 1, (width - side) // BLOCK + 1])
         cut = _augment(pixels[top : top + side, left : left + side], rng)
         patches.append((cut[inner, inner], teacher(cut)[outer, outer]))
     return patches
@@ -167,7 +177,26 @@ def _saturated(pixels: Pixels, factor: float) -> Pixels:
     return np.asarray(np.clip(np.rint(gray + factor * (pixels - gray)), 0, 255), np.uint8)
 
 
-def _degrade(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+def _checkered(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
+    """Add a checkerboard or lines of single pixels, whose strength varies over the picture."""
+    height, width, _ = clip[0].shape
+    y, x = np.ogrid[:height, :width]
+    kind = rng.choice(("checkerboard", "columns", "rows"), p=(0.8, 0.1, 0.1))
+    sign = 1 - 2 * ((y * (kind != "columns") + x * (kind != "rows")) % 2)
+    coarse = rng.standard_normal((height // 24 + 1, width // 24 + 1)).repeat(24, 0).repeat(24, 1)[:height, :width]
+    strength = rng.uniform(2, 9) * (0.6 * np.abs(coarse) + 0.6 * _smoothed(rng.standard_normal((height, width))))
+    pattern = (sign * strength)[..., None]
+    return [np.asarray(np.clip(np.rint(frame + pattern), 0, 255), np.uint8) for frame in clip]
+
+
+def _smoothed(noise: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Average noise over 5x5 pixels, keeping its variance."""
+    for axis in (0, 1):
+        noise = np.sum([np.roll(noise, shift, axis) for shift in range(-2, 3)], axis=0) / np.sqrt(5)
+    return noise
+
+
+def _degrade(clip: list[Pixels], rates: Sequence[int | None], rng: np.random.Generator) -> list[Pixels]:
     """Compress a clip, like a live source; a few are blurred or noisy."""
     if rng.random() < 0.1:
         sigma = float(rng.uniform(0.4, 1.0))
@@ -175,7 +204,7 @@ def _degrade(clip: list[Pixels], rng: np.random.Generator) -> list[Pixels]:
     if rng.random() < 0.1:
         noise = float(rng.uniform(1, 6))
         clip = [video.noisy(frame, noise, rng) for frame in clip]
-    rate = RATES[rng.integers(len(RATES))]
+    rate = rates[int(rng.integers(len(rates)))]
     return clip if rate is None else video.compressed(clip, rate)
 
 
@@ -198,7 +227,7 @@ def batches(
         rng = np.random.default_rng([seed, step])
         inputs, targets = [], []
         for index in rng.integers(0, count, size):
-            top, left = rng.integers(0, patches.inputs.shape[1] - side + 1, 2)
+            top, left = BLOCK * rng.integers(0, (patches.inputs.shape[1] - side) // BLOCK + 1, 2)
             inputs.append(patches.inputs[index, top : top + side, left : left + side])
             top, left = top * scale, left * scale
             targets.append(patches.targets[index, top : top + side * scale, left : left + side * scale])

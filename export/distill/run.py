@@ -35,7 +35,7 @@ TEACHER = "realesr-animevideov3-x4"
 MARGIN = 18
 """The teacher's halo, in pixels."""
 STUDENTS = {
-    "realesr-live-x2": Student(SRVGG(16, 7, 2), "realesr-animevideov3-x2"),
+    "realesr-live-x2": Student(SRVGG(32, 7, 2, block=2), "realesr-animevideov3-x2"),
     "realesr-live-x4": Student(SRVGG(32, 7, 4), "realesr-animevideov3-x4"),
 }
 

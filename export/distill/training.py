@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
+from torch import nn
 
 from upres.export.families.srvgg import SRVGG
 
@@ -18,6 +19,10 @@ EDGE = 4
 """Input pixels at the edges of a crop that are not compared, because the student does not see beyond the crop."""
 GRADIENT = 0.03
 """Weight of the gradients' difference relative to the colors': without it, the student is softer than its teacher."""
+REPEATED = 0.3
+"""Weight of the difference that repeats with the network's blocks of output pixels: without it, edges are followed by dots."""
+DECAY = 0.03
+"""Decay of the kernels' weights, relative to the learning rate. It keeps them small enough for int8."""
 SMALL = 1e-8
 """Added under the root, which would not be differentiable for a crop without any error."""
 AVERAGED = 0.998
@@ -79,6 +84,7 @@ def train(
             group["lr"] = rate(plan, step)
         losses.append(_step(student, optimizer, [torch.from_numpy(part) for part in next(feed)], plan))
         step += 1
+        _decay(student, rate(plan, step - 1) * DECAY)
         _average(averaged, student, step)
         if step % REPORT_STEPS == 0:
             report(f"step {step} of {plan.steps}: loss {fmean(losses):.5f}")
@@ -104,7 +110,8 @@ def _step(
     with torch.autocast(plan.device, torch.bfloat16, enabled=plan.bfloat16):
         upscaled = student(frame).float()
     edge = EDGE * student.scale
-    loss = difference(upscaled[..., edge:-edge, edge:-edge], target[..., edge:-edge, edge:-edge])
+    inner = (..., slice(edge, -edge), slice(edge, -edge))
+    loss = difference(upscaled[inner], target[inner], student.scale * student.block)
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(student.parameters(), 0.5)
@@ -120,12 +127,29 @@ def _average(averaged: dict[str, torch.Tensor], student: Student, step: int) -> 
             averaged[name].lerp_(value, share)
 
 
-def difference(upscaled: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Compute the loss: the root mean square error of each crop, as in PSNR, plus the absolute difference of the gradients."""
+def _decay(student: Student, share: float) -> None:
+    with torch.no_grad():
+        for value in student.parameters():
+            if value.ndim == 4:
+                value.mul_(1 - share)
+
+
+def difference(upscaled: torch.Tensor, target: torch.Tensor, period: int) -> torch.Tensor:
+    """Compute the loss: the root mean square error of each crop, as in PSNR, and the differences of gradients and of patterns.
+
+    period: of patterns, in pixels; the crop is a multiple of it.
+    """
     error = upscaled - target
     colors = (error.square().mean(dim=(1, 2, 3)) + SMALL).sqrt().mean()
     gradients = error.diff(dim=2).abs().mean() + error.diff(dim=3).abs().mean()
-    return colors + GRADIENT * gradients
+    return colors + GRADIENT * gradients + REPEATED * _repeated(error, period)
+
+
+def _repeated(error: torch.Tensor, period: int) -> torch.Tensor:
+    """Return the mean of the error that repeats with a period: its part that four by four blocks of pixels have in common."""
+    blocks = nn.functional.avg_pool2d(nn.functional.pixel_unshuffle(error, period), 4, 2)
+    phases = blocks.unflatten(1, (error.shape[1], period**2))
+    return (phases - phases.mean(2, keepdim=True)).abs().mean()
 
 
 def _save(

@@ -37,7 +37,7 @@ def media(tmp_path, monkeypatch):
 
 def make(media, folder, *, seed=1, shards=2, scale=2):
     messages = []
-    patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=3, report=messages.append)
+    patches.make(folder, media, Twice(), shards=shards, seed=seed, margin=4, report=messages.append)
     return patches.load(folder, shards, scale), messages
 
 
@@ -58,6 +58,31 @@ def test_drawn_and_saturated_clips_are_more_colorful_than_the_media(media, tmp_p
         patches_made, _ = make(media, tmp_path / str(value), shards=6)
         saturation.append(np.ptp(patches_made.inputs.astype(int), axis=3).mean())
     assert saturation[1] > 1.2 * saturation[0]
+
+
+def test_checkered_clips_have_textures_as_fine_as_the_pixel_grid(media, tmp_path, monkeypatch):
+    monkeypatch.setattr(patches, "FINE_RATES", (None,))
+    y, x = np.ogrid[:32, :32]
+    strength = []
+    for value in (0.0, 1.0):
+        monkeypatch.setattr(patches, "CHECKERED", value)
+        inputs = make(media, tmp_path / str(value), shards=6)[0].inputs.mean(3)
+        signs = (1 - 2 * ((x + y) % 2), 1 - 2 * (x % 2 + 0 * y), 1 - 2 * (y % 2 + 0 * x))
+        strength.append(np.abs([[block_means(frame * sign, 4) for frame in inputs] for sign in signs]).mean())
+    assert strength[1] > 1.5 * strength[0]
+
+
+def block_means(pixels, side):
+    return pixels.reshape(len(pixels) // side, side, -1, side).mean((1, 3))
+
+
+def test_crops_keep_blocks_of_color_where_they_are_in_frames(media, tmp_path, monkeypatch):
+    blocks = frame(100, 80).repeat(2, axis=0).repeat(2, axis=1)
+    monkeypatch.setattr(patches, "_draw", lambda *_: [blocks])
+    found, _ = make(media, tmp_path / "a", shards=1)
+    crops = [next(patches.batches(found, 5, 16, 2, seed=3, step=step))[0] for step in range(4)]
+    for pixels in (found.inputs, *crops):
+        assert np.array_equal(pixels[:, ::2, ::2].repeat(2, axis=1).repeat(2, axis=2), pixels)
 
 
 def test_a_seed_gives_the_same_patches_and_shards_that_are_there_are_kept(media, tmp_path):

@@ -13,7 +13,7 @@ torch = importlib.import_module("torch") if os.environ.get("CI") else pytest.imp
 from upres.export.distill.patches import Patches, batches  # noqa: E402
 from upres.export.distill.soap import SOAP  # noqa: E402
 from upres.export.distill.student import Student, tensors  # noqa: E402
-from upres.export.distill.training import Plan, rate, train  # noqa: E402
+from upres.export.distill.training import Plan, difference, rate, train  # noqa: E402
 from upres.export.families.srvgg import SRVGG  # noqa: E402
 
 TINY = SRVGG(4, 1, 2)
@@ -107,3 +107,23 @@ def test_the_optimizer_reaches_the_minimum_of_a_badly_scaled_problem():
             steps.step()
         errors[optimizer] = float(((weight - target) @ scales.T).detach().square().sum())
     assert errors[SOAP] < 0.2 * errors[torch.optim.Adam]
+
+
+def test_an_error_that_repeats_with_the_blocks_of_the_network_costs_more_than_the_same_error_elsewhere():
+    pattern = torch.zeros(4, 4)
+    pattern[1, 2] = 0.1
+    repeated = pattern.repeat(8, 8).expand(1, 3, 32, 32)
+    shifted = repeated.clone().reshape(1, 3, -1, 32)
+    torch.manual_seed(1)
+    shifted = shifted[..., torch.randperm(32), :][..., torch.randperm(32)]
+    target = torch.zeros(1, 3, 32, 32)
+    assert difference(repeated, target, 4) > 1.05 * difference(shifted, target, 4)
+    assert float(difference(target + 0.1, target, 4)) == pytest.approx(0.1, rel=1e-3)  # another color is no pattern
+
+
+def test_kernels_decay(tmp_path, monkeypatch):
+    kept = train(TINY, patches(), plan(20), tmp_path / "a.pt")
+    monkeypatch.setattr("upres.export.distill.training.DECAY", 100.0)
+    decayed = train(TINY, patches(), plan(20), tmp_path / "b.pt")
+    for name, value in kept.items():
+        assert value.ndim != 4 or decayed[name].norm() < 0.9 * value.norm()
