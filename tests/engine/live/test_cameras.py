@@ -1,5 +1,6 @@
 """Third-party live sources: GStreamer's RTSP server as a camera, and ffmpeg publishing over RTMP."""
 
+import os
 import subprocess
 import threading
 import time
@@ -141,6 +142,8 @@ def test_the_raw_pictures_of_a_camera_are_read(tmp_path, monkeypatch):
     raw = ("-f", "rawvideo", "-video_size", "64x48", "-pixel_format", "yuyv422", "-framerate", "10")
     monkeypatch.setitem(bridge.FORMATS, "v4l2", raw)
     monkeypatch.setattr(bridge.BridgeOpener, "reconnect", 0)
+    (tmp_path / "ffmpeg").symlink_to(media.program())
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
     device = tmp_path / "video0"
     device.write_bytes(b"".join(bytes([20 * number, 128]) * (64 * 48) for number in range(10)))
     with open_live(f"v4l2://{device}") as reader:
