@@ -217,6 +217,7 @@ DOORS = {
     "upres live": Door("mp4", by_command),
     "gRPC": Door("mp4", by_grpc),
     "WebSocket": Door("mp4", by_socket),
+    "WebSocket, Matroska": Door("matroska", by_socket),  # WebM is Matroska with other codecs
     "LL-HLS": Door("mp4", by_hls, 0, BACK * PART_SECONDS),
     # FFmpeg returns a frame of RTSP only when the next one begins, because nothing in its packets marks the end (docs/live.md).
     # The limit counts from the moment when the source delivers a frame, which is one interval after it was sent.

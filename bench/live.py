@@ -1,6 +1,7 @@
 """Latency of live streams: a clip, small enough for a CPU, is sent at its own rate, and each frame's round trip is measured."""
 
 import io
+import re
 import statistics
 import time
 from collections.abc import Iterable, Iterator
@@ -24,6 +25,7 @@ from upres.v2 import upscale_pb2 as pb
 
 WIDTH, HEIGHT, FRAMES = 128, 72, 400
 SKIPPED = 150  # first frames to ignore, while the attempt's process starts and catches up
+CLUSTER = bytes.fromhex("1f43b675")  # the ID of Matroska's clusters
 ENCODER = Encoder(preset="ultrafast", segment_seconds=1.0, fragment="frame", live=True)
 
 
@@ -117,6 +119,8 @@ def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, s
         # Not `frag_every_frame`, which starts a fragment at the time of packets that still wait to be interleaved: in the future.
         # A duration of one microsecond, shorter than any packet, ends a fragment just as often.
         options |= {"movflags": "empty_moov+default_base_moof", "frag_duration": "1"}
+    if container == "matroska":
+        options |= {"live": "1", "cluster_time_limit": "1"}  # one frame per cluster, as browsers record
     with av.open(file, "w", format=container, options=options) as target:
         stream = target.add_stream(
             "libx264", rate=rate, options={"tune": "zerolatency", "preset": "veryfast", "g": "25"}
@@ -137,6 +141,8 @@ def in_pieces(frames: Iterable[VideoFrame], rate: Fraction, container: str, *, s
     data = file.getvalue()
     if container == "mp4":  # its muxer writes a frame when the next one arrives
         ends = _fragments(data)
+    if container == "matroska":  # so does this one
+        ends = [*[match.start() for match in re.finditer(re.escape(CLUSTER), data)][1:], len(data)]
     return [data[start:end] for start, end in zip([0, *ends], [*ends[:-1], len(data)], strict=False)]
 
 

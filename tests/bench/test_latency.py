@@ -83,6 +83,7 @@ def test_the_limit_of_a_door_includes_what_its_protocols_hold_back(parts):
         "upres live": 3,
         "gRPC": 3,
         "WebSocket": 3,
+        "WebSocket, Matroska": 3,
         "LL-HLS": 15,
         "RTSP to SRT": 3 + 3 + 1,
     }
@@ -144,3 +145,14 @@ def test_the_doors_that_need_no_other_program_are_measured_and_every_number_come
         assert result["inference_ms"] > 0 and result["load"] >= 0 and abs(result["sound_ms"]) < 1, result
     header, *rows = done.stdout.splitlines()[len(doors) :]
     assert header.startswith("door") and [row.partition("  ")[0] for row in rows] == doors
+
+
+@pytest.mark.parametrize("container", ["mp4", "matroska"])
+def test_each_piece_of_a_source_has_one_frame(parts, container):
+    live = parts("live")
+    frames, _ = live.scaled(SAMPLE, 64, 48)
+    pieces = live.in_pieces(frames[:20], RATE, container)
+    assert len(pieces) == 20
+    for count in (1, 7, 20):
+        with av.open(io.BytesIO(b"".join(pieces[:count])), "r") as source:
+            assert sum(1 for packet in source.demux() if packet.size) == count
