@@ -136,6 +136,11 @@ def live(
             if viewer is not None and not places and is_recording(opened):
                 _wait_for_viewer(viewer, bar)
             _run(running, reader, job, progress, bar)
+    _finish(running, progress)
+
+
+def _finish(running: "LiveRun", progress: "Progress") -> None:
+    """Print the summary; raises typer.Exit with the exit code of the first destination that failed."""
     typer.echo(_summary(running, progress), err=True)
     if failed := [sink.error for sink in running.sinks if sink.error]:
         raise typer.Exit(failed[0].exit_code)

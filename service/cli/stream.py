@@ -134,10 +134,7 @@ def stream(
     _set_delivery(
         config, delivery, live=live, when_slow=when_slow or ("drop" if origin.stream else "wait"), step_down=step_down
     )
-    if origin.stream is not None:
-        config.live_source = origin.stream
-    if not origin.remote and origin.text != "-":
-        config.source_name = sent_name(Path(origin.text))
+    _set_source(config, origin)
     with (
         interruptible(),
         Growing(target) if live or str(target) == "-" else Assembly(target, overwrite=overwrite) as assembly,
@@ -155,6 +152,14 @@ def stream(
             raise
         assembly.join()
     report_done(target, job)
+
+
+def _set_source(config: "pb.UpscaleConfig", origin: _Origin) -> None:
+    """Name the stream that the server pulls, or the file that is sent."""
+    if origin.stream is not None:
+        config.live_source = origin.stream
+    if not origin.remote and origin.text != "-":
+        config.source_name = sent_name(Path(origin.text))
 
 
 def _check_target(origin: _Origin, target: Path, *, overwrite: bool) -> None:

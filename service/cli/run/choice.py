@@ -36,9 +36,8 @@ class Selection:
         return self.times < prod(self.scales)
 
 
-_Key = tuple[
-    tuple[str, ...], tuple[int, ...], tuple[bool, ...]
-]  # names, scales, and which of them `upres tune` decides for
+# Names, scales, and which of them `upres tune` decides for.
+_Key = tuple[tuple[str, ...], tuple[int, ...], tuple[bool, ...]]
 
 
 class Choice:
