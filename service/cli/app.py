@@ -196,6 +196,8 @@ def execute(app: typer.Typer, args: list[str]) -> None:
         _fail(args, Interrupted.exit_code, "no answer, so nothing was done; use -y to start without being asked")
     except OSError as error:
         if error.filename is None and error.errno in errors.NO_SPACE:  # every other file's error names the file
+            # What is left in the buffer would fail again at exit, and some versions of Python then end with 120.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             _fail(args, TargetError.exit_code, f"standard output: cannot be written ({errors.reason(error)})")
         if error.filename is None or error.errno not in PATH_ERRORS:
             raise
